@@ -1,0 +1,210 @@
+//! The kept half of the seam.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Answer;
+use crate::clock::Timestamp;
+use crate::name::ChannelPath;
+use crate::position::{Epoch, Position};
+
+/// Keeps streams: one per channel, ordered, each event under the next offset.
+///
+/// # Guarantees
+/// - **Contiguous.** The first event of an epoch has offset 1, each next one 1 more. A confirmed append is at
+///   the returned position, once. A stream that is trimmed empty goes on counting.
+/// - **Atomic.** One append - its offset, its dedup mark, its record and its announcement - happens wholly or
+///   not at all. A batch is not one step: each entry has an outcome of its own. Entries of one channel keep
+///   the order of the call.
+/// - **Announced after it can be read**, in stream order, to interests in the channel (see
+///   [`Announce`]). An announcement under another name is in the same step where both names are together
+///   (embedded, one Redis, one hash tag of a Cluster); else it follows at once, never before.
+/// - **History that is lost is told.** When a stream cannot go on from what it confirmed (flushed, evicted,
+///   rolled back, damaged), it starts under a new [`Epoch`]; offsets never rewind within one.
+/// - **Sent again without a second effect.** Where the link of an engine can fail between an append and its
+///   answer, the engine sends the batch again itself, marked, so that it takes effect once. Only when its time
+///   runs out does it answer `TimedOut`, and a later append with the same dedup id is safe.
+///
+/// # Bounds
+/// Dedup ids are remembered for their window, at most [`limits::DEDUP_IDS_MAX`](crate::limits::DEDUP_IDS_MAX)
+/// per stream on an embedded engine. Retention is applied after each batch; a stream may exceed it by what
+/// shares the oldest segment (file) or node (Redis), never by more than a tenth plus one batch when counted
+/// in events, and **reads never show what is past it in count or age**.
+pub trait Log: Send + Sync + 'static {
+    /// Appends each entry to the stream of its channel; one outcome per entry, in order.
+    fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<crate::Result<Appended>>>;
+
+    /// Reads a page of the stream.
+    ///
+    /// A channel never appended to answers an empty page with the epoch that its first append will have. A
+    /// page holds at least one event if the range has any, and may hold fewer than asked for; a jump in the
+    /// offsets inside it means that the events between are damaged.
+    fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page>;
+
+    /// The offset of the first event appended at or after `time`; one past the last if there is none.
+    fn seek(&self, channel: &ChannelPath, time: Timestamp) -> Answer<'_, u64>;
+
+    /// Removes every event before offset `before`, which may be one past the last.
+    fn trim(&self, channel: &ChannelPath, before: u64) -> Answer<'_, Trimmed>;
+
+    /// Length, bounds and size of the stream.
+    fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats>;
+}
+
+/// One event to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The channel whose stream it goes to.
+    pub channel: ChannelPath,
+    /// The event as it travels.
+    pub envelope: Bytes,
+    /// Who is told.
+    pub announce: Announce,
+    /// Kept once per id and window.
+    pub dedup: Option<Dedup>,
+    /// What the stream keeps from now on.
+    pub retention: Retention,
+    /// What must hold before the append is confirmed.
+    pub durability: Durability,
+    /// Appended at this time, not before: until then it waits in the engine, survives what appended events
+    /// survive, and has no position. In the past or `None`: now.
+    pub deliver_at: Option<Timestamp>,
+}
+
+/// Who is told of an append.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Announce {
+    /// Interests in the channel.
+    #[default]
+    Here,
+    /// Interests in the channel, and those in another channel of the tenant.
+    AlsoOn(ChannelPath),
+    /// Nobody: only readers and groups find it.
+    Quiet,
+}
+
+/// An id under which an append takes effect once within a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dedup {
+    /// At most [`limits::DEDUP_ID_BYTES_MAX`](crate::limits::DEDUP_ID_BYTES_MAX) bytes; local to the stream.
+    pub id: Box<str>,
+    /// How long the id is remembered after the append that took effect.
+    pub window: Duration,
+}
+
+/// What a stream keeps. Bounds that are `None` do not apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// At most so many events, the newest.
+    pub events_max: Option<u64>,
+    /// Events no older than this.
+    pub age_max: Option<Duration>,
+    /// At most about so many bytes of envelopes; approximate on every engine.
+    pub bytes_max: Option<u64>,
+}
+
+/// What must hold before an append is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The engine has it. `file:` has written it to the operating system: it survives the end of this process
+    /// at any moment, not a power failure. Redis keeps it as its persistence is set.
+    #[default]
+    Fast,
+    /// So many copies beside the first. Engines that keep one copy refuse it.
+    Replicated(u8),
+    /// The device has it.
+    Fsynced,
+}
+
+/// The outcome of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Where it is; `None` while it waits for its `deliver_at`.
+    pub position: Option<Position>,
+    /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
+    pub is_duplicate: bool,
+}
+
+/// Which way to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Oldest first.
+    #[default]
+    Forwards,
+    /// Newest first.
+    Backwards,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The lowest offset wanted.
+    pub first: u64,
+    /// The highest offset wanted.
+    pub last: u64,
+    /// At most so many events; 0 asks for the bounds only.
+    pub events_max: usize,
+    /// From which end.
+    pub direction: Direction,
+}
+
+impl Range {
+    /// No events: only the epoch and the bounds of the stream.
+    pub const BOUNDS: Self = Self { first: 0, last: 0, events_max: 0, direction: Direction::Forwards };
+
+    /// Up to `events_max` events from `first` on.
+    pub const fn from(first: u64, events_max: usize) -> Self {
+        Self { first, last: u64::MAX, events_max, direction: Direction::Forwards }
+    }
+}
+
+/// A page of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The stream's epoch.
+    pub epoch: Epoch,
+    /// Offset of the oldest event kept; `last + 1` if none is.
+    pub first: u64,
+    /// Offset of the newest event ever appended in this epoch; 0 before the first.
+    pub last: u64,
+    /// The events, in the direction asked for.
+    pub events: Vec<Stored>,
+}
+
+/// An event as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the stream.
+    pub offset: u64,
+    /// When it was appended.
+    pub time: Timestamp,
+    /// The event as it travels.
+    pub envelope: Bytes,
+}
+
+/// What a trim did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Events removed.
+    pub removed: u64,
+    /// Offset of the oldest event kept; `last + 1` if none is.
+    pub first: u64,
+}
+
+/// Size and bounds of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamStats {
+    /// The stream's epoch.
+    pub epoch: Epoch,
+    /// Offset of the oldest event kept; `last + 1` if none is.
+    pub first: u64,
+    /// Offset of the newest event; 0 before the first.
+    pub last: u64,
+    /// Events kept.
+    pub length: u64,
+    /// Bytes that they take in the engine, approximate.
+    pub bytes: u64,
+    /// Events that retention, trims and damage have removed in this epoch.
+    pub removed: u64,
+}

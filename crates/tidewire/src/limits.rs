@@ -1,0 +1,62 @@
+//! Every bound of the library: its value, its unit, why it is that large, and who notices.
+//!
+//! Values that a program may change are fields of [`Limits`]; the rest are constants, because a stored
+//! format or the engines depend on them.
+
+use std::time::Duration;
+
+/// Channel name, bytes. The Centrifuge SDKs and server API use the same bound; a name is part of every key.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+/// Tenant name, bytes. Part of every key and metric label.
+pub const TENANT_NAME_BYTES_MAX: usize = 64;
+/// Environment name (`dev`, `prod`), bytes. Part of every key.
+pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 32;
+/// Wildcards in a pattern. Each costs a scan of the name, so the bound keeps matching cheap.
+pub const PATTERN_WILDCARDS_MAX: usize = 4;
+/// All attributes of an event together, bytes, as encoded. Metadata is read on paths that never read data.
+pub const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// A dedup id, bytes. Kept in memory and beside each record for the length of its window.
+pub const DEDUP_ID_BYTES_MAX: usize = 255;
+/// Dedup ids that one stream of an embedded engine remembers; past it the oldest is forgotten early.
+pub const DEDUP_IDS_MAX: usize = 100_000;
+/// Events in one batch, append or page. Bounds the time that one script or one commit may take.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Bytes in one batch, append or page.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Live events that a subscription remembers to drop the second copy of a retried publish.
+pub const RECENT_IDS_MAX: usize = 256;
+/// Channels whose positions one pattern subscription tracks; past it a new channel is told as a gap.
+pub const PATTERN_CHANNELS_MAX: usize = 100_000;
+/// Channels with statistics of their own on a node; past it they count in the node's totals only.
+pub const STATS_CHANNELS_MAX: usize = 100_000;
+/// Key of the store, bytes, without the tenant.
+pub const STORE_KEY_BYTES_MAX: usize = 512;
+
+/// The bounds that a program may change, with [`crate::Builder::limits`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Data of one event, bytes; 1 MiB. The publisher notices: [`crate::ErrorKind::TooLarge`].
+    pub event_bytes_max: usize,
+    /// Events waiting in one subscription; 4,096. Past it live events are dropped and told as a gap, kept
+    /// ones are read again from the stream: the subscriber notices only that it is slow.
+    pub subscription_events_max: usize,
+    /// Bytes waiting in one subscription; 8 MiB. As above.
+    pub subscription_bytes_max: usize,
+    /// Bytes of events handed to the engine and not yet confirmed, per node; 64 MiB. The publisher waits.
+    pub in_flight_bytes_max: usize,
+    /// How long one call to the engine may take, retries apart; 5 s. Past it: [`crate::ErrorKind::TimedOut`].
+    pub call_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes_max: 1024 * 1024,
+            subscription_events_max: 4_096,
+            subscription_bytes_max: 8 * 1024 * 1024,
+            in_flight_bytes_max: 64 * 1024 * 1024,
+            call_time_max: Duration::from_secs(5),
+        }
+    }
+}
