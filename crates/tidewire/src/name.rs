@@ -3,6 +3,7 @@
 //! A name is checked once, when it enters; past this module every name is valid. Environment and tenant
 //! cannot hold `:`, so a full path has one reading and no name of one tenant can spell another tenant's.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -197,6 +198,18 @@ macro_rules! path_type {
         }
 
         impl Eq for $name {}
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.0.text.cmp(&other.0.text)
+            }
+        }
 
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {

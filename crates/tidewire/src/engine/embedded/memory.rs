@@ -1,0 +1,199 @@
+//! `memory:`: streams and entries that end with the process.
+
+mod store;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use self::store::MemoryStore;
+use self::stream::Stream;
+use super::pubsub::LocalPubSub;
+use crate::clock::{Clock, Timestamp};
+use crate::engine::{
+    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Trimmed,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ChannelPath;
+use crate::position::{Epoch, Position};
+
+/// Opens an engine that keeps everything in this process's memory, under a fresh epoch.
+pub fn open_memory(setup: &Setup) -> Engine {
+    let pubsub = LocalPubSub::new(setup.sink.clone());
+    let log = Arc::new(MemoryLog {
+        epoch: Epoch::random(),
+        clock: setup.clock.clone(),
+        pubsub: pubsub.clone(),
+        streams: RwLock::default(),
+        scheduled: Mutex::default(),
+        rescheduled: Notify::new(),
+    });
+    let stop = setup.tasks.stopping().clone();
+    let mover = log.clone();
+    setup.tasks.spawn(async move { stop.run_until_cancelled(mover.append_when_due()).await });
+    Engine {
+        pubsub: Arc::new(pubsub),
+        log,
+        store: Arc::new(MemoryStore::new(setup.clock.clone())),
+        name: "memory",
+        is_durable: false,
+        is_shared: false,
+        tasks: setup.tasks.clone(),
+    }
+}
+
+struct MemoryLog {
+    epoch: Epoch,
+    clock: Clock,
+    pubsub: LocalPubSub,
+    streams: RwLock<FxHashMap<ChannelPath, Arc<Mutex<Stream>>>>,
+    /// What waits for its time, by time and then in the order of the calls.
+    scheduled: Mutex<BTreeMap<(Timestamp, u64), Append>>,
+    rescheduled: Notify,
+}
+
+impl MemoryLog {
+    fn stream(&self, channel: &ChannelPath) -> Option<Arc<Mutex<Stream>>> {
+        self.streams.read().get(channel).cloned()
+    }
+
+    fn open_stream(&self, channel: &ChannelPath) -> Arc<Mutex<Stream>> {
+        match self.stream(channel) {
+            Some(stream) => stream,
+            None => self.streams.write().entry(channel.clone()).or_default().clone(),
+        }
+    }
+
+    fn append_one(&self, append: Append, now: Timestamp) -> Result<Appended> {
+        if let Durability::Replicated(copies) = append.durability {
+            return Err(Error::new(
+                ErrorKind::Engine,
+                format!(
+                    "engine memory: keeps one copy; durability Replicated({copies}) needs a Redis engine"
+                ),
+            ));
+        }
+        if append.durability == Durability::Fsynced {
+            return Err(Error::new(
+                ErrorKind::Engine,
+                "engine memory: has no device; durability Fsynced needs engine file:DIR or Redis",
+            ));
+        }
+        if let Some(due) = append.deliver_at.filter(|due| *due > now) {
+            return Ok(self.schedule(due, append));
+        }
+        let stream = self.open_stream(&append.channel);
+        // Held over the announcement: announcement order is stream order.
+        let mut stream = stream.lock();
+        if let Some(offset) = append.dedup.as_ref().and_then(|dedup| stream.dedup.find(&dedup.id, now)) {
+            return Ok(Appended { position: Some(self.position(offset)), is_duplicate: true });
+        }
+        let offset = stream.push(now, append.envelope.clone(), append.retention);
+        if let Some(dedup) = &append.dedup {
+            stream.dedup.insert(dedup, offset, now);
+        }
+        let position = self.position(offset);
+        self.pubsub.announce(&append, &Kept { position, time: now, stream: None });
+        Ok(Appended { position: Some(position), is_duplicate: false })
+    }
+
+    fn position(&self, offset: u64) -> Position {
+        Position { epoch: self.epoch, offset }
+    }
+
+    fn schedule(&self, due: Timestamp, append: Append) -> Appended {
+        let mut scheduled = self.scheduled.lock();
+        let order =
+            scheduled.range((due, 0)..=(due, u64::MAX)).next_back().map_or(0, |((_, order), _)| order + 1);
+        scheduled.insert((due, order), append);
+        drop(scheduled);
+        self.rescheduled.notify_one();
+        Appended { position: None, is_duplicate: false }
+    }
+
+    /// Appends each scheduled event at its time. Runs until it is dropped.
+    async fn append_when_due(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let next = {
+                let mut scheduled = self.scheduled.lock();
+                let later =
+                    scheduled.split_off(&(now.saturating_add(std::time::Duration::from_millis(1)), 0));
+                let due = std::mem::replace(&mut *scheduled, later);
+                let next = scheduled.first_key_value().map(|((time, _), _)| *time);
+                drop(scheduled);
+                for (_, append) in due {
+                    // What `append_one` can refuse was refused when the event was scheduled.
+                    if let Err(error) = self.append_one(append, now) {
+                        tracing::error!(%error, "scheduled event was not appended");
+                    }
+                }
+                next
+            };
+            let rescheduled = self.rescheduled.notified();
+            match next {
+                None => rescheduled.await,
+                Some(time) => tokio::select! {
+                    () = self.clock.sleep(time.since(now)) => {}
+                    () = rescheduled => {}
+                },
+            }
+        }
+    }
+
+    fn read_now(&self, channel: &ChannelPath, range: Range) -> Page {
+        let now = self.clock.now();
+        let mut page = match self.stream(channel) {
+            Some(stream) => {
+                let mut stream = stream.lock();
+                stream.expire(now);
+                stream.read(range)
+            }
+            None => Stream::default().read(range),
+        };
+        page.epoch = self.epoch;
+        page
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Result<Appended>>> {
+        let now = self.clock.now();
+        let outcomes = batch.into_iter().map(|append| self.append_one(append, now)).collect();
+        Box::pin(std::future::ready(Ok(outcomes)))
+    }
+
+    fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page> {
+        Box::pin(std::future::ready(Ok(self.read_now(channel, range))))
+    }
+
+    fn seek(&self, channel: &ChannelPath, time: Timestamp) -> Answer<'_, u64> {
+        let offset = self.stream(channel).map_or(1, |stream| stream.lock().seek(time));
+        Box::pin(std::future::ready(Ok(offset)))
+    }
+
+    fn trim(&self, channel: &ChannelPath, before: u64) -> Answer<'_, Trimmed> {
+        let trimmed = self
+            .stream(channel)
+            .map_or(Trimmed { removed: 0, first: 1 }, |stream| stream.lock().trim(before));
+        Box::pin(std::future::ready(Ok(trimmed)))
+    }
+
+    fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats> {
+        let now = self.clock.now();
+        let mut stats = match self.stream(channel) {
+            Some(stream) => {
+                let mut stream = stream.lock();
+                stream.expire(now);
+                stream.stats()
+            }
+            None => Stream::default().stats(),
+        };
+        stats.epoch = self.epoch;
+        Box::pin(std::future::ready(Ok(stats)))
+    }
+}
