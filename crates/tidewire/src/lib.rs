@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod engine;
 mod error;
+pub mod event;
 pub mod limits;
 pub mod name;
 mod position;
@@ -11,5 +12,6 @@ pub mod tasks;
 
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, NodeId, Priority};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
