@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
-pub use envelope::node_of;
+pub(crate) use envelope::{identity_of, node_of};
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.
@@ -328,10 +328,6 @@ impl Event {
     /// Says that this may be the second copy of a publish, so that receivers look for the first.
     pub(crate) fn mark_retried(&mut self) {
         self.is_retried = true;
-    }
-
-    pub(crate) fn is_retried(&self) -> bool {
-        self.is_retried
     }
 }
 

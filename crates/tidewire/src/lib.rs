@@ -1,17 +1,28 @@
 //! Publish once: your services process it without loss, your users see it at once, and tenants never see
 //! each other.
 
+mod bus;
 pub mod clock;
 pub mod engine;
 mod error;
-pub mod event;
+mod event;
 pub mod limits;
 pub mod name;
 mod position;
 pub mod tasks;
+mod tenant;
+mod tidewire;
 
+pub use bus::{
+    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Gap, GapReason, History, Item,
+    PublisherStats, Rates, Reading, Receipt, Received, RetryPolicy, SubscriberStats, Subscribing,
+    Subscription,
+};
 pub use clock::{Clock, Timestamp};
+pub use engine::{Condition, Direction, Durability, Probe, Retention, StreamStats, Trimmed};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, NodeId, Priority};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
+pub use tenant::Tenant;
+pub use tidewire::{Builder, Health, Tidewire};

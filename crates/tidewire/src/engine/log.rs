@@ -104,6 +104,11 @@ pub struct Retention {
     pub bytes_max: Option<u64>,
 }
 
+impl Retention {
+    /// What a node keeps of a stream unless told otherwise: 1,000,000 events and 1 GiB.
+    pub const BOUNDED: Self = Self { events_max: Some(1_000_000), age_max: None, bytes_max: Some(1 << 30) };
+}
+
 /// What must hold before an append is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {

@@ -23,13 +23,22 @@ use crate::limits;
 
 pub(super) const HEADER_BYTES: usize = 38;
 const VERSION: u8 = 1;
+const FLAGS_AT: usize = 1;
+const ID_AT: usize = 2;
 const NODE_AT: usize = 26;
 const RETRIED: u8 = 0b100;
 
 /// The node that published the event in `envelope`, without decoding the rest.
-pub fn node_of(envelope: &[u8]) -> NodeId {
+pub(crate) fn node_of(envelope: &[u8]) -> NodeId {
     let bytes = envelope.get(NODE_AT..NODE_AT + 8).and_then(|bytes| bytes.try_into().ok());
     NodeId(bytes.map_or(0, u64::from_be_bytes))
+}
+
+/// The id of the event in `envelope` and whether it is marked as retried, without decoding the rest.
+pub(crate) fn identity_of(envelope: &[u8]) -> Option<(u128, bool)> {
+    let flags = envelope.get(FLAGS_AT)?;
+    let id = envelope.get(ID_AT..ID_AT + 16)?.try_into().ok()?;
+    Some((u128::from_be_bytes(id), flags & RETRIED != 0))
 }
 
 pub(super) fn put_header(out: &mut BytesMut, event: &Event) {

@@ -1,0 +1,140 @@
+//! Channels: publish, append, subscribe, read - policy over the engine seam, written once for all engines.
+
+mod append;
+mod batch;
+mod channel;
+mod hub;
+mod lane;
+mod read;
+mod retry;
+mod stats;
+mod subscription;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+pub use append::{Appending, Receipt};
+pub use batch::{Batcher, Batching, Confirmation};
+pub use channel::{Channel, ChannelStats};
+pub use read::{History, Reading};
+pub use retry::RetryPolicy;
+pub use stats::{PublisherStats, Rates, SubscriberStats};
+pub use subscription::{Gap, GapReason, Item, Received, Subscribing, Subscription};
+
+pub(crate) use hub::Hub;
+
+use self::stats::{Counters, Stats};
+use crate::clock::Clock;
+use crate::engine::{Append, Appended, Engine, Retention};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, NodeId};
+use crate::limits::Limits;
+use crate::name::ChannelPath;
+use crate::tasks::Tasks;
+
+/// What all handles of one node share.
+pub(crate) struct Bus {
+    pub(crate) engine: Engine,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) retention: Retention,
+    pub(crate) node: NodeId,
+    pub(crate) tasks: Tasks,
+    stats: Stats,
+    in_flight: TaskTracker,
+}
+
+/// What a [`Bus`] is made of.
+pub(crate) struct Settings {
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) retention: Retention,
+}
+
+impl Bus {
+    pub(crate) fn new(engine: Engine, hub: Arc<Hub>, tasks: Tasks, settings: Settings) -> Self {
+        let Settings { clock, limits, retry, retention } = settings;
+        let stats = Stats::new(clock.clone());
+        let (node, in_flight) = (NodeId::random(), TaskTracker::new());
+        Self { engine, hub, clock, limits, retry, retention, node, tasks, stats, in_flight }
+    }
+
+    /// Marks a call as in flight until the token is dropped, so that closing waits for it.
+    fn enter(&self) -> Result<TaskTrackerToken> {
+        if self.in_flight.is_closed() {
+            return Err(Error::closed("this node"));
+        }
+        Ok(self.in_flight.token())
+    }
+
+    /// Refuses new calls and waits for those in flight.
+    pub(crate) async fn drain(&self) {
+        self.in_flight.close();
+        self.in_flight.wait().await;
+    }
+
+    /// What this node published and received on all channels.
+    pub(crate) fn totals(&self) -> (PublisherStats, SubscriberStats) {
+        self.stats.totals()
+    }
+
+    /// Sends a live event. After an unknown outcome it is sent again marked, and receivers drop a second copy.
+    async fn publish(&self, channel: &ChannelPath, counters: &Counters, mut event: Event) -> Result<()> {
+        let _in_flight = self.enter()?;
+        event.stamp(self.node, self.clock.now(), &self.limits)?;
+        let envelope = Bytes::from(&event);
+        let outcome = match self.engine.pubsub.publish(channel, envelope).await {
+            Err(error) if error.is_retryable() && self.retry.retry_count > 0 => {
+                event.mark_retried();
+                let envelope = Bytes::from(&event);
+                self.clock.sleep(self.retry.delay(0)).await;
+                let rest = RetryPolicy { retry_count: self.retry.retry_count - 1, ..self.retry };
+                rest.run(&self.clock, Error::is_retryable, |_| {
+                    self.engine.pubsub.publish(channel, envelope.clone())
+                })
+                .await
+            }
+            outcome => outcome,
+        };
+        counters.published(outcome.is_ok());
+        outcome
+    }
+
+    /// Appends one event, trying again where that cannot have a second effect.
+    async fn append(&self, counters: &Counters, append: Append) -> Result<Appended> {
+        let is_deduplicated = append.dedup.is_some();
+        let is_safe =
+            |error: &Error| error.is_retryable() && (is_deduplicated || error.kind() != ErrorKind::TimedOut);
+        let outcome = self
+            .retry
+            .run(&self.clock, is_safe, |_| async {
+                let outcomes = self.engine.log.append(vec![append.clone()]).await?;
+                outcomes.into_iter().next().unwrap_or_else(|| Err(no_outcome()))
+            })
+            .await;
+        counters.published(outcome.is_ok());
+        outcome
+    }
+
+    /// Appends a batch, trying again only where nothing of it was done.
+    async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
+        let is_safe =
+            |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        let outcomes = self.retry.run(&self.clock, is_safe, |_| self.engine.log.append(batch.to_vec())).await;
+        match &outcomes {
+            Ok(outcomes) => outcomes.iter().for_each(|outcome| counters.published(outcome.is_ok())),
+            Err(_) => batch.iter().for_each(|_| counters.published(false)),
+        }
+        outcomes
+    }
+}
+
+fn no_outcome() -> Error {
+    Error::new(ErrorKind::Engine, "engine answered an append with no outcome")
+}

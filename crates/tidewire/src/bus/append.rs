@@ -1,0 +1,189 @@
+//! Appending: the options of one append, and its receipt.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::Bus;
+use super::stats::Counters;
+use crate::clock::Timestamp;
+use crate::engine::{Announce, Append, Dedup, Durability, Retention};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::limits;
+use crate::name::ChannelPath;
+use crate::position::Position;
+
+/// How long a dedup id is remembered unless said otherwise.
+const DEDUP_WINDOW: Duration = Duration::from_secs(300);
+
+/// Where an appended event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id. For a duplicate: the id of the event that was **not** appended.
+    pub id: Uuid,
+    /// Its position; that of the first append for a duplicate, `None` while it waits for its time.
+    pub position: Option<Position>,
+    /// The dedup id was seen before: nothing was appended or announced.
+    pub is_duplicate: bool,
+    /// What held when the append was confirmed.
+    pub durability: Durability,
+}
+
+/// One append and its options; awaiting it appends.
+///
+/// Dropping the future may leave the event appended.
+#[must_use = "an append happens when it is awaited"]
+pub struct Appending {
+    bus: Arc<Bus>,
+    counters: Arc<Counters>,
+    channel: ChannelPath,
+    event: Event,
+    options: AppendOptions,
+}
+
+/// What can be said of an append beside its event.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AppendOptions {
+    is_quiet: bool,
+    announce_on: Option<String>,
+    dedup_id: Option<String>,
+    dedup_window: Option<Duration>,
+    retention: Option<Retention>,
+    durability: Durability,
+    deliver_at: Option<Timestamp>,
+}
+
+impl Appending {
+    pub(super) fn new(bus: Arc<Bus>, counters: Arc<Counters>, channel: ChannelPath, event: Event) -> Self {
+        Self { bus, counters, channel, event, options: AppendOptions::default() }
+    }
+
+    /// Announces to nobody: only readers and groups find it.
+    pub fn quiet(mut self) -> Self {
+        self.options = self.options.quiet();
+        self
+    }
+
+    /// Announces it on another channel of the tenant too.
+    pub fn announce_on(mut self, channel: &str) -> Self {
+        self.options.announce_on = Some(channel.to_owned());
+        self
+    }
+
+    /// Sets the event's key: events of one key are ordered among each other.
+    pub fn key(mut self, key: &str) -> Self {
+        self.event = self.event.with_key(key);
+        self
+    }
+
+    /// Appends once per id, at most 255 bytes, while the id is remembered: five minutes, if
+    /// [`dedup_window`](Self::dedup_window) does not say otherwise.
+    pub fn dedup(mut self, id: &str) -> Self {
+        self.options.dedup_id = Some(id.to_owned());
+        self
+    }
+
+    /// How long the dedup id is remembered.
+    pub fn dedup_window(mut self, window: Duration) -> Self {
+        self.options.dedup_window = Some(window);
+        self
+    }
+
+    /// What the stream keeps from now on; otherwise what the node was opened with.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.options.retention = Some(retention);
+        self
+    }
+
+    /// What must hold before the append is confirmed.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options = self.options.durability(durability);
+        self
+    }
+
+    /// Appends it at `time`, not before. The receipt then has no position.
+    pub fn deliver_at(mut self, time: impl Into<Timestamp>) -> Self {
+        self.options.deliver_at = Some(time.into());
+        self
+    }
+
+    async fn run(self) -> Result<Receipt> {
+        let Self { bus, counters, channel, mut event, options } = self;
+        let _in_flight = bus.enter()?;
+        let append = options.append(&bus, &channel, &mut event)?;
+        let durability = append.durability;
+        let appended = bus.append(&counters, append).await?;
+        let (position, is_duplicate) = (appended.position, appended.is_duplicate);
+        Ok(Receipt { id: event.id(), position, is_duplicate, durability })
+    }
+}
+
+impl AppendOptions {
+    pub(super) fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
+    pub(super) fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Checks the options and the event, and encodes them for the engine.
+    pub(super) fn append(self, bus: &Bus, channel: &ChannelPath, event: &mut Event) -> Result<Append> {
+        let announce = match (self.is_quiet, self.announce_on) {
+            (false, None) => Announce::Here,
+            (true, None) => Announce::Quiet,
+            (false, Some(other)) => {
+                Announce::AlsoOn(ChannelPath::new(channel.environment(), channel.tenant(), &other)?)
+            }
+            (true, Some(other)) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidName,
+                    format!("append is quiet and announced on {other:?}; choose one"),
+                ));
+            }
+        };
+        let window = self.dedup_window.unwrap_or(DEDUP_WINDOW);
+        let dedup = self.dedup_id.map(|id| check_dedup(id, window)).transpose()?;
+        event.stamp(bus.node, bus.clock.now(), &bus.limits)?;
+        Ok(Append {
+            channel: channel.clone(),
+            envelope: Bytes::from(&*event),
+            announce,
+            dedup,
+            retention: self.retention.unwrap_or(bus.retention),
+            durability: self.durability,
+            deliver_at: self.deliver_at,
+        })
+    }
+}
+
+fn check_dedup(id: String, window: Duration) -> Result<Dedup> {
+    match id.len() {
+        0 => Err(Error::new(ErrorKind::InvalidName, "dedup id is empty")),
+        1..=limits::DEDUP_ID_BYTES_MAX => Ok(Dedup { id: id.into(), window }),
+        seen => Err(Error::too_large("dedup id", seen, limits::DEDUP_ID_BYTES_MAX, "DEDUP_ID_BYTES_MAX")),
+    }
+}
+
+impl IntoFuture for Appending {
+    type Output = Result<Receipt>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Appending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appending").field("channel", &self.channel).field("options", &self.options).finish()
+    }
+}

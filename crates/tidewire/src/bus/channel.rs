@@ -1,0 +1,150 @@
+//! A channel: the handle that publishes, appends, subscribes and reads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Bus;
+use super::append::Appending;
+use super::batch::Batching;
+use super::read::Reading;
+use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
+use super::subscription::Subscribing;
+use crate::engine::{Interest, StreamStats, Trimmed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::name::ChannelPath;
+use crate::position::Position;
+
+/// A name in a tenant that events are published to and subscribed to. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> tidewire::Result<()> {
+/// use std::time::Duration;
+/// use tidewire::{Event, Tidewire};
+///
+/// let tidewire = Tidewire::open("memory:").await?;
+/// let orders = tidewire.tenant("shop")?.channel("orders")?;
+/// let mut subscription = orders.subscribe().open().await?;
+///
+/// let receipt = orders.append(Event::new("order.placed", r#"{"id":7}"#)).dedup("order-7").await?;
+///
+/// let received = subscription.next().await.and_then(|item| item.into_event()).expect("the event");
+/// assert_eq!(received.position, receipt.position);
+/// assert_eq!(received.event.data(), r#"{"id":7}"#);
+/// tidewire.close(Duration::from_secs(5)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Channel {
+    bus: Arc<Bus>,
+    path: ChannelPath,
+    counters: Arc<Counters>,
+}
+
+/// What is known of a channel: its stream, and what this node did with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelStats {
+    /// Nodes that listen to exactly this channel.
+    pub subscribers: u64,
+    /// Its stream: length, first and last offset, bytes, removed.
+    pub stream: StreamStats,
+    /// What this node sent.
+    pub published: PublisherStats,
+    /// What this node's subscriptions got.
+    pub received: SubscriberStats,
+    /// Events per second on this node, between the last two calls that were a second or more apart.
+    pub rates: Rates,
+}
+
+impl Channel {
+    pub(crate) fn new(bus: Arc<Bus>, path: ChannelPath) -> Self {
+        let counters = bus.stats.channel(&path);
+        Self { bus, path, counters }
+    }
+
+    /// The name within its tenant.
+    pub fn name(&self) -> &str {
+        self.path.channel()
+    }
+
+    /// The full name.
+    pub fn path(&self) -> &ChannelPath {
+        &self.path
+    }
+
+    /// Sends a live event to whoever listens now: no offset, no memory, at most once.
+    ///
+    /// Tried again after a failure that may pass; receivers drop the second copy of an event among the last 256
+    /// of the channel. Dropping the future may leave the event sent.
+    ///
+    /// # Errors
+    /// `TooLarge` past a limit; `Unavailable` or `TimedOut` when the retries are used up; `Closed`.
+    pub async fn publish(&self, event: Event) -> Result<()> {
+        self.bus.publish(&self.path, &self.counters, event).await
+    }
+
+    /// Appends an event to the channel's stream and announces it, in one atomic step; await the result.
+    ///
+    /// # Errors
+    /// `TooLarge` past a limit; `Unavailable` when the retries are used up and nothing was appended; `TimedOut`
+    /// when the outcome is unknown - only an append with a [`dedup`](Appending::dedup) id is tried again then;
+    /// `Engine` when the engine refuses, for instance on a full disk; `Closed`.
+    pub fn append(&self, event: Event) -> Appending {
+        Appending::new(self.bus.clone(), self.counters.clone(), self.path.clone(), event)
+    }
+
+    /// Collects appends into batches by size and time.
+    pub fn batcher(&self) -> Batching {
+        Batching::new(self.bus.clone(), self.counters.clone(), self.path.clone())
+    }
+
+    /// Listens; several subscriptions of one channel each get every event.
+    pub fn subscribe(&self) -> Subscribing {
+        Subscribing::new(self.bus.clone(), Interest::Channel(self.path.clone()))
+    }
+
+    /// Reads what the stream keeps.
+    pub fn read(&self) -> Reading {
+        Reading::new(self.bus.clone(), self.path.clone())
+    }
+
+    /// Removes the events before `position`, which itself stays.
+    ///
+    /// # Errors
+    /// `PositionLost` if the stream is in another epoch; errors of the engine.
+    pub async fn trim(&self, position: Position) -> Result<Trimmed> {
+        let _in_flight = self.bus.enter()?;
+        let epoch = self.bus.engine.log.read(&self.path, crate::engine::Range::BOUNDS).await?.epoch;
+        if epoch != position.epoch {
+            return Err(Error::new(
+                ErrorKind::PositionLost,
+                format!(
+                    "position {position} is of another epoch than {:?}, which is in {epoch}",
+                    self.name()
+                ),
+            ));
+        }
+        self.bus.engine.log.trim(&self.path, position.offset).await
+    }
+
+    /// Size and use of the channel.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn stats(&self) -> Result<ChannelStats> {
+        Ok(ChannelStats {
+            subscribers: self.bus.engine.pubsub.subscribers(&self.path).await?,
+            stream: self.bus.engine.log.stats(&self.path).await?,
+            published: self.counters.publisher(),
+            received: self.counters.subscriber(),
+            rates: self.counters.rates(self.bus.clock.now()),
+        })
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Channel({})", self.path)
+    }
+}

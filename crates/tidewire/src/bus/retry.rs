@@ -1,0 +1,95 @@
+//! Trying again: exponential backoff with jitter.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// How often and how fast a call to the engine is tried again.
+///
+/// Waits `first_delay`, then twice as long each time up to `delay_max`; each wait is shortened by a random part
+/// of up to half, so that callers that failed together do not come back together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries after the first; 3.
+    pub retry_count: u32,
+    /// The wait before the first retry; 100 ms.
+    pub first_delay: Duration,
+    /// The longest wait; 5 s.
+    pub delay_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { retry_count: 3, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(5) }
+    }
+}
+
+impl RetryPolicy {
+    /// One try, no more.
+    pub const NEVER: Self = Self { retry_count: 0, first_delay: Duration::ZERO, delay_max: Duration::ZERO };
+
+    /// The wait before retry number `retry`, counted from 0.
+    pub(crate) fn delay(&self, retry: u32) -> Duration {
+        let full = self.first_delay.saturating_mul(2_u32.saturating_pow(retry)).min(self.delay_max);
+        full.mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+
+    /// Calls `attempt` with the number of the try, from 0, until it succeeds, fails in a way that is not safe
+    /// to try again, or the retries are used up; then its last error is returned.
+    pub(crate) async fn run<T, F>(
+        &self,
+        clock: &Clock,
+        is_safe: impl Fn(&Error) -> bool,
+        mut attempt: impl FnMut(u32) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut retry = 0;
+        loop {
+            match attempt(retry).await {
+                Err(error) if retry < self.retry_count && is_safe(&error) => {
+                    tracing::debug!(%error, retry, "trying again");
+                    clock.sleep(self.delay(retry)).await;
+                    retry += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn delays_double_to_the_cap_with_at_most_half_taken_off() {
+        let policy = RetryPolicy { delay_max: Duration::from_millis(300), ..RetryPolicy::default() };
+        for (retry, full) in [(0, 100), (1, 200), (2, 300), (40, 300)] {
+            let delay = policy.delay(retry);
+            assert!(
+                delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full),
+                "{delay:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn tries_again_only_what_may_succeed_and_only_so_often() {
+        let policy = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
+        for (kind, expected_tries) in [(ErrorKind::Unavailable, 4), (ErrorKind::Engine, 1)] {
+            let mut tries = 0;
+            let outcome: Result<()> = policy
+                .run(&Clock::system(), Error::is_retryable, |_| {
+                    tries += 1;
+                    std::future::ready(Err(Error::new(kind, "no")))
+                })
+                .await;
+            assert_eq!((outcome.unwrap_err().kind(), tries), (kind, expected_tries));
+        }
+    }
+}

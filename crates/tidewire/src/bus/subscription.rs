@@ -1,0 +1,449 @@
+//! Listening to a channel, without a hole that is not told.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::Bus;
+use super::lane::{Arrival, Burst, Lane};
+use super::stats::{Counters, SubscriberStats};
+use crate::clock::Timestamp;
+use crate::engine::{Interest, Kept, Page, Range, Stored};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::limits;
+use crate::name::ChannelPath;
+use crate::position::Position;
+
+/// Events that one read asks for while a hole is filled.
+const FILL_EVENTS: usize = 256;
+
+/// What a subscription yields: an event, or word of events that it cannot yield.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// An event.
+    Event(Received),
+    /// Events are missing here.
+    Gap(Gap),
+}
+
+impl Item {
+    /// The event, if this is one.
+    pub fn into_event(self) -> Option<Received> {
+        match self {
+            Self::Event(received) => Some(received),
+            Self::Gap(_) => None,
+        }
+    }
+}
+
+/// An event as a subscriber or reader gets it.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The channel that it was published on, appended to, or announced on.
+    pub channel: ChannelPath,
+    /// Where it is kept; `None` for a live event.
+    pub position: Option<Position>,
+    /// When it was appended; for a live event, when it happened.
+    pub time: Timestamp,
+    /// The event.
+    pub event: Event,
+}
+
+/// Events that a subscriber does not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The channel, or for a pattern whose link was lost `None`: any.
+    pub channel: Option<ChannelPath>,
+    /// The first position missed, where known.
+    pub from: Option<Position>,
+    /// The last position missed, where known.
+    pub to: Option<Position>,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why events are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Retention or a trim removed them before they were read.
+    Trimmed,
+    /// The engine found them damaged and cannot give them back.
+    Damaged,
+    /// The stream goes on under a new epoch: what was not read of the old one is gone.
+    HistoryLost,
+    /// The subscriber was too slow; so many **live** events were dropped. Kept ones never are.
+    Overflow(u64),
+    /// The link to the engine was lost and is back. **Live** events may have been missed; kept ones were not:
+    /// they follow from the stream.
+    LinkLost,
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trimmed => f.write_str("trimmed"),
+            Self::Damaged => f.write_str("damaged"),
+            Self::HistoryLost => f.write_str("history lost"),
+            Self::Overflow(count) => write!(f, "{count} live events dropped"),
+            Self::LinkLost => f.write_str("link lost"),
+        }
+    }
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Start {
+    #[default]
+    Now,
+    After(Position),
+    Earliest,
+    Since(Timestamp),
+}
+
+/// How to listen; [`open`](Self::open) starts it.
+#[must_use = "a subscription starts with open()"]
+pub struct Subscribing {
+    bus: Arc<Bus>,
+    interest: Interest,
+    start: Start,
+    skips_own: bool,
+}
+
+impl Subscribing {
+    pub(crate) fn new(bus: Arc<Bus>, interest: Interest) -> Self {
+        Self { bus, interest, start: Start::Now, skips_own: false }
+    }
+
+    /// First every kept event after `position`, then what comes.
+    pub fn after(mut self, position: Position) -> Self {
+        self.start = Start::After(position);
+        self
+    }
+
+    /// First every event that is kept, then what comes.
+    pub fn earliest(mut self) -> Self {
+        self.start = Start::Earliest;
+        self
+    }
+
+    /// First every kept event appended at or after `time`, then what comes.
+    pub fn since(mut self, time: impl Into<Timestamp>) -> Self {
+        self.start = Start::Since(time.into());
+        self
+    }
+
+    /// Leaves out what this node published or appended.
+    pub fn skip_own(mut self) -> Self {
+        self.skips_own = true;
+        self
+    }
+
+    /// Starts to listen. When this returns, everything published or appended from then on arrives.
+    ///
+    /// # Errors
+    /// `PositionLost` if the position is past the end of its stream; `InvalidName` if a pattern is to start
+    /// anywhere but now; errors of the engine.
+    pub async fn open(self) -> Result<Subscription> {
+        let Self { bus, interest, start, skips_own } = self;
+        let channel = match &interest {
+            Interest::Channel(channel) => Some(channel.clone()),
+            Interest::Pattern(pattern) if start != Start::Now => {
+                return Err(Error::new(
+                    ErrorKind::InvalidName,
+                    format!(
+                        "pattern {:?} has no one stream to start from; patterns start now",
+                        pattern.pattern()
+                    ),
+                ));
+            }
+            Interest::Pattern(_) => None,
+        };
+        let counters = match &channel {
+            Some(channel) => bus.stats.channel(channel),
+            None => bus.stats.uncounted(),
+        };
+        let lane = Arc::new(Lane::new(&bus.limits, skips_own.then_some(bus.node)));
+        // Made before it listens, so that dropping this future leaves the hub as it was.
+        let mut subscription = Subscription {
+            lane: lane.clone(),
+            interest: interest.clone(),
+            ready: VecDeque::new(),
+            burst: Burst::default(),
+            fills: VecDeque::new(),
+            next_offsets: FxHashMap::default(),
+            counters,
+            bus,
+        };
+        let bus = subscription.bus.clone();
+        bus.hub.listen(&interest, lane).await?;
+        if let Some(channel) = channel {
+            subscription.start(channel, start).await?;
+        }
+        Ok(subscription)
+    }
+}
+
+/// A running subscription. Dropping it stops it.
+///
+/// # Guarantees
+/// Each kept event once and in order, or an [`Item::Gap`] that says which are missing. Live events at most once,
+/// and a gap where some may have been missed. A slow subscriber holds at most
+/// [`Limits::subscription_bytes_max`](crate::Limits::subscription_bytes_max) and reads the rest from the stream.
+///
+/// Kept events announced here from another channel's stream ([`Appending::announce_on`](super::Appending)) arrive
+/// like live ones, with their position: only their own channel fills holes.
+pub struct Subscription {
+    bus: Arc<Bus>,
+    interest: Interest,
+    lane: Arc<Lane>,
+    counters: Arc<Counters>,
+    ready: VecDeque<Item>,
+    burst: Burst,
+    /// Streams that are read before the burst goes on, and the last offset wanted of each.
+    fills: VecDeque<(ChannelPath, u64)>,
+    /// The next position wanted of each stream heard.
+    next_offsets: FxHashMap<ChannelPath, Position>,
+}
+
+impl Subscription {
+    /// The next item; `None` once the subscription is closed with the node.
+    ///
+    /// Cancel-safe: dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                match item {
+                    Item::Event(_) => self.counters.received(),
+                    Item::Gap(_) => self.counters.gap(),
+                }
+                return Some(item);
+            }
+            if let Some((channel, until)) = self.fills.front().cloned() {
+                if self.fill(&channel, until).await {
+                    self.fills.pop_front();
+                }
+            } else if let Some(arrival) = self.burst.arrivals.pop_front() {
+                self.arrive(arrival);
+            } else if !self.settle_burst() {
+                self.burst = self.lane.take().await?;
+            }
+        }
+    }
+
+    /// Hands every item to `handler`, one at a time, until the node closes; counts what it processed and what
+    /// failed. A failed item is logged and not repeated: for that, use a group.
+    pub async fn handle<F, E>(mut self, mut handler: impl FnMut(Item) -> F)
+    where
+        F: Future<Output = Result<(), E>>,
+        E: fmt::Display,
+    {
+        while let Some(item) = self.next().await {
+            let outcome = handler(item).await;
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, interest = ?self.interest, "handler failed");
+            }
+            self.counters.handled(outcome.is_ok());
+        }
+    }
+
+    /// What this subscription's channel received, processed and failed on this node.
+    pub fn stats(&self) -> SubscriberStats {
+        self.counters.subscriber()
+    }
+
+    /// Sets the first position wanted, once the channel is being heard.
+    async fn start(&mut self, channel: ChannelPath, start: Start) -> Result<()> {
+        let log = &self.bus.engine.log;
+        let bounds = log.read(&channel, Range::BOUNDS).await?;
+        let first_wanted = match start {
+            Start::Now => bounds.last + 1,
+            Start::Earliest => bounds.first,
+            Start::Since(time) => log.seek(&channel, time).await?,
+            Start::After(position) if position.epoch != bounds.epoch => {
+                self.tell_new_epoch(&channel, Position { offset: position.offset + 1, ..position }, &bounds);
+                1
+            }
+            Start::After(position) if position.offset > bounds.last => {
+                let end = Position { epoch: bounds.epoch, offset: bounds.last };
+                return Err(Error::new(
+                    ErrorKind::PositionLost,
+                    format!("position {position} is past the end of {:?}, which is {end}", channel.channel()),
+                ));
+            }
+            Start::After(position) => position.offset + 1,
+        };
+        self.next_offsets.insert(channel.clone(), Position { epoch: bounds.epoch, offset: first_wanted });
+        if first_wanted <= bounds.last {
+            self.fills.push_back((channel, bounds.last));
+        }
+        Ok(())
+    }
+
+    /// Sorts one arrival: ready, old, or a sign that the stream must be read first.
+    fn arrive(&mut self, arrival: Arrival) {
+        let Some(Kept { position, time, stream: None }) = arrival.kept else {
+            self.make_ready(arrival);
+            return;
+        };
+        let known_max = limits::PATTERN_CHANNELS_MAX;
+        let Some(next) = self.next_offsets.get_mut(&arrival.channel) else {
+            // A pattern hears this stream for the first time.
+            if self.next_offsets.len() >= known_max {
+                self.next_offsets.clear();
+                self.ready.push_back(link_gap(None, GapReason::LinkLost));
+            }
+            let after = Position { offset: position.offset + 1, ..position };
+            self.next_offsets.insert(arrival.channel.clone(), after);
+            self.make_ready(arrival);
+            return;
+        };
+        if next.epoch == position.epoch && position.offset < next.offset {
+            return;
+        }
+        if *next == position {
+            next.offset += 1;
+            let Arrival { channel, envelope, .. } = arrival;
+            self.yield_stored(&channel, position, Stored { offset: position.offset, time, envelope });
+            return;
+        }
+        // A hole, or a new epoch, which reading will tell.
+        self.fills.push_back((arrival.channel, position.offset));
+    }
+
+    /// Yields a live event, or one kept in another channel's stream.
+    fn make_ready(&mut self, arrival: Arrival) {
+        let Arrival { channel, kept, envelope } = arrival;
+        if kept.is_some() && self.lane.skips(&envelope) {
+            return;
+        }
+        let position = kept.as_ref().map(|kept| kept.position);
+        self.ready.push_back(match Event::try_from(envelope) {
+            Ok(event) => {
+                let time = kept.map_or(event.time(), |kept| kept.time);
+                Item::Event(Received { channel, position, time, event })
+            }
+            Err(error) => damaged(channel, position, &error),
+        });
+    }
+
+    fn yield_stored(&mut self, channel: &ChannelPath, position: Position, stored: Stored) {
+        if self.lane.skips(&stored.envelope) {
+            return;
+        }
+        self.ready.push_back(match received(channel, position, stored) {
+            Ok(received) => Item::Event(received),
+            Err(error) => damaged(channel.clone(), Some(position), &error),
+        });
+    }
+
+    /// After the arrivals of a burst: tells what was dropped, and has every stream checked if some may be
+    /// missing. False if there was nothing to do.
+    fn settle_burst(&mut self) -> bool {
+        let Burst { dropped_count, is_behind, is_relinked, .. } = std::mem::take(&mut self.burst);
+        let channel = match &self.interest {
+            Interest::Channel(channel) => Some(channel.clone()),
+            Interest::Pattern(_) => None,
+        };
+        if dropped_count > 0 {
+            self.ready.push_back(link_gap(channel.clone(), GapReason::Overflow(dropped_count)));
+        }
+        if is_relinked {
+            self.ready.push_back(link_gap(channel, GapReason::LinkLost));
+        }
+        if is_behind {
+            self.fills.extend(self.next_offsets.keys().map(|channel| (channel.clone(), u64::MAX)));
+        }
+        dropped_count > 0 || is_behind || is_relinked
+    }
+
+    /// Reads one page of a stream from the next offset wanted on, and yields it. True once `until` or the end
+    /// of the stream is reached.
+    async fn fill(&mut self, channel: &ChannelPath, until: u64) -> bool {
+        let Some(next) = self.next_offsets.get(channel).copied() else { return true };
+        let page = match self.bus.engine.log.read(channel, Range::from(next.offset, FILL_EVENTS)).await {
+            Ok(page) => page,
+            Err(error) if error.kind() == ErrorKind::Closed => return true,
+            Err(error) => {
+                // The stream is the only source of what is missing: wait for it as long as it takes.
+                tracing::warn!(%error, channel = channel.as_str(), "reading a stream to fill a hole");
+                self.bus.clock.sleep(self.bus.retry.first_delay).await;
+                return false;
+            }
+        };
+        if page.epoch != next.epoch {
+            self.tell_new_epoch(channel, next, &page);
+            self.next_offsets.insert(channel.clone(), Position { epoch: page.epoch, offset: 1 });
+            return page.last == 0;
+        }
+        let at = |offset| Position { epoch: page.epoch, offset };
+        let mut wanted = next.offset;
+        if wanted < page.first {
+            self.tell_missing(channel, at(wanted), page.first - 1, GapReason::Trimmed);
+            wanted = page.first;
+        }
+        let end = if page.events.is_empty() { until.min(page.last) } else { 0 };
+        for stored in page.events {
+            if wanted < stored.offset {
+                self.tell_missing(channel, at(wanted), stored.offset - 1, GapReason::Damaged);
+            }
+            wanted = stored.offset + 1;
+            self.yield_stored(channel, at(stored.offset), stored);
+        }
+        if wanted <= end {
+            self.tell_missing(channel, at(wanted), end, GapReason::Damaged);
+            wanted = end + 1;
+        }
+        self.next_offsets.insert(channel.clone(), Position { epoch: page.epoch, offset: wanted });
+        wanted > until || wanted > page.last
+    }
+
+    fn tell_missing(&mut self, channel: &ChannelPath, from: Position, last_missed: u64, reason: GapReason) {
+        let to = Some(Position { offset: last_missed, ..from });
+        self.ready.push_back(Item::Gap(Gap { channel: Some(channel.clone()), from: Some(from), to, reason }));
+    }
+
+    fn tell_new_epoch(&mut self, channel: &ChannelPath, wanted: Position, page: &Page) {
+        tracing::warn!(channel = channel.as_str(), lost = %wanted, found = %page.epoch, "stream has a new epoch");
+        let gap = Gap {
+            channel: Some(channel.clone()),
+            from: Some(wanted),
+            to: None,
+            reason: GapReason::HistoryLost,
+        };
+        self.ready.push_back(Item::Gap(gap));
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if self.bus.hub.leave(&self.interest, &self.lane) {
+            let (bus, interest) = (self.bus.clone(), self.interest.clone());
+            self.bus.tasks.spawn(async move {
+                if let Err(error) = bus.hub.release(interest).await {
+                    // Harmless: what still arrives finds no lane.
+                    tracing::debug!(%error, "giving up an interest");
+                }
+            });
+        }
+    }
+}
+
+/// Decodes an event of a stream.
+pub(super) fn received(channel: &ChannelPath, position: Position, stored: Stored) -> Result<Received> {
+    let event = Event::try_from(stored.envelope)?;
+    Ok(Received { channel: channel.clone(), position: Some(position), time: stored.time, event })
+}
+
+fn link_gap(channel: Option<ChannelPath>, reason: GapReason) -> Item {
+    Item::Gap(Gap { channel, from: None, to: None, reason })
+}
+
+fn damaged(channel: ChannelPath, position: Option<Position>, error: &Error) -> Item {
+    tracing::warn!(%error, channel = channel.as_str(), "an event that cannot be decoded");
+    Item::Gap(Gap { channel: Some(channel), from: position, to: position, reason: GapReason::Damaged })
+}

@@ -1,0 +1,214 @@
+//! A node: opens an engine by URL and gives tenants. The only place that chooses an engine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bus::{Bus, Hub, PublisherStats, RetryPolicy, Settings, SubscriberStats};
+use crate::clock::{Clock, Stopwatch};
+use crate::engine::{Engine, Probe, Retention, Setup, embedded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::NodeId;
+use crate::limits::Limits;
+use crate::name;
+use crate::tasks::Tasks;
+use crate::tenant::Tenant;
+
+/// The engines a URL can name.
+const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db]";
+
+/// One running node on one engine. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> tidewire::Result<()> {
+/// use tidewire::Tidewire;
+///
+/// let tidewire = Tidewire::open("memory:").await?;
+/// assert!(tidewire.health().await.is_healthy());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Tidewire {
+    bus: Arc<Bus>,
+    environment: Arc<str>,
+}
+
+/// How to open a node; [`open`](Self::open) does it.
+#[must_use = "a node opens with open()"]
+pub struct Builder {
+    url: String,
+    environment: String,
+    settings: Settings,
+}
+
+/// The outcome of a round trip on every link.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// This node.
+    pub node: NodeId,
+    /// The engine's name: `memory`, `file` or `redis`.
+    pub engine: &'static str,
+    /// Whether confirmed appends survive a restart of this process.
+    pub is_durable: bool,
+    /// Whether other nodes can share the engine.
+    pub is_shared: bool,
+    /// Each link and its round trip, or what is wrong with it.
+    pub links: Vec<Probe>,
+}
+
+impl Health {
+    /// Whether every link answered.
+    pub fn is_healthy(&self) -> bool {
+        self.links.iter().all(|link| link.outcome.is_ok())
+    }
+}
+
+impl Tidewire {
+    /// Opens a node with default settings in environment `dev`.
+    ///
+    /// `url` is `memory:`, `file:DIR` or `redis://[user:pass@]host:port[/db]`.
+    ///
+    /// # Errors
+    /// `InvalidName` for a URL that names no engine; `Unavailable` if the engine cannot be reached; `Conflict` if
+    /// another process holds the directory; `Engine` if the engine cannot be used as it is.
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::builder(url).open().await
+    }
+
+    /// A node with settings of its own.
+    pub fn builder(url: &str) -> Builder {
+        Builder {
+            url: url.to_owned(),
+            environment: "dev".to_owned(),
+            settings: Settings {
+                clock: Clock::system(),
+                limits: Limits::default(),
+                retry: RetryPolicy::default(),
+                retention: Retention::BOUNDED,
+            },
+        }
+    }
+
+    /// A tenant. Tenants need no creation: a name is enough.
+    ///
+    /// # Errors
+    /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
+    pub fn tenant(&self, name: &str) -> Result<Tenant> {
+        Tenant::new(self.bus.clone(), self.environment.clone(), name)
+    }
+
+    /// This node's id, which [`Subscribing::skip_own`](crate::Subscribing::skip_own) compares.
+    pub fn node(&self) -> NodeId {
+        self.bus.node
+    }
+
+    /// What this node published and received on all channels.
+    pub fn stats(&self) -> (PublisherStats, SubscriberStats) {
+        self.bus.totals()
+    }
+
+    /// Proves a round trip on every link of the engine.
+    pub async fn health(&self) -> Health {
+        let engine = &self.bus.engine;
+        let watch = Stopwatch::start();
+        let probes = tokio::time::timeout(self.bus.limits.call_time_max, engine.pubsub.probe()).await;
+        let links = match probes {
+            Ok(Ok(links)) => links,
+            Ok(Err(error)) => vec![Probe { link: engine.name.into(), outcome: Err(error.to_string()) }],
+            Err(_) => {
+                let outcome = Err(format!("no answer within {:?}", watch.elapsed()));
+                vec![Probe { link: engine.name.into(), outcome }]
+            }
+        };
+        let (is_durable, is_shared) = (engine.is_durable, engine.is_shared);
+        Health { node: self.bus.node, engine: engine.name, is_durable, is_shared, links }
+    }
+
+    /// Closes the node: refuses new calls, finishes those in flight and what batchers hold, ends subscriptions,
+    /// and stops the engine - within `within`.
+    ///
+    /// # Errors
+    /// `TimedOut` if something was still running then; it is abandoned. What was confirmed stays confirmed.
+    pub async fn close(&self, within: Duration) -> Result<()> {
+        let watch = Stopwatch::start();
+        let is_drained = tokio::time::timeout(within, self.bus.drain()).await.is_ok();
+        self.bus.hub.close();
+        let are_tasks_done = self.bus.tasks.close(within.saturating_sub(watch.elapsed())).await;
+        let is_engine_done = self.bus.engine.tasks.close(within.saturating_sub(watch.elapsed())).await;
+        if is_drained && are_tasks_done && is_engine_done {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::TimedOut,
+            format!("node was still busy {within:?} after it was told to close"),
+        ))
+    }
+}
+
+impl fmt::Debug for Tidewire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tidewire({} on {})", self.bus.node, self.bus.engine.name)
+    }
+}
+
+impl Builder {
+    /// The environment in front of every name: `dev` unless said otherwise, `prod`, ...
+    pub fn environment(mut self, environment: &str) -> Self {
+        environment.clone_into(&mut self.environment);
+        self
+    }
+
+    /// The clock; a virtual one for tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// The bounds of this node.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// How publish and append are tried again.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// What a stream keeps where an append does not say; 1,000,000 events and 1 GiB.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// Opens the node.
+    ///
+    /// # Errors
+    /// As [`Tidewire::open`].
+    pub async fn open(self) -> Result<Tidewire> {
+        name::check_environment(&self.environment)?;
+        let hub = Arc::new(Hub::new());
+        let setup = Setup {
+            sink: hub.clone(),
+            clock: self.settings.clock.clone(),
+            limits: self.settings.limits.clone(),
+            tasks: Tasks::new(),
+        };
+        let engine = open_engine(&self.url, setup).await?;
+        hub.attach(engine.pubsub.clone());
+        let bus = Bus::new(engine, hub, Tasks::new(), self.settings);
+        Ok(Tidewire { bus: Arc::new(bus), environment: self.environment.into() })
+    }
+}
+
+async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
+    match url.split_once(':') {
+        Some(("memory", "")) => Ok(embedded::open_memory(&setup)),
+        _ => Err(Error::new(
+            ErrorKind::InvalidName,
+            format!("engine URL names no engine; known are {ENGINES}"),
+        )),
+    }
+}
