@@ -67,7 +67,7 @@ impl Tool {
         self.setting
     }
 
-    fn package(&self, manager: &Manager) -> &'static str {
+    fn package(&self, manager: &PackageManager) -> &'static str {
         let exception = self.package_exceptions.iter().find(|(program, _)| *program == manager.program);
         exception.map_or(self.package, |(_, package)| package)
     }
@@ -89,7 +89,7 @@ impl Tool {
     }
 }
 
-struct Manager {
+struct PackageManager {
     program: &'static str,
     /// Run first, where an old or empty package list would make the install fail.
     refresh: &'static [&'static str],
@@ -97,17 +97,17 @@ struct Manager {
     needs_root: bool,
 }
 
-const MANAGERS: &[Manager] = &[
-    Manager {
+const MANAGERS: &[PackageManager] = &[
+    PackageManager {
         program: "apt-get",
         refresh: &["update", "--quiet"],
         install: &["install", "--yes", "--quiet", "--no-install-recommends"],
         needs_root: true,
     },
-    Manager { program: "dnf", refresh: &[], install: &["install", "--assumeyes"], needs_root: true },
-    Manager { program: "apk", refresh: &[], install: &["add", "--no-cache"], needs_root: true },
-    Manager { program: "brew", refresh: &[], install: &["install"], needs_root: false },
-    Manager {
+    PackageManager { program: "dnf", refresh: &[], install: &["install", "--assumeyes"], needs_root: true },
+    PackageManager { program: "apk", refresh: &[], install: &["add", "--no-cache"], needs_root: true },
+    PackageManager { program: "brew", refresh: &[], install: &["install"], needs_root: false },
+    PackageManager {
         program: "pacman",
         refresh: &[],
         install: &["-Sy", "--needed", "--noconfirm"],
@@ -174,7 +174,7 @@ fn install(missing: &[&Tool]) -> Result<()> {
 }
 
 /// Each package once: some hold two of the tools.
-fn packages(tools: &[&Tool], manager: &Manager) -> Vec<&'static str> {
+fn packages(tools: &[&Tool], manager: &PackageManager) -> Vec<&'static str> {
     let mut packages: Vec<_> = tools.iter().map(|tool| tool.package(manager)).collect();
     packages.dedup();
     packages
