@@ -15,7 +15,7 @@ pub(crate) const REDIS: Tool = Tool {
     programs: &["redis-server", "valkey-server"],
     setting: "TIDEWIRE_TEST_REDIS_SERVER",
     package: "redis",
-    package_exceptions: &[("apt-get", "redis-server")],
+    package_exceptions: &[("apt-get", "redis-server"), ("pacman", "valkey")],
 };
 
 /// Node, which runs the published SDK.
