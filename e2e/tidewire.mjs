@@ -150,11 +150,11 @@ export function next(emitter, event, timeoutMs = 30_000) {
   return within(timeoutMs, `"${event}"`, new Promise((resolve) => emitter.once(event, resolve)));
 }
 
-/** Polls until `condition` holds. The deadline fails the test with what was there instead. */
+/** Polls until `condition` holds; past the deadline, fails with the `state` that was there instead. */
 export async function until(what, condition, state = () => '', timeoutMs = 30_000) {
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`no ${what} in ${timeoutMs} ms; ${await state()}`);
+    if (Date.now() > deadline) throw new Error(`no ${what} in ${timeoutMs} ms ${state()}`);
     await after(POLL_MS);
   }
 }
