@@ -1,2 +1,79 @@
-//! The `tidewire` binary.
-fn main() {}
+//! `cargo xtask`: what people and CI run, so that both run the same thing.
+//!
+//! Invariants: every process that a command starts ends with the command, however that ends; a tool that is missing
+//! is installed or named in an error with the line that fixes it, never skipped in silence.
+
+mod bench;
+mod ci;
+mod command;
+mod e2e;
+mod provision;
+mod redis;
+mod stage;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::stage::Stages;
+
+/// Tests, checks and benchmarks of the workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every test: Rust tests and doctests on every engine, then the published SDK and Chromium against the binary.
+    Test {
+        /// Instead of the whole workspace: arguments of `cargo test`, with the same services and no end-to-end tests.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        cargo_arguments: Vec<String>,
+    },
+    /// Run the end-to-end tests alone: Node with the published SDK, and headless Chromium.
+    E2e {
+        /// Run only the tests whose name matches this pattern.
+        pattern: Option<String>,
+    },
+    /// Run all that a change must pass: format, lints, documentation, tidy, licences, tests.
+    Ci,
+    /// Check the rules about this tree that no compiler knows.
+    Tidy,
+    /// Run the benchmarks against a Redis of their own and keep what they print in `target/bench.txt`.
+    Bench {
+        /// Run only the benchmark programs of this name.
+        name: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = workspace_root();
+    let mut stages = Stages::default();
+    let outcome = match Arguments::parse().task {
+        Task::Test { cargo_arguments } => test::run(&root, &mut stages, &cargo_arguments),
+        Task::E2e { pattern } => e2e::run_alone(&root, &mut stages, pattern.as_deref()),
+        Task::Ci => ci::run(&root, &mut stages),
+        Task::Tidy => stages.run("tidy", |_| tidy::run(&root)),
+        Task::Bench { name } => bench::run(&root, &mut stages, name.as_deref()),
+    };
+    println!("{stages}");
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace: the parent of this crate's folder.
+fn workspace_root() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder).to_path_buf()
+}

@@ -1,0 +1,84 @@
+// The page of one node, in headless Chromium, follows what is appended on another node, over the death of its own.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as after } from 'node:timers/promises';
+
+import { chromium } from 'playwright-core';
+
+import { Server, setting, uniqueName } from './tidewire.mjs';
+
+const CHROMIUM_OPTIONS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+const OUTAGE_MS = 5_000;
+// The SDK waits up to 20 s between attempts to reconnect.
+const RECONNECT_TIMEOUT_MS = 60_000;
+const MISSED = 1_000;
+
+/** A page of a fresh browser profile; the browser ends with the test. */
+async function openPage(t, url) {
+  const browser = await chromium.launch({
+    executablePath: setting('TIDEWIRE_TEST_CHROMIUM'),
+    headless: true,
+    args: CHROMIUM_OPTIONS,
+  });
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  page.on('pageerror', (error) => console.error(`the page failed: ${error}`));
+  await page.goto(url);
+  return page;
+}
+
+async function expectState(page, expected) {
+  await page.waitForSelector(`body[data-state="${expected}"]`, { timeout: RECONNECT_TIMEOUT_MS });
+}
+
+/** The feed, oldest first; the page shows the newest on top. */
+async function readFeed(page) {
+  const items = await page.$$eval('#feed li', (elements) =>
+    elements.map((element) => ({ offset: element.dataset.offset, text: element.textContent })));
+  return items.reverse().map(({ offset, text }) => ({ offset: Number(offset), data: JSON.parse(text) }));
+}
+
+/** Waits for as many as were appended, then compares all: what is missing, came twice or out of order shows. */
+async function expectFeed(page, length) {
+  const isThere = (count) => document.querySelectorAll('#feed li').length >= count;
+  await page.waitForFunction(isThere, length, { polling: 50, timeout: RECONNECT_TIMEOUT_MS }).catch(() => {});
+  const expected = Array.from({ length }, (_, n) => ({ offset: n + 1, data: { n } }));
+  assert.deepEqual(await readFeed(page), expected);
+}
+
+test('the page of node B shows what is appended on node A, and misses nothing while B is dead for 5 s', async (t) => {
+  const engine = setting('TIDEWIRE_TEST_REDIS_URL');
+  const a = await Server.start(t, { engine, name: 'node A' });
+  const b = await Server.start(t, { engine, name: 'node B' });
+  const channel = uniqueName('page');
+  const page = await openPage(t, `${b.url}/?channel=${channel}`);
+  await expectState(page, 'connected');
+
+  await a.api('publish', { channel, data: { n: 0 } });
+  await expectFeed(page, 1);
+
+  await b.kill();
+  const outage = after(OUTAGE_MS);
+  await expectState(page, 'connecting');
+  for (let n = 1; n <= MISSED; n += 1) {
+    await a.api('publish', { channel, data: { n } });
+  }
+  await outage;
+  await expectFeed(page, 1);
+  await b.restart();
+  await expectState(page, 'connected');
+  await expectFeed(page, 1 + MISSED);
+
+  // One more, live: what comes after the recovery neither overtakes nor repeats it.
+  await a.api('publish', { channel, data: { n: MISSED + 1 } });
+  await expectFeed(page, 1 + MISSED + 1);
+});

@@ -1,0 +1,173 @@
+// What the end-to-end tests share: servers that they start and kill, tokens, the HTTP API, waiting with a deadline.
+
+import { spawn } from 'node:child_process';
+import { createHmac, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as after } from 'node:timers/promises';
+
+// The fixed keys of `tidewire serve --dev`.
+const API_KEY = 'dev-api-key';
+const TOKEN_SECRET = 'dev-token-secret';
+
+const START_TIMEOUT_MS = 20_000;
+const POLL_MS = 20;
+const LOG_CHARACTERS_MAX = 64 * 1024;
+
+/** What `cargo xtask test` hands over; a missing one is a loud failure, never a skipped test. */
+export function setting(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run these tests by \`cargo xtask e2e\``);
+  return value;
+}
+
+/** A name that no other test and no earlier run uses. */
+export function uniqueName(prefix) {
+  return `${prefix}-${randomUUID().slice(0, 8)}`;
+}
+
+/** A folder that is removed with the test. */
+export function temporaryFolder(t) {
+  const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const running = new Set();
+
+// A test process that ends early, as by Ctrl-C, takes its servers along.
+process.on('exit', () => {
+  for (const server of running) {
+    server.child.kill('SIGKILL');
+  }
+});
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => process.exit(130));
+}
+
+/** A `tidewire serve --dev` process. */
+export class Server {
+  /** Starts a server on `engine` that ends with the test; resolves when it listens. A failed test shows its log. */
+  static async start(t, { engine, name = 'tidewire' }) {
+    const server = new Server(engine, name);
+    t.after(async () => {
+      await server.kill();
+      if (t.passed === false) console.error(`--- log of ${name}\n${server.log}`);
+    });
+    await server.launch('127.0.0.1:0');
+    return server;
+  }
+
+  constructor(engine, name) {
+    this.engine = engine;
+    this.name = name;
+    this.log = '';
+  }
+
+  /** Starts again on the same address and the same engine. */
+  async restart() {
+    await this.launch(new URL(this.url).host);
+  }
+
+  async launch(listen) {
+    const options = ['serve', '--dev', '--listen', listen, '--engine', this.engine];
+    this.child = spawn(setting('TIDEWIRE_TEST_BINARY'), options, { stdio: ['ignore', 'pipe', 'pipe'] });
+    running.add(this);
+    this.child.stderr.setEncoding('utf8').on('data', (text) => {
+      this.log = (this.log + text).slice(-LOG_CHARACTERS_MAX);
+    });
+    this.exited = once(this.child, 'exit').then(() => running.delete(this));
+    const lines = createInterface({ input: this.child.stdout });
+    const address = new Promise((resolve) => {
+      lines.on('line', (line) => {
+        const found = /^listening on (http:\/\/\S+)$/.exec(line);
+        if (found) resolve(found[1]);
+      });
+    });
+    this.url = await within(START_TIMEOUT_MS, `${this.name} to listen`, Promise.race([
+      address,
+      this.exited.then(() => {
+        throw new Error(`${this.name} ended before it listened:\n${this.log}`);
+      }),
+    ])).catch((error) => {
+      error.message += `\n${this.log}`;
+      throw error;
+    });
+  }
+
+  /** `kill -9`. Resolves when the process is gone. */
+  async kill() {
+    if (running.has(this)) {
+      this.child.kill('SIGKILL');
+      await this.exited;
+    }
+  }
+
+  get websocketUrl() {
+    return `${this.url.replace('http:', 'ws:')}/connection/websocket`;
+  }
+
+  /** Calls a method of the server API and returns its result. */
+  async api(method, body) {
+    const response = await fetch(`${this.url}/api/${method}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'X-API-Key': API_KEY },
+      body: JSON.stringify(body),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`/api/${method} answers ${response.status}: ${text}`);
+    const { result, error } = JSON.parse(text);
+    if (error) throw new Error(`/api/${method} answers error ${error.code}: ${error.message}`);
+    return result;
+  }
+}
+
+/** A connection token, HS256, as an application's own server would make it. */
+export function connectionToken(user, claims = {}) {
+  const now = Math.floor(Date.now() / 1000);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = [
+    part({ alg: 'HS256', typ: 'JWT' }),
+    part({ sub: user, tenant: 'default', iat: now, exp: now + 3600, ...claims }),
+  ].join('.');
+  return `${signed}.${createHmac('sha256', TOKEN_SECRET).update(signed).digest('base64url')}`;
+}
+
+/** A promise that others resolve. */
+export function gate() {
+  const made = {};
+  made.opened = new Promise((resolve) => {
+    made.open = resolve;
+  });
+  return made;
+}
+
+/** The next event of an emitter such as the SDK's client. */
+export function next(emitter, event, timeoutMs = 30_000) {
+  return within(timeoutMs, `"${event}"`, new Promise((resolve) => emitter.once(event, resolve)));
+}
+
+/** Polls until `condition` holds; past the deadline, fails with the `state` that was there instead. */
+export async function until(what, condition, state = () => '', timeoutMs = 30_000) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`no ${what} in ${timeoutMs} ms ${state()}`);
+    await after(POLL_MS);
+  }
+}
+
+async function within(timeoutMs, what, promise) {
+  const timer = new AbortController();
+  const deadline = after(timeoutMs, null, { signal: timer.signal }).then(() => {
+    throw new Error(`waited ${timeoutMs} ms for ${what}`);
+  });
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    timer.abort();
+    deadline.catch(() => {});
+  }
+}

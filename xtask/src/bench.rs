@@ -1,0 +1,41 @@
+//! `cargo xtask bench`: the benchmark programs, with a Redis of their own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::cargo;
+use crate::stage::Stages;
+use crate::test::Services;
+
+/// Runs all benchmark programs of the workspace, or the one called `name`.
+pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>) -> Result<()> {
+    let services = Services::start(stages)?;
+    stages.run("benchmarks", |_| {
+        let mut bench = cargo(root, &["bench", "--workspace", "--bench", name.unwrap_or("*")]);
+        let kept = root.join("target/bench.txt");
+        tee(services.tell(&mut bench), &kept)?;
+        println!("kept in {}", kept.display());
+        Ok(())
+    })
+}
+
+/// Runs `command` and writes what it prints both to the terminal and to the file `kept`.
+fn tee(command: &mut Command, kept: &Path) -> Result<()> {
+    let mut file = File::create(kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("stdout is piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        writeln!(file, "{line}")?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("the benchmarks ended with {status}");
+    }
+    Ok(())
+}
