@@ -3,6 +3,8 @@
 
 mod bus;
 pub mod clock;
+pub mod conformance;
+
 pub mod engine;
 mod error;
 mod event;

@@ -73,14 +73,14 @@ impl MemoryLog {
             return Err(Error::new(
                 ErrorKind::Engine,
                 format!(
-                    "engine memory: keeps one copy; durability Replicated({copies}) needs a Redis engine"
+                    "engine memory: keeps one copy; durability Replicated({copies}) needs an engine with replicas"
                 ),
             ));
         }
         if append.durability == Durability::Fsynced {
             return Err(Error::new(
                 ErrorKind::Engine,
-                "engine memory: has no device; durability Fsynced needs engine file:DIR or Redis",
+                "engine memory: has no device; durability Fsynced needs engine file:DIR",
             ));
         }
         if let Some(due) = append.deliver_at.filter(|due| *due > now) {

@@ -1,0 +1,127 @@
+//! The guarantees of Tidewire as cases that every engine passes.
+//!
+//! [`CASES`] lists each case once. `tests/engines.rs` runs the list for every engine and topology and prints the
+//! table. A case that needs something an engine does not have is printed as skipped, with what it needs.
+
+mod announce;
+mod append;
+mod bounds;
+mod level;
+mod lifecycle;
+mod read;
+mod retention;
+mod scene;
+mod store;
+mod subscription;
+mod tenant;
+
+use std::pin::Pin;
+
+pub use scene::{Hook, Scene, Subject};
+
+/// One case of a guarantee (DESIGN.md section 4).
+pub struct Case {
+    /// The guarantee's number.
+    pub guarantee: u8,
+    /// The rule, as a sentence.
+    pub name: &'static str,
+    /// What the engine must have for it.
+    pub needs: &'static [Need],
+    /// Runs it; panics where the rule is broken.
+    pub run: fn(Scene) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// What a case needs of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Confirmed appends survive a restart.
+    Durable,
+    /// Several nodes on one engine.
+    Shared,
+    /// Time that the test moves.
+    VirtualClock,
+    /// Links that the test can cut. Such a case runs alone.
+    CutLinks,
+    /// History that the test can destroy behind the engine's back.
+    DestroyHistory,
+}
+
+impl Need {
+    /// Why a case is skipped where this is missing.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Durable => "keeps nothing over a restart",
+            Self::Shared => "one process only",
+            Self::VirtualClock => "time is the server's",
+            Self::CutLinks => "has no link to cut",
+            Self::DestroyHistory => "history cannot be destroyed from outside",
+        }
+    }
+}
+
+macro_rules! cases {
+    ($($guarantee:literal $noun:ident::$name:ident $([$($need:ident),*])?;)*) => {
+        /// Every case, once.
+        pub const CASES: &[Case] = &[$(Case {
+            guarantee: $guarantee,
+            name: stringify!($name),
+            needs: &[$($(Need::$need),*)?],
+            run: |scene| Box::pin($noun::$name(scene)),
+        }),*];
+    };
+}
+
+cases! {
+    1 append::a_confirmed_append_is_in_the_stream_once_at_its_position;
+    1 append::offsets_of_concurrent_appends_are_contiguous;
+    1 append::a_batch_is_appended_in_its_order;
+    1 append::a_batch_is_sent_when_its_time_is_up;
+    1 append::a_dedup_id_takes_effect_once;
+    1 append::a_dedup_id_is_free_again_after_its_window [VirtualClock];
+    1 append::a_dedup_id_holds_over_a_restart [Durable];
+    1 append::confirmed_appends_survive_a_restart_in_the_same_epoch [Durable];
+    1 append::a_scheduled_event_is_appended_at_its_time_and_not_before [VirtualClock];
+    1 append::a_scheduled_event_survives_a_restart [Durable, VirtualClock];
+    1 append::nodes_share_one_stream [Shared];
+    1 read::reads_a_range_forwards_and_backwards;
+    1 read::reads_by_time [VirtualClock];
+    1 read::refuses_a_position_of_another_epoch;
+    2 announce::an_announced_event_can_be_read;
+    2 announce::announcement_order_is_stream_order;
+    2 announce::a_quiet_event_is_not_announced_and_not_lost;
+    2 announce::an_event_is_announced_on_another_channel_too;
+    2 announce::a_duplicate_is_not_announced;
+    3 subscription::gets_each_kept_event_once_and_in_order_while_appends_go_on;
+    3 subscription::resumes_after_a_position;
+    3 subscription::starts_at_a_time [VirtualClock];
+    3 subscription::a_slow_one_gets_every_kept_event;
+    3 subscription::a_slow_one_is_told_of_dropped_live_events;
+    3 subscription::is_told_what_was_trimmed_before_it_was_read;
+    3 subscription::is_told_that_history_was_lost [DestroyHistory];
+    3 subscription::a_lost_link_is_told_and_repaired_from_the_stream [CutLinks];
+    3 subscription::several_subscriptions_of_a_channel_each_get_all;
+    3 subscription::a_pattern_hears_every_channel_that_matches;
+    3 subscription::skips_what_its_own_node_sent;
+    3 subscription::one_node_hears_what_another_appends [Shared];
+    3 subscription::a_handler_is_counted;
+    8 retention::keeps_the_newest_and_counts_the_rest;
+    8 retention::keeps_what_is_young_enough [VirtualClock];
+    8 retention::a_trim_is_counted_and_told;
+    8 retention::a_stream_trimmed_empty_goes_on_counting;
+    10 tenant::equal_names_in_two_tenants_are_apart;
+    10 tenant::a_pattern_stays_in_its_tenant;
+    10 tenant::environments_are_apart;
+    10 tenant::a_name_cannot_spell_another_tenants;
+    13 bounds::what_is_over_a_limit_is_refused_with_its_name;
+    13 bounds::a_page_is_bounded;
+    13 bounds::what_is_at_a_limit_passes_unchanged;
+    14 level::a_live_event_is_not_kept;
+    14 level::live_events_arrive_once_and_in_order;
+    14 level::many_channels_take_one_call;
+    14 store::a_condition_decides_a_put;
+    14 store::one_of_many_concurrent_puts_finds_the_key_absent;
+    14 store::an_entry_expires [VirtualClock];
+    14 store::entries_survive_a_restart [Durable];
+    13 lifecycle::a_closed_node_refuses_and_has_finished;
+    11 lifecycle::every_link_answers_a_probe;
+}

@@ -1,0 +1,162 @@
+//! Guarantee 1: a confirmed append is in the stream, once, at the position returned.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::scene::{Scene, append_numbered, next_event, number, numbered, patiently};
+use crate::bus::Channel;
+use crate::clock::Timestamp;
+
+async fn numbers(channel: &Channel) -> Vec<usize> {
+    channel.read().await.expect("the stream is read").events.iter().map(number).collect()
+}
+
+pub(super) async fn a_confirmed_append_is_in_the_stream_once_at_its_position(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let mut receipts = Vec::new();
+    for n in 0..10 {
+        receipts.push(channel.append(numbered(n).with_subject("s")).await.expect("confirmed"));
+    }
+    let history = channel.read().await.expect("read");
+    assert_eq!(history.events.len(), 10);
+    for (n, (received, receipt)) in history.events.iter().zip(&receipts).enumerate() {
+        assert_eq!((received.position, number(received)), (receipt.position, n));
+        assert_eq!((received.event.id(), received.event.subject()), (receipt.id, Some("s")));
+        assert_eq!(received.position.map(|position| position.offset), Some(n as u64 + 1));
+    }
+}
+
+pub(super) async fn offsets_of_concurrent_appends_are_contiguous(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let receipts = join_all((0..500).map(|n| channel.append(numbered(n)).into_future())).await;
+    let mut offsets: Vec<_> = receipts
+        .into_iter()
+        .map(|receipt| receipt.expect("confirmed").position.expect("a position").offset)
+        .collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (1..=500).collect::<Vec<u64>>());
+    let mut found = numbers(&channel).await;
+    found.sort_unstable();
+    assert_eq!(found, (0..500).collect::<Vec<_>>());
+}
+
+pub(super) async fn a_batch_is_appended_in_its_order(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let batcher = channel.batcher().events_max(50).start();
+    let mut confirmations = Vec::new();
+    for n in 0..100 {
+        confirmations.push(patiently("room in the batcher", batcher.push(numbered(n))).await.expect("taken"));
+    }
+    for (n, confirmation) in confirmations.into_iter().enumerate() {
+        let receipt = patiently("the batch", confirmation).await.expect("confirmed");
+        assert_eq!(receipt.position.map(|position| position.offset), Some(n as u64 + 1));
+    }
+    assert_eq!(numbers(&channel).await, (0..100).collect::<Vec<_>>());
+}
+
+pub(super) async fn a_batch_is_sent_when_its_time_is_up(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let wait = Duration::from_millis(20);
+    let batcher = channel.batcher().wait_max(wait).start();
+    let mut confirmation = batcher.push(numbered(7)).await.expect("taken");
+    let sent = async {
+        loop {
+            // A virtual clock is moved until the batcher, which may not sleep yet, has seen it.
+            scene.pass(wait);
+            tokio::select! {
+                biased;
+                receipt = &mut confirmation => break receipt,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    patiently("the time of the batch", sent).await.expect("confirmed");
+    assert_eq!(numbers(&channel).await, [7]);
+}
+
+pub(super) async fn a_dedup_id_takes_effect_once(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let first = channel.append(numbered(1)).dedup("order-7").await.expect("confirmed");
+    let again = channel.append(numbered(2)).dedup("order-7").await.expect("confirmed");
+    assert!(!first.is_duplicate && again.is_duplicate);
+    assert_eq!(first.position, again.position);
+    let racing = join_all((10..42).map(|n| channel.append(numbered(n)).dedup("race").into_future())).await;
+    let effects =
+        racing.into_iter().filter(|receipt| !receipt.as_ref().expect("confirmed").is_duplicate).count();
+    assert_eq!(effects, 1);
+    assert_eq!(numbers(&channel).await.len(), 2);
+}
+
+pub(super) async fn a_dedup_id_is_free_again_after_its_window(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let window = Duration::from_secs(60);
+    let append = |n| channel.append(numbered(n)).dedup("id").dedup_window(window).into_future();
+    append(1).await.expect("confirmed");
+    scene.pass(window - Duration::from_millis(1));
+    assert!(append(2).await.expect("confirmed").is_duplicate);
+    scene.pass(Duration::from_millis(1));
+    assert!(!append(3).await.expect("confirmed").is_duplicate);
+    assert_eq!(numbers(&channel).await, [1, 3]);
+}
+
+pub(super) async fn a_dedup_id_holds_over_a_restart(scene: Scene) {
+    let (node, channel) = scene.channel().await;
+    let first = channel.append(numbered(1)).dedup("id").await.expect("confirmed");
+    node.close(Duration::from_secs(10)).await.expect("closed");
+    drop((node, channel));
+    let (_node, channel) = scene.channel().await;
+    let again = channel.append(numbered(1)).dedup("id").await.expect("confirmed");
+    assert!(again.is_duplicate);
+    assert_eq!(again.position, first.position);
+}
+
+pub(super) async fn confirmed_appends_survive_a_restart_in_the_same_epoch(scene: Scene) {
+    let (node, channel) = scene.channel().await;
+    append_numbered(&channel, 0..100).await;
+    let before = channel.read().await.expect("read");
+    node.close(Duration::from_secs(10)).await.expect("closed");
+    drop((node, channel));
+    let (_node, channel) = scene.channel().await;
+    let after = channel.read().await.expect("read");
+    assert_eq!((before.epoch, before.first, before.last), (after.epoch, after.first, after.last));
+    assert_eq!(numbers(&channel).await, (0..100).collect::<Vec<_>>());
+    let next = channel.append(numbered(100)).await.expect("confirmed").position.expect("a position");
+    assert_eq!((next.epoch, next.offset), (before.epoch, 101));
+}
+
+pub(super) async fn a_scheduled_event_is_appended_at_its_time_and_not_before(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let mut subscription = channel.subscribe().open().await.expect("listening");
+    let due = scene.now().saturating_add(Duration::from_secs(60));
+    let receipt = channel.append(numbered(1)).deliver_at(due).await.expect("scheduled");
+    assert_eq!(receipt.position, None);
+    scene.pass(Duration::from_secs(59));
+    append_numbered(&channel, [2]).await;
+    assert_eq!(number(&next_event(&mut subscription).await), 2);
+    scene.pass(Duration::from_secs(1));
+    let received = next_event(&mut subscription).await;
+    assert_eq!((number(&received), received.time), (1, due));
+    let late = channel.append(numbered(3)).deliver_at(Timestamp::from_millis(1)).await.expect("confirmed");
+    assert_eq!(late.position.map(|position| position.offset), Some(3));
+}
+
+pub(super) async fn a_scheduled_event_survives_a_restart(scene: Scene) {
+    let (node, channel) = scene.channel().await;
+    let due = scene.now().saturating_add(Duration::from_secs(60));
+    channel.append(numbered(1)).deliver_at(due).await.expect("scheduled");
+    node.close(Duration::from_secs(10)).await.expect("closed");
+    drop((node, channel));
+    let (_node, channel) = scene.channel().await;
+    let mut subscription = channel.subscribe().open().await.expect("listening");
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(number(&next_event(&mut subscription).await), 1);
+}
+
+pub(super) async fn nodes_share_one_stream(scene: Scene) {
+    let ((_one, here), (_other, there)) = (scene.channel().await, scene.channel().await);
+    join_all((0..200).map(|n| if n % 2 == 0 { &here } else { &there }.append(numbered(n)).into_future()))
+        .await;
+    assert_eq!(numbers(&here).await, numbers(&there).await);
+    assert_eq!(numbers(&here).await.len(), 200);
+}

@@ -1,0 +1,150 @@
+//! The world of one case: an engine under test, a tenant of its own, a clock of its own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Need;
+use crate::bus::{Channel, Gap, Item, Received, Subscription};
+use crate::clock::{Clock, Timestamp};
+use crate::event::Event;
+use crate::tenant::Tenant;
+use crate::tidewire::{Builder, Tidewire};
+
+/// What a test does to an engine from outside, given the tenant of the case.
+pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// How long a case waits for something that should happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An engine under test.
+pub struct Subject {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// What it has; a case that needs more is skipped.
+    pub has: Vec<Need>,
+    /// The URL for a case; the same name gives the same data.
+    pub url: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// Cuts every link of every node.
+    pub cut_links: Option<Hook>,
+    /// Destroys what the engine keeps of a tenant.
+    pub destroy_history: Option<Hook>,
+}
+
+/// One case's part of the world.
+pub struct Scene {
+    subject: Arc<Subject>,
+    name: &'static str,
+    clock: Clock,
+}
+
+impl Scene {
+    /// A scene of the case `name`.
+    pub fn new(subject: Arc<Subject>, name: &'static str) -> Self {
+        let clock = if subject.has.contains(&Need::VirtualClock) {
+            Clock::virtual_at(Timestamp::from_millis(1_700_000_000_000))
+        } else {
+            Clock::system()
+        };
+        Self { subject, name, clock }
+    }
+
+    pub(super) fn builder(&self) -> Builder {
+        Tidewire::builder(&(self.subject.url)(self.name)).clock(self.clock.clone())
+    }
+
+    /// Opens a node.
+    pub(super) async fn open(&self) -> Tidewire {
+        self.builder().open().await.expect("the engine opens")
+    }
+
+    /// The tenant that no other case uses: its name, and that of this process, so that runs are apart.
+    pub(super) fn tenant_name(&self) -> String {
+        format!("{}-{}", std::process::id(), &self.name[..self.name.len().min(50)])
+    }
+
+    pub(super) fn tenant(&self, node: &Tidewire) -> Tenant {
+        node.tenant(&self.tenant_name()).expect("a valid tenant")
+    }
+
+    /// A node and a channel of the case's tenant on it.
+    pub(super) async fn channel(&self) -> (Tidewire, Channel) {
+        let node = self.open().await;
+        let channel = self.tenant(&node).channel("orders").expect("a valid name");
+        (node, channel)
+    }
+
+    /// Lets time pass: moves a virtual clock; real time passes by itself.
+    pub(super) fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) async fn cut_links(&self) {
+        let hook = self.subject.cut_links.as_ref().expect("a subject with links has a hook to cut them");
+        hook(self.tenant_name()).await;
+    }
+
+    pub(super) async fn destroy_history(&self) {
+        let hook = self.subject.destroy_history.as_ref().expect("such a subject has a hook for it");
+        hook(self.tenant_name()).await;
+    }
+}
+
+/// Waits for `future`, at most as long as a case is patient.
+pub(super) async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+    }
+}
+
+/// An event whose data is a number.
+pub(super) fn numbered(number: usize) -> Event {
+    Event::new("numbered", number.to_string())
+}
+
+/// The number of a numbered event.
+pub(super) fn number(received: &Received) -> usize {
+    let text = std::str::from_utf8(received.event.data()).expect("a numbered event holds text");
+    text.parse().expect("a numbered event holds a number")
+}
+
+/// Appends numbered events one after the other.
+pub(super) async fn append_numbered(channel: &Channel, numbers: impl IntoIterator<Item = usize>) {
+    for number in numbers {
+        channel.append(numbered(number)).await.expect("the append is confirmed");
+    }
+}
+
+pub(super) async fn next(subscription: &mut Subscription) -> Item {
+    patiently("an item", subscription.next()).await.expect("the subscription goes on")
+}
+
+/// The next item, which must be an event.
+pub(super) async fn next_event(subscription: &mut Subscription) -> Received {
+    match next(subscription).await {
+        Item::Event(received) => received,
+        Item::Gap(gap) => panic!("expected an event, was told {gap:?}"),
+    }
+}
+
+/// The next item, which must be a gap.
+pub(super) async fn next_gap(subscription: &mut Subscription) -> Gap {
+    match next(subscription).await {
+        Item::Gap(gap) => gap,
+        Item::Event(received) => panic!("expected a gap, got {received:?}"),
+    }
+}
+
+/// The numbers of the next events, none of which may be a gap.
+pub(super) async fn next_numbers(subscription: &mut Subscription, count: usize) -> Vec<usize> {
+    let mut numbers = Vec::with_capacity(count);
+    for _ in 0..count {
+        numbers.push(number(&next_event(subscription).await));
+    }
+    numbers
+}

@@ -1,0 +1,125 @@
+//! Runs every conformance case on every engine and prints the table.
+//!
+//! `cargo test -p tidewire --test engines -- PART` runs the engine of that name, or the cases whose name holds PART.
+
+#![expect(clippy::disallowed_methods, reason = "a case is awaited right where it is spawned")]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire::conformance::{CASES, Case, Need, Scene, Subject};
+
+/// The longest a case may take.
+const CASE_TIME_MAX: Duration = Duration::from_secs(60);
+
+enum Outcome {
+    Passed,
+    Failed(String),
+    Skipped(&'static str),
+}
+
+/// One engine's outcomes, in the order of the cases.
+struct Column {
+    engine: &'static str,
+    outcomes: Vec<Outcome>,
+}
+
+fn memory() -> Subject {
+    Subject {
+        name: "memory",
+        has: vec![Need::VirtualClock],
+        url: Box::new(|_| "memory:".into()),
+        cut_links: None,
+        destroy_history: None,
+    }
+}
+
+async fn run(case: &'static Case, subject: Arc<Subject>) -> Outcome {
+    if let Some(need) = case.needs.iter().find(|need| !subject.has.contains(need)) {
+        return Outcome::Skipped(need.reason());
+    }
+    let running = tokio::spawn((case.run)(Scene::new(subject, case.name)));
+    match tokio::time::timeout(CASE_TIME_MAX, running).await {
+        Ok(Ok(())) => Outcome::Passed,
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Err(_) => Outcome::Failed(format!("took more than {CASE_TIME_MAX:?}")),
+    }
+}
+
+/// Runs the cases side by side; those that cut links disturb the others and run alone, afterwards.
+async fn run_all(subject: Subject, cases: &[&'static Case]) -> Column {
+    let (engine, subject) = (subject.name, Arc::new(subject));
+    let is_alone = |case: &Case| case.needs.contains(&Need::CutLinks);
+    let together: Vec<_> = cases
+        .iter()
+        .map(|&case| (!is_alone(case)).then(|| tokio::spawn(run(case, subject.clone()))))
+        .collect();
+    let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+    for running in together {
+        outcomes.push(match running {
+            Some(running) => Some(running.await.expect("a case that panics is caught inside")),
+            None => None,
+        });
+    }
+    for (case, outcome) in cases.iter().zip(&mut outcomes) {
+        if outcome.is_none() {
+            *outcome = Some(run(case, subject.clone()).await);
+        }
+    }
+    Column { engine, outcomes: outcomes.into_iter().flatten().collect() }
+}
+
+fn print_table(cases: &[&Case], columns: &[Column]) {
+    let header: String = columns.iter().map(|column| format!("{:>9}", column.engine)).collect();
+    println!("\nconformance: cases x engines (g. = guarantee of the design)\n  g.  {:<70}{header}", "case");
+    for (row, case) in cases.iter().enumerate() {
+        let cell = |column: &Column| match column.outcomes.get(row) {
+            Some(Outcome::Passed) => format!("{:>9}", "ok"),
+            Some(Outcome::Skipped(_)) => format!("{:>9}", "-"),
+            Some(Outcome::Failed(_)) | None => format!("{:>9}", "FAILED"),
+        };
+        let cells: String = columns.iter().map(cell).collect();
+        println!("  {:>2}  {:<70}{cells}", case.guarantee, case.name.replace('_', " "));
+    }
+    for Column { engine, outcomes } in columns {
+        let mut reasons: Vec<_> = outcomes
+            .iter()
+            .filter_map(|outcome| if let Outcome::Skipped(reason) = outcome { Some(*reason) } else { None })
+            .collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        println!(
+            "  - {engine}: {}",
+            if reasons.is_empty() { "nothing skipped".into() } else { reasons.join("; ") }
+        );
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let subjects = [memory()];
+    let is_engine = subjects.iter().any(|subject| subject.name == part);
+    let cases: Vec<_> = CASES.iter().filter(|case| is_engine || case.name.contains(&part)).collect();
+    let mut columns = Vec::new();
+    for subject in subjects.into_iter().filter(|subject| !is_engine || subject.name == part) {
+        columns.push(run_all(subject, &cases).await);
+    }
+    print_table(&cases, &columns);
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for column in &columns {
+        for (case, outcome) in cases.iter().zip(&column.outcomes) {
+            match outcome {
+                Outcome::Passed => passed += 1,
+                Outcome::Skipped(_) => skipped += 1,
+                Outcome::Failed(why) => {
+                    failed += 1;
+                    println!("FAILED on {}: {}: {why}", column.engine, case.name);
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
