@@ -1,12 +1,13 @@
-// The page of one node, in headless Chromium, follows what is appended on another node, over the death of its own.
+// Headless Chromium over the death of its node: the demo page on two nodes, and the published SDK on every engine that keeps.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 
 import { chromium } from 'playwright-core';
 
-import { Server, setting, uniqueName } from './tidewire.mjs';
+import { connectionToken, ENGINES, Server, setting, uniqueName } from './tidewire.mjs';
 
 const CHROMIUM_OPTIONS = [
   '--no-sandbox',
@@ -23,7 +24,7 @@ const RECONNECT_TIMEOUT_MS = 60_000;
 const MISSED = 1_000;
 
 /** A page of a fresh browser profile; the browser ends with the test. */
-async function openPage(t, url) {
+async function newPage(t) {
   const browser = await chromium.launch({
     executablePath: setting('TIDEWIRE_TEST_CHROMIUM'),
     headless: true,
@@ -32,12 +33,11 @@ async function openPage(t, url) {
   t.after(() => browser.close());
   const page = await browser.newPage();
   page.on('pageerror', (error) => console.error(`the page failed: ${error}`));
-  await page.goto(url);
   return page;
 }
 
 async function expectState(page, expected) {
-  await page.waitForSelector(`body[data-state="${expected}"]`, { timeout: RECONNECT_TIMEOUT_MS });
+  await page.waitForSelector(`body[data-state="${expected}"]`, { state: 'attached', timeout: RECONNECT_TIMEOUT_MS });
 }
 
 /** The feed, oldest first; the page shows the newest on top. */
@@ -45,6 +45,30 @@ async function readFeed(page) {
   const items = await page.$$eval('#feed li', (elements) =>
     elements.map((element) => ({ offset: element.dataset.offset, text: element.textContent })));
   return items.reverse().map(({ offset, text }) => ({ offset: Number(offset), data: JSON.parse(text) }));
+}
+
+/** A page of the server's origin that shows, with the published SDK alone, what the demo page shows. */
+async function openSdkPage(page, server, channel) {
+  const sdk = readFileSync(new URL('./node_modules/centrifuge/dist/centrifuge.js', import.meta.url), 'utf8');
+  const url = `${server.url}/sdk-page`;
+  await page.route(url, (route) => route.fulfill({ contentType: 'text/html', body: '<body><ol id="feed"></ol>' }));
+  await page.goto(url);
+  await page.addScriptTag({ content: sdk });
+  await page.evaluate(({ endpoint, token, channel }) => {
+    const client = new Centrifuge(endpoint, { token });
+    const subscription = client.newSubscription(channel, { recoverable: true, positioned: true });
+    subscription.on('state', ({ newState }) => {
+      document.body.dataset.state = newState;
+    });
+    subscription.on('publication', ({ data, offset }) => {
+      const item = document.createElement('li');
+      item.dataset.offset = offset;
+      item.textContent = JSON.stringify(data);
+      document.getElementById('feed').prepend(item);
+    });
+    subscription.subscribe();
+    client.connect();
+  }, { endpoint: server.websocketUrl, token: connectionToken('alice'), channel });
 }
 
 /** Waits for as many as were appended, then compares all: what is missing, came twice or out of order shows. */
@@ -60,7 +84,8 @@ test('the page of node B shows what is appended on node A, and misses nothing wh
   const a = await Server.start(t, { engine, name: 'node A' });
   const b = await Server.start(t, { engine, name: 'node B' });
   const channel = uniqueName('page');
-  const page = await openPage(t, `${b.url}/?channel=${channel}`);
+  const page = await newPage(t);
+  await page.goto(`${b.url}/?channel=${channel}`);
   await expectState(page, 'connected');
 
   await a.api('publish', { channel, data: { n: 0 } });
@@ -82,3 +107,24 @@ test('the page of node B shows what is appended on node A, and misses nothing wh
   await a.api('publish', { channel, data: { n: MISSED + 1 } });
   await expectFeed(page, 1 + MISSED + 1);
 });
+
+for (const engine of ENGINES.filter(({ keeps }) => keeps)) {
+  test(`${engine.name}: the published SDK in the browser misses nothing over kill -9`, async (t) => {
+    const server = await Server.start(t, { engine: engine.url(t) });
+    const channel = uniqueName('browser');
+    const page = await newPage(t);
+    await openSdkPage(page, server, channel);
+    await expectState(page, 'subscribed');
+    await server.api('publish', { channel, data: { n: 0 } });
+    await expectFeed(page, 1);
+
+    await server.kill();
+    await expectState(page, 'subscribing');
+    await server.restart();
+    for (let n = 1; n <= 100; n += 1) {
+      await server.api('publish', { channel, data: { n } });
+    }
+    await expectState(page, 'subscribed');
+    await expectFeed(page, 101);
+  });
+}

@@ -7,13 +7,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { Centrifuge } from 'centrifuge';
 import { WebSocket } from 'ws';
 
-import { connectionToken, gate, next, Server, setting, temporaryFolder, uniqueName, until } from './tidewire.mjs';
-
-const ENGINES = [
-  { name: 'memory', keeps: false, url: () => 'memory:' },
-  { name: 'file', keeps: true, url: (t) => `file:${temporaryFolder(t)}` },
-  { name: 'redis', keeps: true, url: () => setting('TIDEWIRE_TEST_REDIS_URL') },
-];
+import { connectionToken, ENGINES, gate, next, Server, uniqueName, until } from './tidewire.mjs';
 
 /** A client that is closed with the test; `options` are the SDK's. */
 function connect(t, server, options = {}) {

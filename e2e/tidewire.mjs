@@ -24,13 +24,20 @@ export function setting(name) {
   return value;
 }
 
+/** Every engine: whether a stream survives the process, and a URL that no other test disturbs. */
+export const ENGINES = [
+  { name: 'memory', keeps: false, url: () => 'memory:' },
+  { name: 'file', keeps: true, url: (t) => `file:${temporaryFolder(t)}` },
+  { name: 'redis', keeps: true, url: () => setting('TIDEWIRE_TEST_REDIS_URL') },
+];
+
 /** A name that no other test and no earlier run uses. */
 export function uniqueName(prefix) {
   return `${prefix}-${randomUUID().slice(0, 8)}`;
 }
 
 /** A folder that is removed with the test. */
-export function temporaryFolder(t) {
+function temporaryFolder(t) {
   const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;

@@ -7,32 +7,26 @@ use super::{File, Finding, Tree};
 const REDIS_PLACES: &[(&str, &str)] = &[
     ("crates/tidewire/src/engine/redis", "the engine itself"),
     ("crates/tidewire/src/engine.rs", "declares the engines"),
+    ("crates/tidewire/src/engine/embedded", "tells which engine can do what it cannot"),
     ("crates/tidewire/src/tidewire.rs", "chooses the engine by URL"),
     ("crates/tidewire-cli/src/doctor", "tells the operator what to change in Redis"),
     ("xtask/src/", "starts Redis for the tests"),
 ];
 
-/// Names that DESIGN gives to other words, or that say nothing about the type; and what to write instead.
-const REJECTED_TYPE_NAMES: &[(&str, &str)] = &[
+/// Words that DESIGN gives another name, and that name. A private type is not one of our ideas and may have them.
+const OTHER_WORDS: &[(&str, &str)] = &[
     ("Adapter", "Engine"),
     ("Backend", "Engine"),
-    ("Base", "what it does"),
     ("Broker", "Engine"),
-    ("Common", "what it does"),
-    ("Core", "what it does"),
-    ("Data", "what it holds"),
     ("Driver", "Engine"),
-    ("Handler", "what it does"),
-    ("Helper", "what it does"),
-    ("Impl", "what it does"),
-    ("Info", "what it tells"),
-    ("Manager", "what it does"),
     ("Message", "Event or Envelope"),
-    ("Misc", "what it does"),
     ("Queue", "Stream"),
     ("Topic", "Channel"),
-    ("Util", "what it does"),
-    ("Utils", "what it does"),
+];
+
+/// Words that say nothing about a type, private or not.
+const EMPTY_WORDS: &[&str] = &[
+    "Base", "Common", "Core", "Data", "Handler", "Helper", "Impl", "Info", "Manager", "Misc", "Util", "Utils",
 ];
 
 const UNFINISHED: &[&str] = &["TODO", "FIXME"];
@@ -130,15 +124,17 @@ fn says_redis(line: &Line) -> bool {
     [&line.code, &line.text].iter().any(|part| part.to_ascii_lowercase().contains("redis"))
 }
 
-fn rejected_type_name(code: &str) -> Option<(&'static str, &'static str)> {
+/// The name of the type that `code` declares, with what to name it by, if it is one that we do not use.
+fn rejected_type_name(code: &str) -> Option<(&str, &'static str)> {
     let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    while let Some(word) = words.next() {
-        if matches!(word, "struct" | "enum" | "trait" | "type" | "union") {
-            let name = words.next()?;
-            return REJECTED_TYPE_NAMES.iter().find(|(rejected, _)| *rejected == name).copied();
-        }
+    let is_private = !code.trim_start().starts_with("pub");
+    words.find(|word| matches!(*word, "struct" | "enum" | "trait" | "type" | "union"))?;
+    let name = words.next()?;
+    if EMPTY_WORDS.contains(&name) {
+        return Some((name, "what it does or holds"));
     }
-    None
+    let (_, instead) = OTHER_WORDS.iter().find(|(word, _)| *word == name)?;
+    (!is_private).then_some((name, *instead))
 }
 
 /// A word for unfinished work that names no issue, as `(#12)` behind it would.
@@ -178,8 +174,12 @@ mod tests {
 
     #[test]
     fn rejected_type_names_are_found_as_whole_words() {
-        for (name, _) in REJECTED_TYPE_NAMES {
+        for (name, _) in OTHER_WORDS {
             assert_eq!(rules("a.rs", &format!("pub(crate) struct {name}<T> {{")), ["one word per idea"]);
+            assert!(rules("a.rs", &format!("struct {name};")).is_empty());
+        }
+        for name in EMPTY_WORDS {
+            assert_eq!(rules("a.rs", &format!("enum {name} {{")), ["one word per idea"]);
         }
         assert!(rules("a.rs", "pub struct ClientInfo { data: Message }").is_empty());
         assert!(rules("a.rs", "type Item = Event;").is_empty());
