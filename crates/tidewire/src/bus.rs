@@ -138,3 +138,6 @@ impl Bus {
 fn no_outcome() -> Error {
     Error::new(ErrorKind::Engine, "engine answered an append with no outcome")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Retries over an engine that fails on demand: before an effect, or after it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Bus, Channel, Hub, Item, RetryPolicy, Settings};
+use crate::clock::{Clock, Timestamp};
+use crate::engine::{
+    Answer, Append, Appended, Engine, Interest, Log, Page, Probe, PubSub, Range, Retention, Setup,
+    StreamStats, Trimmed, embedded,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::limits::Limits;
+use crate::name::ChannelPath;
+use crate::tasks::Tasks;
+
+/// How the next call fails.
+enum Fault {
+    /// Nothing is done.
+    Before(ErrorKind),
+    /// All is done, but the answer is lost.
+    Lost,
+}
+
+/// A memory engine whose `publish` and `append` fail as scripted.
+struct Faulty {
+    pubsub: Arc<dyn PubSub>,
+    log: Arc<dyn Log>,
+    faults: Mutex<VecDeque<Fault>>,
+}
+
+impl Faulty {
+    async fn fail<T>(&self, call: Answer<'_, T>) -> Result<T> {
+        let fault = self.faults.lock().pop_front();
+        match fault {
+            None => call.await,
+            Some(Fault::Before(kind)) => Err(Error::new(kind, "scripted")),
+            Some(Fault::Lost) => {
+                call.await?;
+                Err(Error::new(ErrorKind::TimedOut, "scripted"))
+            }
+        }
+    }
+}
+
+impl PubSub for Faulty {
+    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
+        let channel = channel.clone();
+        // The effect happens when the inner call is made, so it is made only inside.
+        Box::pin(async move {
+            let call = Box::pin(async move { self.pubsub.publish(&channel, envelope).await });
+            self.fail(call).await
+        })
+    }
+
+    fn subscribe(&self, interests: Vec<Interest>) -> Answer<'_, ()> {
+        self.pubsub.subscribe(interests)
+    }
+
+    fn unsubscribe(&self, interests: Vec<Interest>) -> Answer<'_, ()> {
+        self.pubsub.unsubscribe(interests)
+    }
+
+    fn subscribers(&self, channel: &ChannelPath) -> Answer<'_, u64> {
+        self.pubsub.subscribers(channel)
+    }
+
+    fn probe(&self) -> Answer<'_, Vec<Probe>> {
+        self.pubsub.probe()
+    }
+}
+
+impl Log for Faulty {
+    fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Result<Appended>>> {
+        Box::pin(async move {
+            let call = Box::pin(async move { self.log.append(batch).await });
+            self.fail(call).await
+        })
+    }
+
+    fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page> {
+        self.log.read(channel, range)
+    }
+
+    fn seek(&self, channel: &ChannelPath, time: Timestamp) -> Answer<'_, u64> {
+        self.log.seek(channel, time)
+    }
+
+    fn trim(&self, channel: &ChannelPath, before: u64) -> Answer<'_, Trimmed> {
+        self.log.trim(channel, before)
+    }
+
+    fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats> {
+        self.log.stats(channel)
+    }
+}
+
+fn channel(faults: impl IntoIterator<Item = Fault>) -> Channel {
+    let hub = Arc::new(Hub::new());
+    let tasks = Tasks::new();
+    let (clock, limits) = (Clock::system(), Limits::default());
+    let setup =
+        Setup { sink: hub.clone(), clock: clock.clone(), limits: limits.clone(), tasks: tasks.clone() };
+    let memory = embedded::open_memory(&setup);
+    let faults = Mutex::new(faults.into_iter().collect());
+    let faulty = Arc::new(Faulty { pubsub: memory.pubsub.clone(), log: memory.log.clone(), faults });
+    let engine = Engine { pubsub: faulty.clone(), log: faulty, ..memory };
+    hub.attach(engine.pubsub.clone());
+    let retry = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
+    let bus = Bus::new(engine, hub, tasks, Settings { clock, limits, retry, retention: Retention::BOUNDED });
+    Channel::new(Arc::new(bus), ChannelPath::new("dev", "default", "orders").unwrap())
+}
+
+fn event(data: &'static str) -> Event {
+    Event::new("test", data)
+}
+
+async fn stored(channel: &Channel) -> Vec<Bytes> {
+    channel.read().await.unwrap().events.into_iter().map(|received| received.event.into_data()).collect()
+}
+
+#[tokio::test]
+async fn a_publish_whose_answer_is_lost_is_heard_once() {
+    let channel = channel([Fault::Lost, Fault::Lost]);
+    let mut subscription = channel.subscribe().open().await.unwrap();
+    channel.publish(event("one")).await.unwrap();
+    channel.publish(event("two")).await.unwrap();
+    for expected in ["one", "two"] {
+        let heard = subscription.next().await.and_then(Item::into_event).unwrap();
+        assert_eq!(heard.event.data(), expected);
+    }
+    assert_eq!(channel.stats().await.unwrap().published.succeeded, 2);
+}
+
+#[tokio::test]
+async fn a_publish_is_given_up_after_its_retries_and_counted() {
+    let channel = channel((0..4).map(|_| Fault::Before(ErrorKind::Unavailable)));
+    let error = channel.publish(event("lost")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let published = channel.stats().await.unwrap().published;
+    assert_eq!((published.total, published.failed), (1, 1));
+    channel.publish(event("next")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_append_is_tried_again_and_kept_once() {
+    let channel = channel([Fault::Before(ErrorKind::Unavailable), Fault::Before(ErrorKind::Backpressure)]);
+    channel.append(event("one")).await.unwrap();
+    assert_eq!(stored(&channel).await, ["one"]);
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_is_lost_is_tried_again_only_under_a_dedup_id() {
+    let channel = channel([Fault::Lost, Fault::Lost]);
+    let error = channel.append(event("one")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "the outcome is unknown, and the caller is told");
+    let receipt = channel.append(event("two")).dedup("two").await.unwrap();
+    assert!(receipt.is_duplicate, "the first try took effect");
+    assert_eq!(stored(&channel).await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn an_error_that_a_retry_cannot_mend_is_returned_at_once() {
+    let channel = channel([Fault::Before(ErrorKind::Engine)]);
+    assert_eq!(channel.append(event("one")).await.unwrap_err().kind(), ErrorKind::Engine);
+    assert!(stored(&channel).await.is_empty());
+}
