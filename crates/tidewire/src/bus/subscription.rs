@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::stream::{self, Stream};
 use rustc_hash::FxHashMap;
 
 use super::Bus;
@@ -233,6 +234,14 @@ impl Subscription {
                 self.burst = self.lane.take().await?;
             }
         }
+    }
+
+    /// The items as a stream, for combinators.
+    pub fn into_stream(self) -> impl Stream<Item = Item> + Send {
+        stream::unfold(self, async |mut subscription| {
+            let item = subscription.next().await?;
+            Some((item, subscription))
+        })
     }
 
     /// Hands every item to `handler`, one at a time, until the node closes; counts what it processed and what
