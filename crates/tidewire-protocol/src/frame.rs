@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
-use crate::payload::is_deeper_than;
+use crate::json_data::is_deeper_than;
 use crate::reply::Reply;
 
 /// The server's ping and the client's pong.

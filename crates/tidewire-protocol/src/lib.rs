@@ -16,7 +16,7 @@ mod frame;
 pub mod http;
 pub mod limits;
 mod omit;
-mod payload;
+mod json_data;
 mod push;
 mod reply;
 
@@ -25,7 +25,7 @@ pub use command::{
     SubscribeRequest, UnsubscribeRequest,
 };
 pub use frame::{DecodeError, EMPTY_FRAME, decode_commands, decode_replies};
-pub use payload::{Payload, PayloadError};
+pub use json_data::{JsonData, JsonDataError};
 pub use push::{ClientInfo, Publication, Push, PushBody, Unsubscribe};
 pub use reply::{
     ConnectResult, Empty, HistoryResult, RefreshResult, Reply, ReplyBody, ReplyError, SubscribeResult,

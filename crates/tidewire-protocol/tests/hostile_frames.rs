@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tidewire_protocol::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use tidewire_protocol::{
-    Command, ConnectRequest, DecodeError, Method, Payload, PublishRequest, SubscribeRequest, decode_commands,
+    Command, ConnectRequest, DecodeError, Method, JsonData, PublishRequest, SubscribeRequest, decode_commands,
     decode_replies,
 };
 
@@ -15,9 +15,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_payload_or_refused(data in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Payload::from_json(&data);
-        let any = Payload::from_any(&data);
+    fn any_bytes_become_data_or_are_refused(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = JsonData::from_json(&data);
+        let any = JsonData::from_any(&data);
         prop_assert!(serde_json::from_str::<serde_json::Value>(any.get()).is_ok());
         prop_assert!(!any.get().contains('\n'));
     }

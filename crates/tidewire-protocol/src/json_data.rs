@@ -8,7 +8,7 @@ use crate::limits::DEPTH_MAX;
 
 /// Why data cannot travel as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
+pub enum JsonDataError {
     /// The bytes are not one JSON value.
     #[error("data is not valid JSON")]
     NotJson,
@@ -22,38 +22,38 @@ pub enum PayloadError {
 /// Newlines separate the replies of a frame, so they are taken out here, once; in valid JSON they can only be
 /// whitespace between tokens.
 #[derive(Clone, Debug)]
-pub struct Payload<'a>(Cow<'a, RawValue>);
+pub struct JsonData<'a>(Cow<'a, RawValue>);
 
-impl<'a> Payload<'a> {
+impl<'a> JsonData<'a> {
     /// Checks that `data` is one JSON value of a bounded depth. Borrows unless newlines have to go.
-    pub fn from_json(data: &'a [u8]) -> Result<Self, PayloadError> {
-        let raw: &RawValue = serde_json::from_slice(data).map_err(|_| PayloadError::NotJson)?;
+    pub fn from_json(data: &'a [u8]) -> Result<Self, JsonDataError> {
+        let raw: &RawValue = serde_json::from_slice(data).map_err(|_| JsonDataError::NotJson)?;
         Self::from_raw(raw)
     }
 
-    /// As [`Payload::from_json`], for text that a JSON parser has already checked.
-    pub fn from_raw(raw: &'a RawValue) -> Result<Self, PayloadError> {
+    /// As [`JsonData::from_json`], for text that a JSON parser has already checked.
+    pub fn from_raw(raw: &'a RawValue) -> Result<Self, JsonDataError> {
         let text = raw.get();
         if is_deeper_than(text.as_bytes(), DEPTH_MAX) {
-            return Err(PayloadError::TooDeep);
+            return Err(JsonDataError::TooDeep);
         }
         if !text.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
             return Ok(Self(Cow::Borrowed(raw)));
         }
         let line = text.replace(['\n', '\r'], " ");
-        RawValue::from_string(line).map(|raw| Self(Cow::Owned(raw))).map_err(|_| PayloadError::NotJson)
+        RawValue::from_string(line).map(|raw| Self(Cow::Owned(raw))).map_err(|_| JsonDataError::NotJson)
     }
 
     /// Data of any kind: JSON as it is, other text as a JSON string, other bytes as a base64 string.
     ///
     /// A service may publish what is not JSON; a JSON client must still get a frame that it can read.
-    pub fn from_any(data: &'a [u8]) -> Self {
-        if let Ok(payload) = Self::from_json(data) {
-            return payload;
+    pub fn from_any(bytes: &'a [u8]) -> Self {
+        if let Ok(data) = Self::from_json(bytes) {
+            return data;
         }
-        let text = match std::str::from_utf8(data) {
+        let text = match std::str::from_utf8(bytes) {
             Ok(text) => Cow::Borrowed(text),
-            Err(_) => Cow::Owned(base64(data)),
+            Err(_) => Cow::Owned(base64(bytes)),
         };
         match serde_json::value::to_raw_value(&text) {
             Ok(raw) => Self(Cow::Owned(raw)),
@@ -62,7 +62,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The value as raw JSON, to be placed into a message.
+    /// The value as raw JSON, to be placed into a frame.
     pub fn as_raw(&self) -> &RawValue {
         &self.0
     }
@@ -143,30 +143,30 @@ mod tests {
     #[test]
     fn refuses_what_is_not_one_json_value() {
         for data in ["", "{", "1 2", "{\"a\":}", "\u{feff}1"] {
-            assert_eq!(Payload::from_json(data.as_bytes()).unwrap_err(), PayloadError::NotJson, "{data:?}");
+            assert_eq!(JsonData::from_json(data.as_bytes()).unwrap_err(), JsonDataError::NotJson, "{data:?}");
         }
-        assert_eq!(Payload::from_json(b"\"\xff\"").unwrap_err(), PayloadError::NotJson);
+        assert_eq!(JsonData::from_json(b"\"\xff\"").unwrap_err(), JsonDataError::NotJson);
     }
 
     #[test]
     fn refuses_data_that_subscribers_could_not_parse() {
         let deepest = "[".repeat(DEPTH_MAX) + &"]".repeat(DEPTH_MAX);
-        assert!(Payload::from_json(deepest.as_bytes()).is_ok());
+        assert!(JsonData::from_json(deepest.as_bytes()).is_ok());
         let too_deep = format!("[{deepest}]");
-        assert_eq!(Payload::from_json(too_deep.as_bytes()).unwrap_err(), PayloadError::TooDeep);
+        assert_eq!(JsonData::from_json(too_deep.as_bytes()).unwrap_err(), JsonDataError::TooDeep);
     }
 
     #[test]
     fn puts_pretty_printed_data_on_one_line() {
-        let payload = Payload::from_json(b"{\r\n  \"a\": \"x\\ny\"\n}").unwrap();
-        assert_eq!(payload.get(), "{    \"a\": \"x\\ny\" }");
+        let data = JsonData::from_json(b"{\r\n  \"a\": \"x\\ny\"\n}").unwrap();
+        assert_eq!(data.get(), "{    \"a\": \"x\\ny\" }");
     }
 
     #[test]
     fn carries_text_and_bytes_as_json_strings() {
-        assert_eq!(Payload::from_any(b"{\"a\":1}").get(), "{\"a\":1}");
-        assert_eq!(Payload::from_any(b"hello\n").get(), "\"hello\\n\"");
-        assert_eq!(Payload::from_any(b"\xff\x00").get(), "\"/wA=\"");
+        assert_eq!(JsonData::from_any(b"{\"a\":1}").get(), "{\"a\":1}");
+        assert_eq!(JsonData::from_any(b"hello\n").get(), "\"hello\\n\"");
+        assert_eq!(JsonData::from_any(b"\xff\x00").get(), "\"/wA=\"");
     }
 
     #[test]
