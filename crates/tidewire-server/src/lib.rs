@@ -1,1 +1,3 @@
-//! Tidewire.
+//! The gateway and HTTP API of Tidewire, as a library.
+
+pub mod config;
