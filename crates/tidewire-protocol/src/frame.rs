@@ -1,8 +1,8 @@
 //! Frames: several commands or replies joined by newlines.
 
 use crate::command::Command;
-use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use crate::json_data::is_deeper_than;
+use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use crate::reply::Reply;
 
 /// The server's ping and the client's pong.

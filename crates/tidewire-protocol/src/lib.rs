@@ -14,9 +14,9 @@ pub mod codes;
 mod command;
 mod frame;
 pub mod http;
+mod json_data;
 pub mod limits;
 mod omit;
-mod json_data;
 mod push;
 mod reply;
 

@@ -49,7 +49,7 @@ pub struct Publication<'a> {
 }
 
 /// The client that published an event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientInfo<'a> {
     /// The user, from the token's `sub`; empty for an anonymous one.
@@ -58,6 +58,9 @@ pub struct ClientInfo<'a> {
     /// The connection's id.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub client: Cow<'a, str>,
+    /// The token's `info`.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub conn_info: Option<&'a RawValue>,
 }
 
 /// Why a subscription ended.

@@ -152,7 +152,7 @@ fn subscribe_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
 
 fn other_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
     let published = Publication {
-        info: Some(ClientInfo { user: "u".into(), client: "c-1".into() }),
+        info: Some(ClientInfo { user: "u".into(), client: "c-1".into(), conn_info: Some(raw("[1]")) }),
         tags: BTreeMap::from([("k".into(), "v".into())]),
         ..publication("1", 4)
     };

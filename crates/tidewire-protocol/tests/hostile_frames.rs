@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tidewire_protocol::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use tidewire_protocol::{
-    Command, ConnectRequest, DecodeError, Method, JsonData, PublishRequest, SubscribeRequest, decode_commands,
-    decode_replies,
+    Command, ConnectRequest, DecodeError, JsonData, Method, PublishRequest, SubscribeRequest,
+    decode_commands, decode_replies,
 };
 
 proptest! {
