@@ -1,1 +1,33 @@
-//! Tidewire.
+//! The wire between Tidewire and its clients: no I/O, no runtime.
+//!
+//! - [`Command`] and [`Reply`]: the JSON form of the Centrifuge client protocol, spoken over WebSocket, so that the
+//!   published `centrifuge` SDKs work unchanged. [`decode_commands`] reads a frame, [`Reply::encode`] and
+//!   [`Push::encode`] write one.
+//! - [`codes`]: every error, unsubscribe and disconnect code, with what a client may do about it.
+//! - [`http`]: the bodies of the Centrifugo-compatible server API.
+//! - [`limits`]: the bounds of a frame.
+//!
+//! The data of an event is opaque: it travels as raw JSON text ([`RawValue`]) that is checked once and copied, never
+//! parsed into a tree. All types borrow from the frame that they were read from.
+
+pub mod codes;
+mod command;
+mod frame;
+pub mod http;
+mod json_data;
+pub mod limits;
+mod omit;
+mod push;
+mod reply;
+
+pub use command::{
+    Command, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest, StreamPosition,
+    SubscribeRequest, UnsubscribeRequest,
+};
+pub use frame::{DecodeError, EMPTY_FRAME, decode_commands, decode_replies};
+pub use json_data::{JsonData, JsonDataError};
+pub use push::{ClientInfo, Publication, Push, PushBody, Unsubscribe};
+pub use reply::{
+    ConnectResult, Empty, HistoryResult, RefreshResult, Reply, ReplyBody, ReplyError, SubscribeResult,
+};
+pub use serde_json::value::RawValue;

@@ -1,1 +1,23 @@
-//! Tidewire.
+//! The gateway and HTTP API of Tidewire, as a library: tests start it in-process, services mount it.
+//!
+//! - [`Server`] starts it with a [`Config`] and closes it. It prints nothing and logs through `tracing`.
+//! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, one task per connection.
+//! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
+//! - `api`: the Centrifugo-compatible server API, `/health`, `/ready`, `/metrics`.
+
+mod api;
+pub mod config;
+mod failure;
+mod gateway;
+mod history;
+mod hub;
+mod metrics;
+mod node;
+mod permission;
+mod publication;
+mod publishing;
+mod server;
+mod tenants;
+
+pub use config::{Config, ConfigError, EngineUrl, Secret};
+pub use server::{Server, StartError};

@@ -1,0 +1,54 @@
+//! HTTP: the server API, health, metrics, and the demo page.
+
+mod broadcast;
+mod exchange;
+mod history;
+mod info;
+mod probes;
+mod publish;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{Html, IntoResponse};
+use axum::routing::{any, get, post};
+use tidewire_protocol::codes::ErrorCode;
+
+use self::exchange::{Refusal, with_request_id};
+use crate::gateway::websocket;
+use crate::node::Node;
+
+/// All routes of a node.
+pub(crate) fn router(node: Arc<Node>) -> Router {
+    let mut router = Router::new()
+        .route("/connection/websocket", any(websocket::upgrade))
+        .route("/api/publish", post(publish::publish))
+        .route("/api/broadcast", post(broadcast::broadcast))
+        .route("/api/history", post(history::history))
+        .route("/api/info", post(info::info))
+        .route("/api/{method}", any(unknown_method))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .route("/metrics", get(probes::metrics));
+    if node.config.is_dev() {
+        router = router.route("/", get(demo));
+    }
+    router
+        .layer(DefaultBodyLimit::max(node.config.limits.api_body_bytes_max))
+        .layer(middleware::from_fn(with_request_id))
+        .with_state(node)
+}
+
+async fn unknown_method() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, ErrorCode::METHOD_NOT_FOUND.into())
+}
+
+/// The page of `serve --dev`. Only dev serves it: it connects without a token.
+async fn demo() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
+                  connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("demo.html")))
+}

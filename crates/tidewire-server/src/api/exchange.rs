@@ -1,0 +1,147 @@
+//! What all methods of the server API share: who calls, the body, the reply, the request id.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidewire_protocol::codes::ErrorCode;
+use tidewire_protocol::http::{ApiError, ApiReply};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::metrics::ApiLabels;
+use crate::node::Node;
+use crate::tenants::Tenant;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The tenant whose key the request has, in `X-API-Key` or `Authorization: apikey KEY`. Checked before the body is read.
+pub(super) struct Caller(pub(super) Arc<Tenant>);
+
+impl FromRequestParts<Arc<Node>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Refusal> {
+        let tenant = key_of(&parts.headers).and_then(|key| node.tenants.with_key(key));
+        let refusal = || {
+            let message = "unauthorized: send a known key as X-API-Key";
+            Refusal::new(StatusCode::UNAUTHORIZED, Failure::new(ErrorCode::UNAUTHORIZED, message))
+        };
+        tenant.cloned().map(Self).ok_or_else(refusal)
+    }
+}
+
+fn key_of(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get(API_KEY) {
+        return key.to_str().ok();
+    }
+    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
+}
+
+/// The body of a request, within `limits.api_body_bytes_max`.
+pub(super) struct Body(pub(super) Bytes);
+
+impl FromRequest<Arc<Node>> for Body {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, Refusal> {
+        let body = Bytes::from_request(request, node).await;
+        body.map(Self)
+            .map_err(|rejection| Refusal::of_body(&rejection, node.config.limits.api_body_bytes_max))
+    }
+}
+
+/// Reads a body; the error names what is wrong with it and where.
+pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let failure = Failure::new(ErrorCode::BAD_REQUEST, format!("malformed JSON: {error}"));
+        Refusal::new(StatusCode::BAD_REQUEST, failure)
+    })
+}
+
+/// The result of a method as a body. Encoded where it is made, because it borrows what it is made of.
+pub(super) fn encode<T: Serialize>(result: T) -> Bytes {
+    // Strings, numbers and checked raw JSON into memory: there is nothing that can fail.
+    Bytes::from(serde_json::to_vec(&ApiReply::Result(result)).unwrap_or_default())
+}
+
+/// Answers a call and counts it.
+pub(super) fn answer(node: &Node, method: &'static str, outcome: Result<Bytes, Refusal>) -> Response {
+    let code = outcome.as_ref().map_or_else(|refusal| refusal.failure.code.number, |_| 0);
+    node.metrics.api_requests.get_or_create(&ApiLabels { method, code }).inc();
+    match outcome {
+        Ok(body) => (JSON, body).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+const JSON: [(HeaderName, HeaderValue); 1] =
+    [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+
+/// A call that failed: with status 200 where the method failed, so that published SDKs read the error, with another
+/// where the request did not get as far as its method.
+pub(super) struct Refusal {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, failure: Failure) -> Self {
+        Self { status, failure }
+    }
+
+    fn of_body(rejection: &BytesRejection, bytes_max: usize) -> Self {
+        let message = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                format!("request body is over {bytes_max} bytes (limits.api_body_bytes_max)")
+            }
+            _ => format!("request body cannot be read: {}", rejection.body_text()),
+        };
+        Self::new(rejection.status(), Failure::new(ErrorCode::BAD_REQUEST, message))
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::new(StatusCode::OK, failure)
+    }
+}
+
+/// What the log is told of a response; see [`with_request_id`].
+#[derive(Clone)]
+struct Detail(String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Failure { code, message, detail } = self.failure;
+        let body =
+            serde_json::to_vec(&ApiReply::<()>::Error(ApiError::new(code, message))).unwrap_or_default();
+        let mut response = (self.status, JSON, body).into_response();
+        if let Some(detail) = detail {
+            response.extensions_mut().insert(Detail(detail));
+        }
+        response
+    }
+}
+
+/// Gives every request an id, sends it back as `X-Request-Id`, and logs under it what the caller is not told.
+pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7().to_string();
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    if let Some(Detail(detail)) = response.extensions().get() {
+        tracing::error!(request_id = id, path, detail, "request failed");
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}

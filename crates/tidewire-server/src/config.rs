@@ -1,0 +1,343 @@
+//! Settings: what `config.default.toml` documents, read strictly.
+
+mod error;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::error::ConfigError;
+use self::text::duration;
+pub use self::text::{EngineUrl, Secret};
+
+/// Shortest API key or token secret that is accepted, in bytes: below it a key can be guessed.
+pub const SECRET_BYTES_MIN: usize = 16;
+
+/// The manual of all settings, with their defaults.
+pub const DEFAULT_CONFIG: &str = include_str!("config.default.toml");
+
+/// API key of tenant `default` under [`Config::dev`]. Public knowledge: dev listens on loopback only.
+pub const DEV_API_KEY: &str = "dev-api-key";
+/// Token secret of tenant `default` under [`Config::dev`]. Public knowledge, as above.
+pub const DEV_TOKEN_SECRET: &str = "dev-token-secret";
+/// The tenant of tokens without a `tenant` claim and of anonymous connections.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// All settings of a node. Neither `Debug` nor `Serialize` shows a secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// URL of the engine.
+    pub engine: EngineUrl,
+    /// What stands in front of every key.
+    pub environment: String,
+    /// Bounds.
+    pub limits: Limits,
+    /// Waits and intervals.
+    pub timing: Timing,
+    /// Who may come in, by tenant name.
+    pub tenants: BTreeMap<String, TenantConfig>,
+    /// Made by [`Config::into_dev`]; no file can say so.
+    #[serde(skip)]
+    is_dev: bool,
+}
+
+/// The section `[limits]`; see `config.default.toml` for what happens at each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest frame of a client, in bytes.
+    pub client_frame_bytes_max: usize,
+    /// Largest body of an API request, in bytes.
+    pub api_body_bytes_max: usize,
+    /// Largest data of one event, in bytes.
+    pub event_bytes_max: usize,
+    /// Bytes that wait for one connection.
+    pub outbox_bytes_max: usize,
+    /// Open connections of this node.
+    pub connections_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_per_connection_max: usize,
+    /// Events in one history reply.
+    pub history_events_max: usize,
+    /// Channels in one broadcast.
+    pub broadcast_channels_max: usize,
+}
+
+/// The section `[timing]`; see `config.default.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timing {
+    /// Between two pings.
+    #[serde(with = "duration")]
+    pub ping_every: Duration,
+    /// From a ping to its answer.
+    #[serde(with = "duration")]
+    pub pong_within: Duration,
+    /// From the upgrade to the connect command.
+    #[serde(with = "duration")]
+    pub connect_within: Duration,
+    /// For one write.
+    #[serde(with = "duration")]
+    pub write_within: Duration,
+    /// From a token's expiry to the disconnect.
+    #[serde(with = "duration")]
+    pub expired_grace: Duration,
+    /// How long an idempotency key is remembered.
+    #[serde(with = "duration")]
+    pub idempotency_window: Duration,
+}
+
+/// One `[tenants.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantConfig {
+    /// Keys of the server API.
+    pub api_keys: Vec<Secret>,
+    /// Secret of connection tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<Secret>,
+    /// Web pages that may connect.
+    pub origins: Vec<String>,
+    /// Whether clients may connect without a token.
+    pub anonymous: bool,
+    /// Channel rules, the first match decides.
+    pub channels: Vec<ChannelRule>,
+}
+
+/// One `[[tenants.NAME.channels]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelRule {
+    /// A channel's name, in which `*` stands for any characters.
+    pub pattern: String,
+    /// Who may subscribe and read history.
+    #[serde(default)]
+    pub subscribe: Who,
+    /// Who may publish from a client.
+    #[serde(default)]
+    pub publish: Who,
+    /// What is kept; `None` for a live channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+}
+
+/// Who may do something from a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// Any connection, anonymous ones too.
+    Anyone,
+    /// Connections with a token.
+    Authenticated,
+    /// No client; the server API only.
+    #[default]
+    Nobody,
+}
+
+/// What a channel keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// At most so many events, the newest.
+    pub events: u64,
+    /// None older than this.
+    #[serde(with = "duration")]
+    pub age: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8000".into(),
+            engine: EngineUrl::from("file:tidewire-data"),
+            environment: "prod".into(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+            tenants: BTreeMap::new(),
+            is_dev: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            client_frame_bytes_max: tidewire_protocol::limits::FRAME_BYTES_MAX,
+            api_body_bytes_max: 4 * 1024 * 1024,
+            event_bytes_max: 1024 * 1024,
+            outbox_bytes_max: 1024 * 1024,
+            connections_max: 100_000,
+            subscriptions_per_connection_max: 128,
+            history_events_max: 1_000,
+            broadcast_channels_max: 1_000,
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_every: Duration::from_secs(25),
+            pong_within: Duration::from_secs(8),
+            connect_within: Duration::from_secs(10),
+            write_within: Duration::from_secs(10),
+            expired_grace: Duration::from_secs(25),
+            idempotency_window: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Config {
+    /// Reads settings from a file; what it leaves out has its default.
+    ///
+    /// # Errors
+    /// The text names the file, the line, the key and, for an unknown key, the nearest known one.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(&file, &error))?;
+        Self::from_toml(&file, &text)
+    }
+
+    /// As [`Config::from_file`], from text; `file` is its name in errors.
+    ///
+    /// # Errors
+    /// As [`Config::from_file`].
+    pub fn from_toml(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
+        config.check().map_err(|problem| ConfigError::invalid(file, &problem))?;
+        Ok(config)
+    }
+
+    /// Settings for trying things out; see [`Config::into_dev`].
+    pub fn dev() -> Self {
+        Self::default().into_dev()
+    }
+
+    /// The same settings with tenant `default` wide open: [`DEV_API_KEY`], [`DEV_TOKEN_SECRET`], anonymous connections,
+    /// every channel open and kept (1,000 events, 24 h), and the demo page at `/`.
+    ///
+    /// A server with these settings refuses to listen on anything but loopback.
+    #[must_use]
+    pub fn into_dev(mut self) -> Self {
+        let open = ChannelRule {
+            pattern: "*".into(),
+            subscribe: Who::Anyone,
+            publish: Who::Anyone,
+            keep: Some(Keep { events: 1_000, age: Duration::from_secs(24 * 3600) }),
+        };
+        let tenant = TenantConfig {
+            api_keys: vec![Secret::from(DEV_API_KEY)],
+            token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
+            origins: Vec::new(),
+            anonymous: true,
+            channels: vec![open],
+        };
+        self.tenants.insert(DEFAULT_TENANT.into(), tenant);
+        self.environment = "dev".into();
+        self.is_dev = true;
+        self
+    }
+
+    /// Whether these are the wide-open settings of [`Config::into_dev`].
+    pub fn is_dev(&self) -> bool {
+        self.is_dev
+    }
+
+    /// Checks what a type cannot say. Names the key and the fix.
+    fn check(&self) -> Result<(), String> {
+        tidewire::name::check_environment(&self.environment)
+            .map_err(|error| format!("environment: {error}"))?;
+        if self.timing.pong_within >= self.timing.ping_every {
+            return Err("timing.pong_within must be shorter than timing.ping_every".into());
+        }
+        if self.timing.ping_every < Duration::from_secs(1) {
+            return Err("timing.ping_every must be 1s or more".into());
+        }
+        self.limits.check()?;
+        for (name, tenant) in &self.tenants {
+            tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
+            tenant.check(name).map_err(|problem| format!("tenants.{name}.{problem}"))?;
+        }
+        self.check_keys_are_unique()
+    }
+
+    fn check_keys_are_unique(&self) -> Result<(), String> {
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, tenant) in &self.tenants {
+            for key in &tenant.api_keys {
+                if let Some(other) = owners.insert(key.expose(), name) {
+                    return Err(format!(
+                        "tenants.{name}.api_keys: the same key is in tenants.{other}; a key names one tenant"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("client_frame_bytes_max", self.client_frame_bytes_max),
+            ("api_body_bytes_max", self.api_body_bytes_max),
+            ("event_bytes_max", self.event_bytes_max),
+            ("outbox_bytes_max", self.outbox_bytes_max),
+            ("connections_max", self.connections_max),
+            ("subscriptions_per_connection_max", self.subscriptions_per_connection_max),
+            ("history_events_max", self.history_events_max),
+            ("broadcast_channels_max", self.broadcast_channels_max),
+        ];
+        match positive.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(format!("limits.{key} must be 1 or more")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TenantConfig {
+    fn check(&self, name: &str) -> Result<(), String> {
+        let is_short = |secret: &Secret| secret.expose().len() < SECRET_BYTES_MIN;
+        if self.api_keys.iter().any(is_short) {
+            return Err(format!("api_keys: a key is shorter than {SECRET_BYTES_MIN} bytes"));
+        }
+        if self.token_secret.as_ref().is_some_and(is_short) {
+            return Err(format!("token_secret is shorter than {SECRET_BYTES_MIN} bytes"));
+        }
+        if self.anonymous && name != DEFAULT_TENANT {
+            return Err(format!("anonymous: only tenant {DEFAULT_TENANT:?} can have anonymous connections"));
+        }
+        for (index, rule) in self.channels.iter().enumerate() {
+            rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl ChannelRule {
+    fn check(&self) -> Result<(), String> {
+        let check = if tidewire::name::is_pattern(&self.pattern) {
+            tidewire::name::check_pattern
+        } else {
+            tidewire::name::check_channel
+        };
+        check(&self.pattern).map_err(|error| format!("pattern: {error}"))?;
+        match self.keep {
+            Some(Keep { events: 0, .. }) => {
+                Err("keep.events must be 1 or more; leave keep out for a live channel".into())
+            }
+            Some(Keep { age: Duration::ZERO, .. }) => Err("keep.age must be 1ms or more".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+
+/// The manual with its examples switched on: lines such as `#pattern = ...` lose their `#`; prose has `# `.
+fn manual_with_examples() -> String {
+    let lines = DEFAULT_CONFIG.lines().map(|line| match line.strip_prefix('#') {
+        Some(example) if example.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => example,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn error_of(text: &str) -> String {
+    Config::from_toml("tidewire.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_manual_states_the_defaults() {
+    assert_eq!(Config::from_toml("config.default.toml", DEFAULT_CONFIG).unwrap(), Config::default());
+}
+
+#[test]
+fn every_setting_of_the_manual_is_read() {
+    let config = Config::from_toml("config.default.toml", &manual_with_examples()).unwrap();
+    let tenant = &config.tenants[DEFAULT_TENANT];
+    assert_eq!(tenant.api_keys[0].expose(), "replace-me-replace-me");
+    assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
+    assert_eq!(tenant.channels[0].keep, Some(Keep { events: 1_000, age: Duration::from_secs(86_400) }));
+}
+
+/// Serde lists the fields of a section when it meets an unknown one: each must stand in the manual.
+#[test]
+fn every_field_is_in_the_manual() {
+    let manual = manual_with_examples();
+    let sections = [
+        "",
+        "[limits]\n",
+        "[timing]\n",
+        "[tenants.default]\n",
+        "[[tenants.default.channels]]\n",
+        "[[tenants.default.channels]]\npattern = \"a\"\n[tenants.default.channels.keep]\n",
+    ];
+    for section in sections {
+        let error = toml::from_str::<Config>(&format!("{section}zz_unknown = 1")).unwrap_err();
+        let fields: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        assert!(!fields.is_empty(), "{section}: {error}");
+        for field in fields {
+            let is_present = manual.lines().any(|line| {
+                let line = line.trim_start();
+                line.starts_with(&format!("{field} ="))
+                    || line.contains(&format!("{{ {field} ="))
+                    || line.contains(&format!(", {field} ="))
+                    || line.trim_start_matches('[').starts_with(field)
+                    || line.ends_with(&format!(".{field}]]"))
+            });
+            assert!(is_present, "field {field} of section {section:?} is not in config.default.toml");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_nearest_known_one() {
+    assert_eq!(
+        error_of("\nlsten = \"a\""),
+        "tidewire.toml:2: unknown key \"lsten\"; did you mean \"listen\"?"
+    );
+    assert_eq!(
+        error_of("[limits]\noutbox_byte_max = 1"),
+        "tidewire.toml:2: unknown key \"outbox_byte_max\"; did you mean \"outbox_bytes_max\"?"
+    );
+    assert_eq!(
+        error_of("[[tenants.a.channels]]\npatern = \"a\""),
+        "tidewire.toml:2: unknown key \"patern\"; did you mean \"pattern\"?"
+    );
+    assert_eq!(error_of("qqq = 1"), "tidewire.toml:1: unknown key \"qqq\"; see `tidewire config default`");
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_place() {
+    assert!(error_of("[limits]\noutbox_bytes_max = \"big\"").starts_with("tidewire.toml:2: invalid type"));
+    assert!(error_of("[timing]\nping_every = \"25\"").starts_with("tidewire.toml:2: duration \"25\" is not"));
+    assert!(error_of("listen = ").starts_with("tidewire.toml:1: "));
+    assert_eq!(
+        error_of("[limits]\noutbox_bytes_max = 0"),
+        "tidewire.toml: limits.outbox_bytes_max must be 1 or more"
+    );
+    assert!(error_of("[timing]\npong_within = \"30s\"").contains("timing.pong_within must be shorter"));
+    assert!(error_of("environment = \"Prod!\"").contains("environment"));
+}
+
+#[test]
+fn a_weak_or_shared_key_is_refused() {
+    assert_eq!(
+        error_of("[tenants.a]\napi_keys = [\"short\"]"),
+        "tidewire.toml: tenants.a.api_keys: a key is shorter than 16 bytes"
+    );
+    let shared =
+        "[tenants.a]\napi_keys = [\"0123456789abcdef\"]\n[tenants.b]\napi_keys = [\"0123456789abcdef\"]";
+    assert!(error_of(shared).contains("the same key is in tenants.a"));
+    assert!(error_of("[tenants.a]\nanonymous = true").contains("only tenant \"default\""));
+}
+
+#[test]
+fn a_bad_rule_is_told_by_its_number() {
+    let rule = "[[tenants.a.channels]]\npattern = \"ok\"\n[[tenants.a.channels]]\npattern = \"no spaces\"";
+    assert!(error_of(rule).starts_with("tidewire.toml: tenants.a.channels[1].pattern: "));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let config = Config { engine: EngineUrl::from("redis://user:p@ss@host:6379/1"), ..Config::dev() };
+    let shown = format!("{config:?}") + &toml::to_string(&config).unwrap();
+    assert!(
+        !shown.contains(DEV_API_KEY) && !shown.contains(DEV_TOKEN_SECRET) && !shown.contains("p@ss"),
+        "{shown}"
+    );
+    assert!(shown.contains("redis://[hidden]@host:6379/1"));
+}
+
+#[test]
+fn durations_are_written_as_they_are_read() {
+    for text in ["1ms", "25s", "5m", "24h", "7d", "90s"] {
+        let keep = format!("events = 1\nage = \"{text}\"\n");
+        let parsed: Keep = toml::from_str(&keep).unwrap();
+        let again: Keep = toml::from_str(&toml::to_string(&parsed).unwrap()).unwrap();
+        assert_eq!(parsed, again);
+    }
+    for text in ["", "5", "s", "-1s", "1.5s", "99999999999999999999s", "1w"] {
+        assert_eq!(text::duration::parse(text), None, "{text}");
+    }
+}

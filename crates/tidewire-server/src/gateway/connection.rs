@@ -1,0 +1,324 @@
+//! One connection: its commands, in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
+use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
+use tidewire_protocol::{
+    Command, ConnectRequest, ConnectResult, Empty, HistoryRequest, HistoryResult, JsonData, Method,
+    PublishRequest, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError, decode_commands,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::authenticate::{self, Identity, Refusal};
+use super::subscribe::Subscription;
+use crate::config::DEFAULT_TENANT;
+use crate::failure::Failure;
+use crate::history::{self, Wanted};
+use crate::hub::outbox::{Disconnect, Frame, Outbox};
+use crate::metrics::CommandLabels;
+use crate::node::{Node, Place};
+use crate::permission::{self, Action};
+use crate::publication::{self, Prepared};
+use crate::publishing;
+use crate::tenants::Tenant;
+
+/// Our version, as clients are told.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the reader of a connection tells its writer, which watches the time.
+#[derive(Default)]
+pub(crate) struct Vitals {
+    is_connected: AtomicBool,
+    was_heard: AtomicBool,
+    expires_at: Mutex<Option<Instant>>,
+}
+
+/// The web page that opened a connection, if it was one, and the host under which it knows this server.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) origin: Option<String>,
+    pub(crate) host: String,
+}
+
+/// One connection of a client.
+pub(crate) struct Connection {
+    pub(super) node: Arc<Node>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) place: Place,
+    vitals: Arc<Vitals>,
+    origin: Origin,
+    id: String,
+    admitted: Option<Admitted>,
+}
+
+/// What a connection has once its connect command succeeded.
+pub(super) struct Admitted {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) identity: Identity,
+    pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
+}
+
+impl Vitals {
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_connected.load(Relaxed)
+    }
+
+    /// Whether anything was heard since the last call.
+    pub(crate) fn take_heard(&self) -> bool {
+        self.was_heard.swap(false, Relaxed)
+    }
+
+    /// When the token expires.
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
+        *self.expires_at.lock()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        outbox: Arc<Outbox>,
+        vitals: Arc<Vitals>,
+        place: Place,
+        origin: Origin,
+    ) -> Self {
+        Self { node, outbox, place, vitals, origin, id: Uuid::now_v7().to_string(), admitted: None }
+    }
+
+    /// Runs the commands of a frame, one after the other; replies go to the outbox. Dropping the future may leave the
+    /// last one half done: its effect may have happened, its reply is not sent.
+    ///
+    /// # Errors
+    /// Why the connection has to end.
+    pub(crate) async fn handle(&mut self, frame: &str) -> Result<(), Disconnect> {
+        self.vitals.was_heard.store(true, Relaxed);
+        let commands = decode_commands(frame)
+            .map_err(|error| Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}")))?;
+        for command in commands {
+            // A client that does not read its replies is not read from either.
+            self.outbox.room().await;
+            self.run(command).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, command: Command<'_>) -> Result<(), Disconnect> {
+        let bad_request = |reason: &'static str| Err(Disconnect::new(DisconnectCode::BAD_REQUEST, reason));
+        let Command { id, method } = command;
+        let name = name_of(&method);
+        let is_first = self.admitted.is_none();
+        let outcome = match method {
+            Method::Pong => return Ok(()),
+            Method::Connect(_) if !is_first => return bad_request("bad request: second connect command"),
+            Method::Connect(_) if id == 0 => return bad_request("bad request: command without an id"),
+            Method::Connect(request) => self.connect(id, &request)?,
+            _ if is_first => return bad_request("bad request: the first command must be connect"),
+            Method::Send if id == 0 => {
+                // Fire and forget: there is no reply that could carry the refusal.
+                tracing::debug!(connection = self.id, "send command ignored: not available");
+                return Ok(());
+            }
+            _ if id == 0 => return bad_request("bad request: command without an id"),
+            Method::Subscribe(request) => self.subscribe(id, &request).await,
+            Method::Unsubscribe(request) => {
+                self.unsubscribe(&request.channel);
+                self.reply(id, ReplyBody::Unsubscribe(Empty {}));
+                Ok(())
+            }
+            Method::Publish(request) => self.publish(id, &request).await,
+            Method::History(request) => self.history(id, &request).await,
+            Method::Refresh(request) => self.refresh(id, &request)?,
+            Method::Ping => {
+                self.reply(id, ReplyBody::Ping(Empty {}));
+                Ok(())
+            }
+            Method::Presence | Method::PresenceStats | Method::Rpc | Method::Send | Method::SubRefresh => {
+                Err(ErrorCode::NOT_AVAILABLE.into())
+            }
+            Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
+        };
+        let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
+        self.node.metrics.commands.get_or_create(&CommandLabels { method: name, code }).inc();
+        if let Err(failure) = outcome {
+            self.refuse(id, name, failure);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, id: u32, method: &'static str, failure: Failure) {
+        if let Some(detail) = &failure.detail {
+            tracing::warn!(connection = self.id, method, detail, "command failed");
+        }
+        self.reply(id, ReplyBody::Error(ReplyError::new(failure.code, failure.message)));
+    }
+
+    pub(super) fn reply(&self, id: u32, body: ReplyBody<'_>) {
+        self.outbox.push(Frame::new(Reply { id, body }.encode()));
+    }
+
+    /// What connect established; commands other than connect come only after it.
+    pub(super) fn admitted(&mut self) -> Result<&mut Admitted, Failure> {
+        self.admitted.as_mut().ok_or_else(|| ErrorCode::UNAUTHORIZED.into())
+    }
+
+    fn connect(&mut self, id: u32, request: &ConnectRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, identity) = match self.identify(&request.token) {
+            Ok(found) => found,
+            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
+            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
+        };
+        if let Some(origin) = &self.origin.origin
+            && !tenant.admits_origin(origin, &self.origin.host)
+        {
+            tracing::info!(
+                connection = self.id,
+                tenant = tenant.handle.name(),
+                origin,
+                "origin is not in tenants.*.origins"
+            );
+            return Err(DisconnectCode::PERMISSION_DENIED.into());
+        }
+        let ttl = self.watch_expiry(&identity);
+        tracing::debug!(
+            connection = self.id,
+            tenant = tenant.handle.name(),
+            user = &*identity.user,
+            "connected"
+        );
+        tenant.connections.inc();
+        self.admitted = Some(Admitted { tenant, identity, subscriptions: HashMap::default() });
+        self.vitals.is_connected.store(true, Relaxed);
+        let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
+        let result = ConnectResult {
+            client: self.id.as_str().into(),
+            version: VERSION.into(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+            ping,
+            pong: true,
+            node: self.node.id.as_str().into(),
+        };
+        self.reply(id, ReplyBody::Connect(result));
+        Ok(Ok(()))
+    }
+
+    fn refresh(&mut self, id: u32, request: &RefreshRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, identity) = match self.identify(&request.token) {
+            Ok(found) => found,
+            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
+            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
+        };
+        let Some(admitted) = &mut self.admitted else { return Ok(Err(ErrorCode::UNAUTHORIZED.into())) };
+        if !Arc::ptr_eq(&admitted.tenant, &tenant) || admitted.identity.user != identity.user {
+            return Err(self.refuse_token("refreshed with the token of another user"));
+        }
+        admitted.identity = identity.clone();
+        let ttl = self.watch_expiry(&identity);
+        let result = RefreshResult {
+            client: self.id.as_str().into(),
+            version: VERSION.into(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+        };
+        self.reply(id, ReplyBody::Refresh(result));
+        Ok(Ok(()))
+    }
+
+    fn refuse_token(&self, reason: &str) -> Disconnect {
+        tracing::info!(connection = self.id, reason, "connection refused");
+        DisconnectCode::INVALID_TOKEN.into()
+    }
+
+    fn identify(&self, token: &str) -> Result<(Arc<Tenant>, Identity), Refusal> {
+        let tenants = &self.node.tenants;
+        if token.is_empty() {
+            let tenant = tenants.named(DEFAULT_TENANT).filter(|tenant| tenant.admits_anonymous);
+            let refusal = || Refusal::Invalid("no token, and anonymous connections are not allowed".into());
+            return Ok((tenant.ok_or_else(refusal)?.clone(), Identity::anonymous()));
+        }
+        let name = authenticate::claimed_tenant(token)?;
+        let tenant =
+            tenants.named(&name).ok_or_else(|| Refusal::Invalid(format!("unknown tenant {name:?}")))?;
+        let key = (tenant.token_key.as_ref())
+            .ok_or_else(|| Refusal::Invalid(format!("tenants.{name}.token_secret is not set")))?;
+        Ok((tenant.clone(), authenticate::verify(token, key, self.node.clock.now())?))
+    }
+
+    /// Has the writer watch the token's expiry; seconds until then, rounded up so that a refresh never comes too early.
+    fn watch_expiry(&self, identity: &Identity) -> Option<u32> {
+        let left = identity.expires_at.map(|expiry| expiry.since(self.node.clock.now()));
+        *self.vitals.expires_at.lock() = left.map(|left| Instant::now() + left);
+        left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1))
+    }
+
+    async fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<(), Failure> {
+        let (node, connection) = (self.node.clone(), self.id.clone());
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let rule =
+            permission::admit(&tenant.rules, &request.channel, Action::Publish, identity.is_authenticated())?;
+        let data = request
+            .data
+            .ok_or_else(|| Failure::new(ErrorCode::BAD_REQUEST, "bad request: data is missing"))?;
+        let data = JsonData::from_raw(data)
+            .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
+        let event = publication::event_of_client(&data, &connection, identity);
+        publishing::publish(&node, tenant, rule, &request.channel, event, publishing::Options::default())
+            .await?;
+        self.reply(id, ReplyBody::Publish(Empty {}));
+        Ok(())
+    }
+
+    async fn history(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<(), Failure> {
+        let events_max = self.node.config.limits.history_events_max;
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let rule = permission::admit(
+            &tenant.rules,
+            &request.channel,
+            Action::Subscribe,
+            identity.is_authenticated(),
+        )?;
+        let wanted =
+            Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
+        let page = history::read(tenant, rule, &request.channel, wanted, events_max).await?;
+        let prepared: Vec<Prepared<'_>> = page.events.iter().map(Prepared::kept).collect();
+        let result = HistoryResult {
+            publications: prepared.iter().map(Prepared::publication).collect(),
+            epoch: page.epoch.to_string().into(),
+            offset: page.last,
+        };
+        self.reply(id, ReplyBody::History(result));
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(admitted) = &self.admitted {
+            admitted.tenant.connections.dec();
+        }
+    }
+}
+
+fn name_of(method: &Method<'_>) -> &'static str {
+    match method {
+        Method::Connect(_) => "connect",
+        Method::Subscribe(_) => "subscribe",
+        Method::Unsubscribe(_) => "unsubscribe",
+        Method::Publish(_) => "publish",
+        Method::History(_) => "history",
+        Method::Refresh(_) => "refresh",
+        Method::Ping => "ping",
+        Method::Pong => "pong",
+        Method::Presence => "presence",
+        Method::PresenceStats => "presence_stats",
+        Method::Rpc => "rpc",
+        Method::Send => "send",
+        Method::SubRefresh => "sub_refresh",
+        Method::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,287 @@
+//! One channel on one node: the library's subscription, and the connections that it feeds.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tidewire::tasks::Tasks;
+use tidewire::{Channel, GapReason, Item, Position, Received, Subscription};
+use tidewire_protocol::Push;
+use tidewire_protocol::codes::UnsubscribeCode;
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::{Frame, Outbox};
+use crate::metrics::Metrics;
+use crate::publication::Prepared;
+
+/// A connection, unique on this node.
+pub(crate) type ConnectionKey = u64;
+
+/// Whether a channel's events are kept, by its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Subscribers have a position and may recover.
+    Kept,
+    /// Subscribers get what comes.
+    Live,
+}
+
+/// Feeds the subscribers of one channel on this node.
+///
+/// All that subscribers see passes under one lock, in stream order: a subscriber joins at a known position, and gets
+/// what follows it, without a hole and without a repetition.
+pub(crate) struct Relay {
+    channel: Channel,
+    state: Mutex<State>,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    /// Where the last event that subscribers got is; `None` in live mode.
+    top: Option<Position>,
+    subscribers: FxHashMap<ConnectionKey, Subscriber>,
+    has_ended: bool,
+}
+
+struct Subscriber {
+    outbox: Arc<Outbox>,
+    /// While the subscriber is given what it missed: what came in the meantime.
+    held: Option<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+/// Where a subscriber wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// `None` where any epoch will do.
+    pub(crate) epoch: Option<tidewire::Epoch>,
+    pub(crate) offset: u64,
+}
+
+/// How a subscriber stands when it joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Live from here on; the top of the stream, if it is kept.
+    Fresh(Option<Position>),
+    /// It has all up to the top; live from here on.
+    Current(Position),
+    /// Its position is of another epoch or beyond the top; live from the top on, if it wants that.
+    Lost(Position),
+    /// It lacks what lies between its position and the top. What comes is held until it has that.
+    Behind(Position),
+}
+
+/// The relay has ended; another one has taken, or will take, its place.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+impl Relay {
+    /// Starts to listen. When this returns, all that is published from then on reaches who joins.
+    pub(crate) async fn open(
+        channel: Channel,
+        mode: Mode,
+        tasks: &Tasks,
+        metrics: Arc<Metrics>,
+    ) -> tidewire::Result<Arc<Self>> {
+        let (subscription, top) = match mode {
+            Mode::Live => (channel.subscribe().open().await?, None),
+            Mode::Kept => {
+                let top = channel.read().limit(0).await?.end();
+                (channel.subscribe().after(top).open().await?, Some(top))
+            }
+        };
+        let state = State { top, subscribers: FxHashMap::default(), has_ended: false };
+        let stop = tasks.stopping().child_token();
+        let relay = Arc::new(Self { channel, state: Mutex::new(state), stop, metrics });
+        tasks.spawn(relay.clone().run(subscription));
+        Ok(relay)
+    }
+
+    /// The channel's name.
+    pub(crate) fn name(&self) -> &str {
+        self.channel.name()
+    }
+
+    /// The channel, to read what a subscriber missed.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Adds a subscriber. `reply` makes the reply to its subscribe command, which precedes every event that it gets; for
+    /// one that is [`Standing::Behind`] it makes none yet, and for one that is [`Standing::Lost`] and would rather not
+    /// subscribe, `None`.
+    pub(crate) fn join(
+        &self,
+        connection: ConnectionKey,
+        outbox: &Arc<Outbox>,
+        since: Option<Since>,
+        reply: impl FnOnce(Standing) -> Option<Frame>,
+    ) -> Result<Standing, Ended> {
+        let mut state = self.state.lock();
+        if state.has_ended {
+            return Err(Ended);
+        }
+        let standing = standing(state.top, since);
+        let mut subscriber = Subscriber { outbox: outbox.clone(), held: None };
+        match reply(standing) {
+            Some(frame) => outbox.push(frame),
+            None if matches!(standing, Standing::Behind(_)) => subscriber.held = Some(Held::default()),
+            None => return Ok(standing),
+        }
+        state.subscribers.insert(connection, subscriber);
+        Ok(standing)
+    }
+
+    /// Sends a subscriber that is behind the reply to its subscribe command. False if it is gone: it fell back further
+    /// than can be held, and no client takes the end of a subscription that it was not told of.
+    pub(crate) fn answer(&self, connection: ConnectionKey, reply: Frame) -> bool {
+        let state = self.state.lock();
+        let subscriber = state.subscribers.get(&connection);
+        subscriber.inspect(|subscriber| subscriber.outbox.push(reply)).is_some()
+    }
+
+    /// Gives a subscriber that was behind what was held for it; from then on it is live.
+    pub(crate) fn catch_up(&self, connection: ConnectionKey) {
+        let mut state = self.state.lock();
+        let Some(subscriber) = state.subscribers.get_mut(&connection) else { return };
+        let held = subscriber.held.take().unwrap_or_default();
+        held.frames.into_iter().for_each(|frame| subscriber.outbox.push(frame));
+    }
+
+    /// Makes a subscriber that was behind live from the top on, because what it missed is lost; `reply` is the reply to
+    /// its subscribe command. False if it is gone.
+    pub(crate) fn skip_to_top(
+        &self,
+        connection: ConnectionKey,
+        reply: impl FnOnce(Position) -> Frame,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let top = state.top.unwrap_or_default();
+        let Some(subscriber) = state.subscribers.get_mut(&connection) else { return false };
+        subscriber.held = None;
+        subscriber.outbox.push(reply(top));
+        true
+    }
+
+    /// Removes a subscriber.
+    pub(crate) fn leave(&self, connection: ConnectionKey) {
+        self.state.lock().subscribers.remove(&connection);
+    }
+
+    /// Whether the connection still listens here; not so once the server ended its subscription.
+    pub(crate) fn has(&self, connection: ConnectionKey) -> bool {
+        self.state.lock().subscribers.contains_key(&connection)
+    }
+
+    /// Ends one subscription for missed events; its client subscribes again from the position that it holds.
+    pub(crate) fn expel(&self, connection: ConnectionKey) {
+        let mut state = self.state.lock();
+        if let Some(subscriber) = state.subscribers.remove(&connection) {
+            subscriber.outbox.push(self.insufficient_state());
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.lock().has_ended
+    }
+
+    /// Stops listening; for the registry, when the last subscriber is gone.
+    pub(crate) fn close(&self) {
+        self.stop.cancel();
+    }
+
+    async fn run(self: Arc<Self>, mut subscription: Subscription) {
+        loop {
+            let item = tokio::select! {
+                () = self.stop.cancelled() => break,
+                item = subscription.next() => item,
+            };
+            match item {
+                Some(Item::Event(received)) => self.deliver(&received),
+                Some(Item::Gap(gap)) => {
+                    self.metrics.gap(gap.reason);
+                    let is_history_lost =
+                        !matches!(gap.reason, GapReason::Overflow(_) | GapReason::LinkLost) && self.is_kept();
+                    if is_history_lost {
+                        tracing::warn!(channel = %self.channel.path(), reason = %gap.reason, "subscribers missed events");
+                        break;
+                    }
+                }
+                None => break,
+            }
+        }
+        self.end();
+    }
+
+    fn is_kept(&self) -> bool {
+        self.state.lock().top.is_some()
+    }
+
+    fn deliver(&self, received: &Received) {
+        let mut state = self.state.lock();
+        let offset = match (&mut state.top, received.position) {
+            // An event of another epoch is kept in another channel's stream and announced here: live, to us.
+            (Some(top), Some(position)) if position.epoch == top.epoch => {
+                if position.offset <= top.offset {
+                    return;
+                }
+                top.offset = position.offset;
+                position.offset
+            }
+            _ => 0,
+        };
+        let frame = Prepared::new(&received.event, offset).push(self.name());
+        self.metrics.deliveries.inc_by(state.subscribers.len() as u64);
+        let mut overflown = Vec::new();
+        for (connection, subscriber) in &mut state.subscribers {
+            match &mut subscriber.held {
+                None => subscriber.outbox.push(frame.clone()),
+                Some(held) => {
+                    held.bytes += frame.len();
+                    held.frames.push(frame.clone());
+                    if held.bytes > subscriber.outbox.bytes_max() {
+                        overflown.push(*connection);
+                    }
+                }
+            }
+        }
+        for connection in overflown {
+            // It reads the stream more slowly than the stream grows; it comes back from where it is then.
+            if let Some(subscriber) = state.subscribers.remove(&connection) {
+                subscriber.outbox.push(self.insufficient_state());
+            }
+        }
+    }
+
+    /// Ends all subscriptions: what follows cannot be given without a hole.
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.has_ended = true;
+        let frame = self.insufficient_state();
+        for (_, subscriber) in state.subscribers.drain() {
+            subscriber.outbox.push(frame.clone());
+        }
+    }
+
+    fn insufficient_state(&self) -> Frame {
+        Frame::new(Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE).encode())
+    }
+}
+
+fn standing(top: Option<Position>, since: Option<Since>) -> Standing {
+    let (Some(top), Some(since)) = (top, since) else { return Standing::Fresh(top) };
+    if since.epoch.is_some_and(|epoch| epoch != top.epoch) {
+        return Standing::Lost(top);
+    }
+    match since.offset.cmp(&top.offset) {
+        std::cmp::Ordering::Less => Standing::Behind(top),
+        std::cmp::Ordering::Equal => Standing::Current(top),
+        std::cmp::Ordering::Greater => Standing::Lost(top),
+    }
+}

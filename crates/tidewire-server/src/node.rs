@@ -1,0 +1,73 @@
+//! What all connections and requests of a node share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use tidewire::clock::Stopwatch;
+use tidewire::tasks::Tasks;
+use tidewire::{Clock, Tidewire};
+
+use crate::config::Config;
+use crate::hub::relay::ConnectionKey;
+use crate::metrics::Metrics;
+use crate::tenants::Tenants;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) tidewire: Tidewire,
+    pub(crate) tenants: Tenants,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
+    pub(crate) uptime: Stopwatch,
+    pub(crate) id: String,
+    pub(crate) addr: SocketAddr,
+    connection_count: AtomicUsize,
+    last_connection: AtomicU64,
+}
+
+/// A place among the open connections of a node, given back when dropped.
+pub(crate) struct Place {
+    node: Arc<Node>,
+    pub(crate) key: ConnectionKey,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: Config,
+        tidewire: Tidewire,
+        clock: Clock,
+        addr: SocketAddr,
+    ) -> tidewire::Result<Arc<Self>> {
+        let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
+        let tenants = Tenants::new(&config.tenants, &tidewire, &tasks, &metrics)?;
+        Ok(Arc::new(Self {
+            id: tidewire.node().to_string(),
+            addr,
+            config,
+            tidewire,
+            tenants,
+            metrics,
+            tasks,
+            clock,
+            uptime: Stopwatch::start(),
+            connection_count: AtomicUsize::new(0),
+            last_connection: AtomicU64::new(0),
+        }))
+    }
+
+    /// A place for one more connection; `None` at `limits.connections_max`.
+    pub(crate) fn take_place(self: &Arc<Self>) -> Option<Place> {
+        let before = self.connection_count.fetch_add(1, Relaxed);
+        let place = Place { node: self.clone(), key: self.last_connection.fetch_add(1, Relaxed) };
+        (before < self.config.limits.connections_max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.node.connection_count.fetch_sub(1, Relaxed);
+    }
+}

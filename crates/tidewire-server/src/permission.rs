@@ -1,0 +1,77 @@
+//! Who may do what in which channel, by the rules of a tenant.
+
+use tidewire_protocol::codes::ErrorCode;
+
+use crate::config::{ChannelRule, Who};
+use crate::failure::Failure;
+
+/// What a client wants to do in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Subscribe or read history.
+    Subscribe,
+    /// Publish.
+    Publish,
+}
+
+/// Finds the rule of a channel, whoever asks: the name is valid and a rule has it.
+pub(crate) fn rule_of<'r>(rules: &'r [ChannelRule], channel: &str) -> Result<&'r ChannelRule, Failure> {
+    tidewire::name::check_channel(channel)?;
+    let rule = rules.iter().find(|rule| tidewire::name::matches(&rule.pattern, channel));
+    rule.ok_or_else(|| ErrorCode::UNKNOWN_CHANNEL.into())
+}
+
+/// Finds the rule of a channel for a client; `is_authenticated` says whether it came with a token.
+pub(crate) fn admit<'r>(
+    rules: &'r [ChannelRule],
+    channel: &str,
+    action: Action,
+    is_authenticated: bool,
+) -> Result<&'r ChannelRule, Failure> {
+    let rule = rule_of(rules, channel)?;
+    let who = match action {
+        Action::Subscribe => rule.subscribe,
+        Action::Publish => rule.publish,
+    };
+    let is_admitted = match who {
+        Who::Anyone => true,
+        Who::Authenticated => is_authenticated,
+        Who::Nobody => false,
+    };
+    if is_admitted { Ok(rule) } else { Err(ErrorCode::PERMISSION_DENIED.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
+        ChannelRule { pattern: pattern.into(), subscribe, publish, keep: None }
+    }
+
+    fn outcome(rules: &[ChannelRule], channel: &str, action: Action, is_authenticated: bool) -> u32 {
+        admit(rules, channel, action, is_authenticated).map_or_else(|failure| failure.code.number, |_| 0)
+    }
+
+    #[test]
+    fn the_first_matching_rule_decides() {
+        let rules =
+            [rule("a:secret", Who::Nobody, Who::Nobody), rule("a:*", Who::Anyone, Who::Authenticated)];
+        assert_eq!(outcome(&rules, "a:x", Action::Subscribe, false), 0);
+        assert_eq!(outcome(&rules, "a:secret", Action::Subscribe, true), 103);
+        assert_eq!(outcome(&rules, "a:x", Action::Publish, false), 103);
+        assert_eq!(outcome(&rules, "a:x", Action::Publish, true), 0);
+    }
+
+    #[test]
+    fn a_channel_without_a_rule_does_not_exist() {
+        assert_eq!(outcome(&[], "a", Action::Subscribe, true), 102);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_told_with_its_limit() {
+        let failure = rule_of(&[], &"n".repeat(300)).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::BAD_REQUEST);
+        assert!(failure.message.contains("300") && failure.message.contains("255"), "{failure:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! An event on its way between the wire and the library.
+//!
+//! What a JSON publication has beside its data - who published it, and labels - travels as CloudEvents extension
+//! attributes of the event, so that services see it too.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use tidewire::{Event, Received};
+use tidewire_protocol::{ClientInfo, JsonData, Publication, Push};
+
+use crate::gateway::authenticate::Identity;
+use crate::hub::outbox::Frame;
+
+/// The CloudEvents `type` of what clients and the server API publish.
+const EVENT_TYPE: &str = "tidewire.publication";
+const USER: &str = "user";
+const CONNECTION: &str = "connection";
+const CONNECTION_INFO: &str = "connectioninfo";
+const TAGS: &str = "tags";
+
+/// Labels of a publication.
+pub(crate) type Tags<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+/// The event that a client publishes.
+pub(crate) fn event_of_client(data: &JsonData<'_>, connection: &str, identity: &Identity) -> Event {
+    let event = Event::new(EVENT_TYPE, data.get().to_owned()).with_extension(CONNECTION, connection);
+    let event = if identity.user.is_empty() { event } else { event.with_extension(USER, &identity.user) };
+    match &identity.info {
+        Some(info) => event.with_extension(CONNECTION_INFO, info),
+        None => event,
+    }
+}
+
+/// The event that the server API publishes.
+pub(crate) fn event_of_api(data: &JsonData<'_>, tags: &Tags<'_>) -> Event {
+    let event = Event::new(EVENT_TYPE, data.get().to_owned());
+    if tags.is_empty() {
+        return event;
+    }
+    // A map of strings can always be written.
+    event.with_extension(TAGS, &serde_json::to_string(tags).unwrap_or_default())
+}
+
+/// An event made ready to be written into frames: its data is checked once.
+pub(crate) struct Prepared<'e> {
+    event: &'e Event,
+    data: JsonData<'e>,
+    info: Option<JsonData<'e>>,
+    offset: u64,
+}
+
+impl<'e> Prepared<'e> {
+    /// `offset` is 0 where subscribers are not to see one.
+    pub(crate) fn new(event: &'e Event, offset: u64) -> Self {
+        // A service may write any text there; subscribers get it only if it is JSON.
+        let info =
+            event.extension(CONNECTION_INFO).and_then(|info| JsonData::from_json(info.as_bytes()).ok());
+        Self { event, data: JsonData::from_any(event.data()), info, offset }
+    }
+
+    /// An event of a page of a stream.
+    pub(crate) fn kept(received: &'e Received) -> Self {
+        Self::new(&received.event, received.position.map_or(0, |position| position.offset))
+    }
+
+    /// The event as it stands in replies and pushes.
+    pub(crate) fn publication(&self) -> Publication<'_> {
+        let tags = self.event.extension(TAGS).and_then(|tags| serde_json::from_str(tags).ok());
+        Publication {
+            data: self.data.as_raw(),
+            info: self.client_info(),
+            offset: self.offset,
+            tags: tags.unwrap_or_default(),
+        }
+    }
+
+    /// The event as a push of its own.
+    pub(crate) fn push(&self, channel: &str) -> Frame {
+        Frame::new(Push::publication(channel, self.publication()).encode())
+    }
+
+    fn client_info(&self) -> Option<ClientInfo<'_>> {
+        let client = self.event.extension(CONNECTION)?;
+        Some(ClientInfo {
+            user: self.event.extension(USER).unwrap_or_default().into(),
+            client: client.into(),
+            conn_info: self.info.as_ref().map(JsonData::as_raw),
+        })
+    }
+}

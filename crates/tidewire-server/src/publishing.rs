@@ -1,0 +1,92 @@
+//! Publishing to a channel by its rule: kept channels append, live ones publish.
+
+use tidewire::{Condition, Event, Position, Retention};
+use tidewire_protocol::codes::ErrorCode;
+
+use crate::config::{ChannelRule, Keep};
+use crate::failure::Failure;
+use crate::node::Node;
+use crate::tenants::Tenant;
+
+/// Longest idempotency key, in bytes. It is part of a stored key together with the channel's name, which is bounded too.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
+
+/// How an event is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// Requests with the same key have one effect; empty for none.
+    pub(crate) idempotency_key: &'a str,
+    /// Live even where the channel is kept.
+    pub(crate) skips_history: bool,
+}
+
+/// Publishes an event. The position is `None` for a live one.
+///
+/// With an idempotency key a repetition has no second effect and the position of the first: on a kept channel as part of
+/// the append, so over retries and restarts alike; on a live channel the first request that marks the key publishes.
+/// Dropping the future may leave the event published.
+pub(crate) async fn publish(
+    node: &Node,
+    tenant: &Tenant,
+    rule: &ChannelRule,
+    channel: &str,
+    event: Event,
+    options: Options<'_>,
+) -> Result<Option<Position>, Failure> {
+    let key = options.idempotency_key;
+    if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let message =
+            format!("idempotency_key is {} bytes, limit is {IDEMPOTENCY_KEY_BYTES_MAX} bytes", key.len());
+        return Err(Failure::new(ErrorCode::BAD_REQUEST, message));
+    }
+    let handle = tenant.handle.channel(channel)?;
+    let window = node.config.timing.idempotency_window;
+    if let (Some(keep), false) = (rule.keep, options.skips_history) {
+        let append = handle.append(event).retention(retention(keep));
+        let append = if key.is_empty() { append } else { append.dedup(key).dedup_window(window) };
+        return Ok(append.await?.position);
+    }
+    if key.is_empty() {
+        handle.publish(event).await?;
+        return Ok(None);
+    }
+    let mark = mark_of(channel, key);
+    if tenant.handle.put(&mark, "", Some(window), Condition::Absent).await? {
+        if let Err(error) = handle.publish(event).await {
+            // Nobody may have it: a repetition must be able to try again. If this fails too, the mark expires.
+            let _removed = tenant.handle.remove(&mark).await;
+            return Err(error.into());
+        }
+    }
+    Ok(None)
+}
+
+pub(crate) fn retention(keep: Keep) -> Retention {
+    Retention { events_max: Some(keep.events), age_max: Some(keep.age), bytes_max: None }
+}
+
+/// The name under which a live publish is marked as done. Callers choose keys freely and store keys are narrower, so
+/// what a store key cannot hold is escaped as in URLs.
+fn mark_of(channel: &str, key: &str) -> String {
+    let mut mark = format!("once:{channel}:");
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':') {
+            mark.push(char::from(byte));
+        } else {
+            mark.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_different_keys_differ() {
+        assert_eq!(mark_of("a:b", "id-1"), "once:a:b:id-1");
+        assert_eq!(mark_of("a", "{x} %"), "once:a:%7Bx%7D%20%25");
+        assert_ne!(mark_of("a", "%20"), mark_of("a", " "));
+    }
+}

@@ -1,0 +1,133 @@
+//! A running server: it starts, it serves, it closes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tidewire::clock::Stopwatch;
+use tidewire::{Clock, Tidewire};
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::config::Config;
+use crate::node::Node;
+
+/// A gateway and HTTP API on one address and one engine.
+///
+/// Dropping it leaves it running until the runtime ends; [`Server::close`] ends it in good order.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use tidewire_server::{Config, EngineUrl, Server};
+///
+/// let config = Config { listen: "127.0.0.1:0".into(), engine: EngineUrl::from("memory:"), ..Config::dev() };
+/// let server = Server::start(config).await?;
+/// println!("listening on http://{}", server.addr());
+/// server.close(Duration::from_secs(5)).await?;
+/// # Ok(()) }
+/// ```
+#[must_use = "a server is closed with close()"]
+pub struct Server {
+    node: Arc<Node>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings cannot be used as they are: say it to who wrote them.
+    #[error("{0}")]
+    Usage(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address of the settings.
+        listen: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The engine cannot be opened.
+    #[error("cannot open engine {url}: {source}")]
+    Engine {
+        /// The URL of the settings, without its password.
+        url: String,
+        /// What the engine says.
+        source: tidewire::Error,
+    },
+}
+
+impl Server {
+    /// Opens the engine and listens. When this returns, connections are accepted.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let listen = config.listen.clone();
+        let failed = |source| StartError::Listen { listen: listen.clone(), source };
+        let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        if config.is_dev() && !addr.ip().is_loopback() {
+            return Err(StartError::Usage(format!(
+                "--dev listens on loopback only, because its keys are public: {addr} is not loopback"
+            )));
+        }
+        let clock = Clock::system();
+        let tidewire = open_engine(&config, clock.clone()).await?;
+        let node =
+            Node::new(config, tidewire, clock, addr).map_err(|error| StartError::Usage(error.to_string()))?;
+        if node.tenants.is_empty() {
+            tracing::warn!("no tenants are configured: every connection and API request will be refused");
+        }
+        let listener = listener.tap_io(|stream| {
+            // Replies are small and waited for; batching them in the kernel only delays them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        let stop = node.tasks.stopping().clone().cancelled_owned();
+        let service = axum::serve(listener, api::router(node.clone())).with_graceful_shutdown(stop);
+        node.tasks.spawn(async move {
+            if let Err(error) = service.await {
+                tracing::error!(%error, "serving ended");
+            }
+        });
+        tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");
+        Ok(Self { node })
+    }
+
+    /// The address that it listens on, with the port that it got.
+    pub fn addr(&self) -> SocketAddr {
+        self.node.addr
+    }
+
+    /// Closes in good order within `within`: stops accepting, finishes requests, writes what waits for connections and
+    /// ends them with 3001 so that their clients reconnect elsewhere, then closes the engine.
+    ///
+    /// # Errors
+    /// `TimedOut` if something was still running then; it is abandoned. What was confirmed stays confirmed.
+    pub async fn close(self, within: Duration) -> tidewire::Result<()> {
+        let watch = Stopwatch::start();
+        // The engine needs a part of the time even where a connection takes all that it is given.
+        let are_connections_done = self.node.tasks.close(within.mul_f32(0.8)).await;
+        if !are_connections_done {
+            tracing::warn!("some connections were cut off");
+        }
+        self.node.tidewire.close(within.saturating_sub(watch.elapsed())).await
+    }
+}
+
+async fn open_engine(config: &Config, clock: Clock) -> Result<Tidewire, StartError> {
+    let mut limits = tidewire::Limits::default();
+    limits.event_bytes_max = config.limits.event_bytes_max;
+    let builder = Tidewire::builder(config.engine.expose())
+        .environment(&config.environment)
+        .clock(clock)
+        .limits(limits);
+    builder.open().await.map_err(|source| match source.kind() {
+        tidewire::ErrorKind::InvalidName => StartError::Usage(format!("engine {}: {source}", config.engine)),
+        _ => StartError::Engine { url: config.engine.to_string(), source },
+    })
+}

@@ -1,0 +1,101 @@
+//! The tenants that this node serves, and how a caller is found to be of one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jsonwebtoken::DecodingKey;
+use prometheus_client::metrics::gauge::Gauge;
+use subtle::ConstantTimeEq;
+use tidewire::Tidewire;
+use tidewire::tasks::Tasks;
+
+use crate::config::{ChannelRule, Secret, TenantConfig};
+use crate::hub::registry::Registry;
+use crate::metrics::{Metrics, TenantLabel};
+
+/// One tenant on this node.
+pub(crate) struct Tenant {
+    pub(crate) handle: tidewire::Tenant,
+    /// Checks connection tokens; `None` if the tenant accepts none.
+    pub(crate) token_key: Option<DecodingKey>,
+    pub(crate) origins: Vec<String>,
+    pub(crate) admits_anonymous: bool,
+    pub(crate) rules: Vec<ChannelRule>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) connections: Gauge,
+    pub(crate) subscriptions: Gauge,
+}
+
+/// All tenants of the config.
+pub(crate) struct Tenants {
+    by_name: BTreeMap<String, Arc<Tenant>>,
+    by_key: Vec<(Secret, Arc<Tenant>)>,
+}
+
+impl Tenants {
+    pub(crate) fn new(
+        configs: &BTreeMap<String, TenantConfig>,
+        tidewire: &Tidewire,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> tidewire::Result<Self> {
+        let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
+        for (name, config) in configs {
+            let tenant = Arc::new(Tenant::new(tidewire.tenant(name)?, config, tasks, metrics));
+            let keys = config.api_keys.iter().map(|key| (key.clone(), tenant.clone()));
+            tenants.by_key.extend(keys);
+            tenants.by_name.insert(name.clone(), tenant);
+        }
+        Ok(tenants)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.by_name.get(name)
+    }
+
+    /// The tenant that an API key belongs to. Takes as long for a wrong key as for a right one.
+    pub(crate) fn with_key(&self, key: &str) -> Option<&Arc<Tenant>> {
+        let mut found = None;
+        for (known, tenant) in &self.by_key {
+            if bool::from(known.expose().as_bytes().ct_eq(key.as_bytes())) {
+                found = Some(tenant);
+            }
+        }
+        found
+    }
+
+    /// Whether a web page of `origin` may open a connection to any tenant, on a server that it knows as `host`.
+    pub(crate) fn admit_origin(&self, origin: &str, host: &str) -> bool {
+        self.by_name.values().any(|tenant| tenant.admits_origin(origin, host))
+    }
+}
+
+impl Tenant {
+    fn new(handle: tidewire::Tenant, config: &TenantConfig, tasks: &Tasks, metrics: &Arc<Metrics>) -> Self {
+        let label = TenantLabel { tenant: handle.name().to_owned() };
+        Self {
+            token_key: config
+                .token_secret
+                .as_ref()
+                .map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())),
+            origins: config.origins.clone(),
+            admits_anonymous: config.anonymous,
+            rules: config.channels.clone(),
+            registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
+            connections: metrics.connections.get_or_create(&label).clone(),
+            subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
+            handle,
+        }
+    }
+
+    /// Whether a web page of `origin` may connect: one that this server serves under `host` itself, or one of the config.
+    pub(crate) fn admits_origin(&self, origin: &str, host: &str) -> bool {
+        let is_own =
+            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        is_own || self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+    }
+}
