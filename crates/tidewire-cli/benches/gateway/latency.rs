@@ -69,7 +69,7 @@ async fn measure(server: &Server, rate: f64) -> Result<Histogram<u64>> {
         let mut http = Http::open(&server.address).await?;
         let mut due = start + interval.mul_f64(n as f64 / PUBLISHERS as f64);
         while due.duration_since(start) < MEASURE_FOR {
-            tokio::time::sleep_until(due.into()).await;
+            tokio::time::sleep_until(due.into()).await; // tidy: a steady rate is kept by time
             let nanos = u64::try_from(due.duration_since(start).as_nanos())?;
             http.publish("latency", &format!(r#"{{"mark":"~","number":"{nanos:020}"}}"#)).await?;
             due += interval;
