@@ -17,6 +17,7 @@
 //!   `Engine`: refused, and a retry will not help.
 
 pub mod embedded;
+pub mod redis;
 mod log;
 mod pubsub;
 mod store;

@@ -1,0 +1,363 @@
+//! Against a server made of two pipes, under a virtual clock: what callers get, whatever the link does.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+
+use parking_lot::Mutex as SyncMutex;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::engine::redis::command::Command;
+use crate::engine::redis::link::DialError;
+use crate::engine::redis::resp::Decoder;
+
+fn link(stream: DuplexStream) -> Link {
+    let (reader, writer) = tokio::io::split(stream);
+    let server = Server { version: "7.0.0".to_owned(), is_replica: false };
+    Link { reader: Box::new(reader), writer: Box::new(writer), decoder: Decoder::default(), server }
+}
+
+/// Dials whatever link the test hands out next.
+struct Queued(tokio::sync::Mutex<mpsc::Receiver<DuplexStream>>);
+
+impl Dial for Queued {
+    fn dial(&self) -> Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>> {
+        Box::pin(async {
+            match self.0.lock().await.recv().await {
+                Some(stream) => Ok(link(stream)),
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+struct Rig {
+    connection: Connection,
+    links: mpsc::Sender<DuplexStream>,
+    _tasks: Tasks,
+}
+
+/// A connection whose first link ends in the returned stream.
+fn rig() -> (Rig, DuplexStream) {
+    let (ours, theirs) = duplex(PIPE_BYTES);
+    let (links, dialed) = mpsc::channel(64);
+    let tasks = Tasks::new();
+    let connection =
+        Connection::open(link(ours), Arc::new(Queued(tokio::sync::Mutex::new(dialed))), &tasks);
+    (Rig { connection, links, _tasks: tasks }, theirs)
+}
+
+/// Small, so that writes and reads are cut in the middle of commands and replies.
+const PIPE_BYTES: usize = 97;
+
+fn in_virtual_time<T>(test: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(test)
+}
+
+fn after(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+/// The argument that the next command asks to be echoed.
+async fn next_echo(stream: &mut DuplexStream, decoder: &mut Decoder, read: &mut Vec<Value>) -> Option<Bytes> {
+    while read.is_empty() {
+        if stream.read_buf(decoder.buffer()).await.ok()? == 0 {
+            return None;
+        }
+        decoder.decode(read).unwrap();
+    }
+    let arguments = read.remove(0).into_array()?;
+    arguments.into_iter().next_back()?.into_bytes()
+}
+
+/// What a server does on one link.
+#[derive(Clone, Debug)]
+struct Script {
+    /// What is written before each reply, in turn.
+    noise: Vec<Noise>,
+    /// The link is cut after so many bytes of replies.
+    cut_after: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Noise {
+    Nothing,
+    Message,
+    Unsubscribed,
+    Invalidated,
+    Attribute,
+}
+
+impl Noise {
+    fn wire(self) -> &'static [u8] {
+        match self {
+            Self::Nothing => b"",
+            Self::Message => b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\nliar\r\n",
+            Self::Unsubscribed => b">3\r\n$12\r\nsunsubscribe\r\n$1\r\nc\r\n:0\r\n",
+            Self::Invalidated => b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n",
+            Self::Attribute => b"|1\r\n+ttl\r\n:9\r\n",
+        }
+    }
+}
+
+fn any_script() -> impl Strategy<Value = Script> {
+    let noise = prop::sample::select(vec![
+        Noise::Nothing,
+        Noise::Message,
+        Noise::Unsubscribed,
+        Noise::Invalidated,
+        Noise::Attribute,
+    ]);
+    (prop::collection::vec(noise, 1..12), 0..1_200_usize).prop_map(|(noise, cut_after)| Script { noise, cut_after })
+}
+
+/// Echoes commands as `script` says until the link is cut; counts what was executed.
+async fn serve(mut stream: DuplexStream, script: Script, executed: Arc<SyncMutex<HashMap<Bytes, u32>>>) {
+    let (mut decoder, mut read, mut left) = (Decoder::default(), Vec::new(), script.cut_after);
+    let mut noise = script.noise.iter().cycle();
+    while let Some(echo) = next_echo(&mut stream, &mut decoder, &mut read).await {
+        *executed.lock().entry(echo.clone()).or_default() += 1;
+        let mut reply = noise.next().unwrap().wire().to_vec();
+        reply.extend_from_slice(format!("${}\r\n", echo.len()).as_bytes());
+        reply.extend_from_slice(&echo);
+        reply.extend_from_slice(b"\r\n");
+        let whole = reply.len() <= left;
+        reply.truncate(left);
+        left -= reply.len();
+        if stream.write_all(&reply).await.is_err() || !whole {
+            return;
+        }
+    }
+}
+
+/// One caller: how it asks, and after how many polls it goes away.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    repeat: Repeat,
+    payload_bytes: usize,
+    gives_up_after: Option<u64>,
+}
+
+fn any_caller() -> impl Strategy<Value = Caller> {
+    let repeat = prop::sample::select(vec![Repeat::Safe, Repeat::Never]);
+    (repeat, 0..150_usize, prop::option::weighted(0.3, 0..6_u64)).prop_map(
+        |(repeat, payload_bytes, gives_up_after)| Caller { repeat, payload_bytes, gives_up_after },
+    )
+}
+
+async fn drive(callers: Vec<Caller>, scripts: Vec<Script>) {
+    let (rig, first) = rig();
+    let executed: Arc<SyncMutex<HashMap<Bytes, u32>>> = Arc::default();
+    let server = async {
+        let mut stream = first;
+        for script in &scripts {
+            serve(stream, script.clone(), executed.clone()).await;
+            let (ours, theirs) = duplex(PIPE_BYTES);
+            rig.links.send(ours).await.unwrap();
+            stream = theirs;
+        }
+        // The last link holds: whoever may ask again is answered.
+        serve(stream, Script { noise: vec![Noise::Message], cut_after: usize::MAX }, executed.clone()).await;
+    };
+    let ask = |(id, caller): (usize, Caller)| {
+        let (connection, executed) = (rig.connection.clone(), executed.clone());
+        async move {
+            let payload = Bytes::from(format!("{id}:{}", "x".repeat(caller.payload_bytes)));
+            let command: [&[u8]; 2] = [b"ECHO", &payload];
+            let request = connection.request(&command, caller.repeat, after(60));
+            let outcome = match caller.gives_up_after {
+                Some(millis) => tokio::time::timeout(Duration::from_millis(millis), request).await,
+                None => Ok(request.await),
+            };
+            match outcome {
+                Ok(Ok(value)) => assert_eq!(value.into_bytes().unwrap(), payload, "a reply crossed callers"),
+                Ok(Err(RequestError::Unknown(_))) => assert_eq!(caller.repeat, Repeat::Never),
+                Ok(Err(error)) => panic!("{error}"),
+                Err(_) => {}
+            }
+            if caller.repeat == Repeat::Never {
+                let times = executed.lock().get(&payload).copied().unwrap_or(0);
+                assert!(times <= 1, "executed {times} times");
+            }
+        }
+    };
+    let asked = futures_util::future::join_all(callers.into_iter().enumerate().map(ask));
+    tokio::select! {
+        _ = asked => {}
+        () = server => panic!("the server ended before the callers"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn replies_never_cross_callers_whatever_the_link_does(
+        callers in prop::collection::vec(any_caller(), 1..40),
+        scripts in prop::collection::vec(any_script(), 0..4),
+    ) {
+        in_virtual_time(drive(callers, scripts));
+    }
+}
+
+#[test]
+fn a_request_of_which_nothing_left_is_sent_on_the_next_link() {
+    in_virtual_time(async {
+        let (rig, theirs) = rig();
+        drop(theirs);
+        let (ours, theirs) = duplex(PIPE_BYTES);
+        rig.links.send(ours).await.unwrap();
+        let executed = Arc::default();
+        let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
+        let command: [&[u8]; 2] = [b"ECHO", b"a"];
+        tokio::select! {
+            () = serve(theirs, script, executed) => unreachable!(),
+            reply = rig.connection.request(&command, Repeat::Never, after(5)) => {
+                assert_eq!(reply.unwrap().as_bytes(), Some(&b"a"[..]));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_that_was_written_is_not_repeated_unless_that_is_safe() {
+    in_virtual_time(async {
+        let (rig, mut theirs) = rig();
+        let command: [&[u8]; 2] = [b"INCR", b"a"];
+        let request = rig.connection.request(&command, Repeat::Never, after(5));
+        let cut = async {
+            let (mut decoder, mut read) = (Decoder::default(), Vec::new());
+            assert!(next_echo(&mut theirs, &mut decoder, &mut read).await.is_some());
+            drop(theirs);
+        };
+        let (outcome, ()) = tokio::join!(request, cut);
+        assert!(matches!(outcome, Err(RequestError::Unknown(_))), "{outcome:?}");
+    });
+}
+
+#[test]
+fn without_a_link_a_request_waits_until_its_deadline() {
+    in_virtual_time(async {
+        let (rig, theirs) = rig();
+        drop(theirs);
+        let start = Instant::now();
+        let outcome = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(2)).await;
+        assert!(matches!(outcome, Err(RequestError::NotSent(_))), "{outcome:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+    });
+}
+
+#[test]
+fn a_silent_server_is_noticed_in_three_seconds_and_a_deadline_is_kept_meanwhile() {
+    in_virtual_time(async {
+        let (rig, _theirs) = rig();
+        let start = Instant::now();
+        let outcome = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(1)).await;
+        assert_eq!(outcome, Err(RequestError::TimedOut { sent: true }));
+        assert!(start.elapsed() <= Duration::from_millis(1_100));
+        let mut state = rig.connection.shared.state.subscribe();
+        state.wait_for(|state| matches!(state, LinkState::Down(_))).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn an_idle_link_is_kept_alive_by_one_ping_a_second() {
+    in_virtual_time(async {
+        let (rig, theirs) = rig();
+        let executed: Arc<SyncMutex<HashMap<Bytes, u32>>> = Arc::default();
+        let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
+        let served = tokio::time::timeout(Duration::from_secs(60), serve(theirs, script, executed.clone()));
+        assert!(served.await.is_err());
+        assert!(matches!(rig.connection.state(), LinkState::Up { links: 1, .. }));
+        let pings = executed.lock().get(&b"PING"[..]).copied().unwrap();
+        assert!((40..=60).contains(&pings), "{pings} pings in 60 s");
+    });
+}
+
+#[test]
+fn past_the_byte_budget_callers_wait_in_order() {
+    in_virtual_time(async {
+        let (rig, theirs) = rig();
+        let payload = vec![b'x'; IN_FLIGHT_BYTES_MAX / 3];
+        let order = Arc::new(SyncMutex::new(Vec::new()));
+        let callers = (0..6_usize).map(|id| {
+            let command = Command::new("ECHO").arg(&payload).int(i64::try_from(id).unwrap());
+            let (connection, order) = (rig.connection.clone(), order.clone());
+            async move {
+                connection.request(&command, Repeat::Never, after(60)).await.unwrap();
+                order.lock().push(id);
+            }
+        });
+        let all = futures_util::future::join_all(callers);
+        let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
+        tokio::select! {
+            () = serve(theirs, script, Arc::default()) => unreachable!(),
+            _ = all => {}
+        }
+        assert_eq!(*order.lock(), [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn a_full_queue_and_a_request_larger_than_it_are_told_apart() {
+    in_virtual_time(async {
+        let (rig, _theirs) = rig();
+        let large = Command::new("SET").arg(vec![0; IN_FLIGHT_BYTES_MAX]);
+        let outcome = rig.connection.request(&large, Repeat::Safe, after(1)).await;
+        assert!(matches!(outcome, Err(RequestError::TooLarge { .. })), "{outcome:?}");
+        let half = Command::new("SET").arg(vec![0; IN_FLIGHT_BYTES_MAX * 2 / 3]);
+        let first = rig.connection.request(&half, Repeat::Safe, after(2));
+        let second = rig.connection.request(&half, Repeat::Safe, after(1));
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first, Err(RequestError::TimedOut { sent: false }));
+        assert_eq!(second, Err(RequestError::Full));
+    });
+}
+
+#[test]
+fn a_reply_that_nobody_asked_for_breaks_the_link() {
+    in_virtual_time(async {
+        let (rig, mut theirs) = rig();
+        theirs.write_all(b"+OK\r\n").await.unwrap();
+        let mut state = rig.connection.shared.state.subscribe();
+        let down = state.wait_for(|state| matches!(state, LinkState::Down(_))).await.unwrap();
+        assert!(format!("{down:?}").contains("nobody asked for"));
+    });
+}
+
+#[test]
+fn a_closed_connection_answers_what_was_asked_and_refuses_the_rest() {
+    in_virtual_time(async {
+        let (rig, theirs) = rig();
+        let command: [&[u8]; 2] = [b"ECHO", b"a"];
+        let asked = rig.connection.request(&command, Repeat::Never, after(5));
+        let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
+        let close = async {
+            tokio::task::yield_now().await;
+            assert!(rig._tasks.close(Duration::from_secs(6)).await);
+        };
+        let (reply, (), ()) = tokio::join!(asked, close, serve(theirs, script, Arc::default()));
+        assert!(reply.is_ok(), "{reply:?}");
+        let late = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(5)).await;
+        assert_eq!(late, Err(RequestError::Closed));
+    });
+}
+
+#[test]
+fn an_error_reply_is_an_error_named_by_what_the_caller_can_do() {
+    for (text, kind) in [
+        ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable),
+        ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
+        ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Engine),
+        ("MISCONF Redis is configured to save RDB snapshots", ErrorKind::Engine),
+        ("NOAUTH Authentication required.", ErrorKind::Engine),
+    ] {
+        let error = Error::from(RequestError::Refused(Bytes::from_static(text.as_bytes())));
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! One open byte stream to a server, greeted: who dials it, and what the greeting checks.
+
+use std::io;
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::address::{Address, Endpoint};
+use super::command::{Command, Encode as _};
+use super::resp::{Decoder, ProtocolError, Value};
+
+/// The reading half of a link.
+pub(super) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
+/// The writing half of a link.
+pub(super) type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+/// The oldest server whose RESP3, streams and functions we rely on. Valkey counts on from Redis 7.2.
+const SERVER_MAJOR_MIN: u32 = 7;
+
+/// Opens links to one server, again and again.
+///
+/// This is where a topology comes in: a fixed address, the primary that a sentinel names, one node of a cluster.
+/// A dialer decides anew at each call where to go.
+pub(super) trait Dial: Send + Sync + 'static {
+    /// Opens a link and greets the server.
+    fn dial(&self) -> Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>>;
+}
+
+/// A greeted link.
+pub(super) struct Link {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    /// Holds what came with the last reply of the greeting.
+    pub(super) decoder: Decoder,
+    pub(super) server: Server,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) version: String,
+    pub(super) is_replica: bool,
+}
+
+/// Why a link could not be opened. None of the texts holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("cannot connect to {endpoint}")]
+    Connect { endpoint: String, source: io::Error },
+    #[error("{endpoint} did not answer the greeting within {seconds} s")]
+    Silent { endpoint: String, seconds: f32 },
+    #[error("the link broke during the greeting")]
+    Broken(#[source] io::Error),
+    #[error("what answers does not speak the Redis protocol")]
+    Protocol(#[from] ProtocolError),
+    #[error("the server cannot speak RESP3 ({0}); Redis 7.0 or Valkey 7.2 or newer is needed")]
+    NoResp3(String),
+    #[error("the server is version {0}; Redis 7.0 or Valkey 7.2 or newer is needed")]
+    OldServer(String),
+    #[error("the server is a read-only replica; give the address of the primary")]
+    Replica,
+    #[error("the server refused the greeting: {0}")]
+    Refused(String),
+}
+
+impl DialError {
+    /// Whether a person has to change something; waiting will not help.
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Protocol(_) | Self::NoResp3(_) | Self::OldServer(_) => true,
+            Self::Refused(text) => !text.starts_with("LOADING"),
+            Self::Connect { .. } | Self::Silent { .. } | Self::Broken(_) | Self::Replica => false,
+        }
+    }
+}
+
+/// Dials a fixed address.
+pub(super) struct DialAddress {
+    address: Address,
+    client_name: String,
+    /// Sent after the greeting, each answered before the link is used: scripts to load.
+    prelude: Vec<Command>,
+}
+
+impl DialAddress {
+    pub(super) fn new(address: Address, client_name: String, prelude: Vec<Command>) -> Self {
+        Self { address, client_name, prelude }
+    }
+
+    async fn open(&self) -> Result<Link, DialError> {
+        let connect_error = |source| DialError::Connect { endpoint: self.address.endpoint.to_string(), source };
+        let (reader, writer): (Reader, Writer) = match &self.address.endpoint {
+            Endpoint::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(connect_error)?;
+                stream.set_nodelay(true).map_err(connect_error)?;
+                let (reader, writer) = stream.into_split();
+                (Box::new(reader), Box::new(writer))
+            }
+            Endpoint::Unix(path) => {
+                let (reader, writer) = UnixStream::connect(path).await.map_err(connect_error)?.into_split();
+                (Box::new(reader), Box::new(writer))
+            }
+        };
+        self.greet(reader, writer).await
+    }
+
+    async fn greet(&self, mut reader: Reader, mut writer: Writer) -> Result<Link, DialError> {
+        let mut hello = Command::new("HELLO").arg("3");
+        if let Some(credentials) = &self.address.credentials {
+            hello = hello.arg("AUTH").arg(&credentials.user).arg(&credentials.password);
+        }
+        hello = hello.arg("SETNAME").arg(&self.client_name);
+        let mut decoder = Decoder::default();
+        let server = match exchange(&mut reader, &mut writer, &mut decoder, &[hello]).await?.pop() {
+            Some(Value::Map(facts)) => read_hello(&facts)?,
+            Some(Value::Error(text)) => return Err(refused_hello(&text)),
+            _ => return Err(DialError::NoResp3("it does not know HELLO".to_owned())),
+        };
+        let select = (self.address.database > 0)
+            .then(|| Command::new("SELECT").int(i64::from(self.address.database)));
+        for reply in exchange(&mut reader, &mut writer, &mut decoder, select.as_slice()).await? {
+            refuse_error(reply)?;
+        }
+        for reply in exchange(&mut reader, &mut writer, &mut decoder, &self.prelude).await? {
+            refuse_error(reply)?;
+        }
+        Ok(Link { reader, writer, decoder, server })
+    }
+}
+
+impl Dial for DialAddress {
+    fn dial(&self) -> Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>> {
+        Box::pin(async {
+            let time_max = self.address.connect_time_max;
+            match tokio::time::timeout(time_max, self.open()).await {
+                Ok(Ok(link)) if link.server.is_replica => Err(DialError::Replica),
+                Ok(result) => result,
+                Err(_) => Err(DialError::Silent {
+                    endpoint: self.address.endpoint.to_string(),
+                    seconds: time_max.as_secs_f32(),
+                }),
+            }
+        })
+    }
+}
+
+/// Writes commands at once and reads a reply for each, pushes left out.
+async fn exchange(
+    reader: &mut Reader,
+    writer: &mut Writer,
+    decoder: &mut Decoder,
+    commands: &[Command],
+) -> Result<Vec<Value>, DialError> {
+    let mut out = bytes::BytesMut::new();
+    commands.iter().for_each(|command| command.encode(&mut out));
+    writer.write_all(&out).await.map_err(DialError::Broken)?;
+    let mut replies = Vec::with_capacity(commands.len());
+    while replies.len() < commands.len() {
+        if reader.read_buf(decoder.buffer()).await.map_err(DialError::Broken)? == 0 {
+            return Err(DialError::Broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        decoder.decode(&mut replies)?;
+        replies.retain(|reply| !matches!(reply, Value::Push(_)));
+    }
+    Ok(replies)
+}
+
+fn read_hello(facts: &[(Value, Value)]) -> Result<Server, DialError> {
+    let fact = |name: &[u8]| {
+        let value = facts.iter().find(|(key, _)| key.as_bytes() == Some(name))?.1.as_bytes()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    let version = fact(b"version").unwrap_or_default();
+    let major = version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    if major.is_none_or(|major| major < SERVER_MAJOR_MIN) {
+        return Err(DialError::OldServer(version));
+    }
+    Ok(Server { version, is_replica: fact(b"role").is_some_and(|role| role != "master") })
+}
+
+fn refused_hello(text: &[u8]) -> DialError {
+    let text = String::from_utf8_lossy(text).into_owned();
+    // An old server does not know HELLO at all; a proxy or a very new server may refuse version 3.
+    if text.starts_with("NOPROTO") || text.to_ascii_lowercase().contains("unknown command") {
+        DialError::NoResp3(text)
+    } else {
+        DialError::Refused(text)
+    }
+}
+
+fn refuse_error(reply: Value) -> Result<(), DialError> {
+    match reply {
+        Value::Error(text) => Err(DialError::Refused(String::from_utf8_lossy(&text).into_owned())),
+        _ => Ok(()),
+    }
+}
