@@ -17,9 +17,9 @@
 //!   `Engine`: refused, and a retry will not help.
 
 pub mod embedded;
-pub mod redis;
 mod log;
 mod pubsub;
+pub mod redis;
 mod store;
 
 use std::future::Future;

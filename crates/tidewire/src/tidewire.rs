@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bus::{Bus, Hub, PublisherStats, RetryPolicy, Settings, SubscriberStats};
 use crate::clock::{Clock, Stopwatch};
-use crate::engine::{Engine, Probe, Retention, Setup, embedded};
+use crate::engine::{Engine, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::NodeId;
 use crate::limits::Limits;
@@ -15,7 +15,7 @@ use crate::tasks::Tasks;
 use crate::tenant::Tenant;
 
 /// The engines a URL can name.
-const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db]";
+const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db], unix://PATH";
 
 /// One running node on one engine. Cheap to clone.
 ///
@@ -206,6 +206,7 @@ impl Builder {
 async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(embedded::open_memory(&setup)),
+        Some(("redis" | "unix", _)) => redis::open_redis(url, &setup).await,
         _ => Err(Error::new(
             ErrorKind::InvalidName,
             format!("engine URL names no engine; known are {ENGINES}"),

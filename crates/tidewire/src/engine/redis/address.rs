@@ -81,7 +81,9 @@ impl Address {
                 ("user", "unix") => user = value.into_owned(),
                 ("password", "unix") => password = Some(value.into_owned()),
                 (other, _) => {
-                    return Err(invalid(format!("redis URL has the unknown option {other:?}; known are {OPTIONS}")));
+                    return Err(invalid(format!(
+                        "redis URL has the unknown option {other:?}; known are {OPTIONS}"
+                    )));
                 }
             }
         }

@@ -93,15 +93,15 @@ impl Encode for Command {
 }
 
 /// A kind byte, twenty digits, CR and LF.
-const HEADER_BYTES_MAX: usize = 23;
+pub(super) const HEADER_BYTES_MAX: usize = 23;
 
-fn write_argument(out: &mut BytesMut, arg: &[u8]) {
+pub(super) fn write_argument(out: &mut BytesMut, arg: &[u8]) {
     write_header(out, b'$', arg.len());
     out.extend_from_slice(arg);
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_header(out: &mut BytesMut, kind: u8, number: usize) {
+pub(super) fn write_header(out: &mut BytesMut, kind: u8, number: usize) {
     let mut digits = [0; 20];
     out.put_u8(kind);
     out.extend_from_slice(decimal(i64::try_from(number).unwrap_or(i64::MAX), &mut digits));
@@ -167,6 +167,9 @@ mod tests {
 
     #[test]
     fn the_smallest_number_fits() {
-        assert_eq!(decoded(&Command::new("X").int(i64::MIN).int(0))[1..], [&b"-9223372036854775808"[..], b"0"]);
+        assert_eq!(
+            decoded(&Command::new("X").int(i64::MIN).int(0))[1..],
+            [&b"-9223372036854775808"[..], b"0"]
+        );
     }
 }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-use self::queue::{Enqueue, Shared};
+use self::queue::{Enqueue, Reply, Shared};
 use super::command::Encode;
-use super::link::{Dial, Link, Server};
+use super::link::{Dial, Link};
 use super::resp::Value;
 use crate::error::{Error, ErrorKind};
 use crate::tasks::Tasks;
@@ -48,12 +48,30 @@ pub(super) enum Repeat {
 /// What a connection does now.
 #[derive(Clone, Debug)]
 pub(super) enum LinkState {
-    /// A greeted link is open; `links` counts those opened so far.
-    Up { links: u64, server: Server },
+    /// A greeted link is open: the first is 1, each later one has a higher number.
+    Up(u64),
     /// No link, and why; it is being dialed.
     Down(Arc<str>),
     /// Closed for good.
     Closed,
+}
+
+/// The reply to a queued request. Dropping it leaves the request where it is.
+pub(super) struct Pending(oneshot::Receiver<Reply>);
+
+impl Pending {
+    /// Waits for the reply; an error reply is a value here. Cancel-safe.
+    pub(super) async fn reply(mut self) -> Result<Value, RequestError> {
+        self.wait().await
+    }
+
+    /// As [`Pending::reply`], for a reply that is waited for beside other things.
+    pub(super) async fn wait(&mut self) -> Result<Value, RequestError> {
+        // The sender is dropped only with the connection's tasks.
+        (&mut self.0)
+            .await
+            .unwrap_or_else(|_| Err(RequestError::Unknown("the connection was dropped".into())))
+    }
 }
 
 /// Why a request has no reply.
@@ -63,8 +81,8 @@ pub(super) enum RequestError {
     NotSent(Arc<str>),
     /// The link broke after all of the request was written: it was executed or not.
     Unknown(Arc<str>),
-    /// The deadline passed; `sent` says whether the server may have the request.
-    TimedOut { sent: bool },
+    /// The deadline passed; the server may have executed the request, or may yet.
+    TimedOut,
     /// The deadline passed while the queue had no room.
     Full,
     /// The request alone is larger than the queue.
@@ -82,7 +100,7 @@ impl Connection {
         let shared = Arc::new(Shared::new(state, IN_FLIGHT_BYTES_MAX));
         let stop = tasks.stopping().child_token();
         // Opened here, not in the task: a request that is made at once finds the link.
-        shared.open_link(link.server.clone());
+        shared.open_link();
         tasks.spawn(supervisor::keep_up(shared.clone(), link, dial, stop.clone(), tasks.clone()));
         Self { shared, _stop: Arc::new(stop.drop_guard()) }
     }
@@ -103,37 +121,69 @@ impl Connection {
                 Ok(Value::Error(text)) => return Err(RequestError::Refused(text)),
                 Ok(value) => return Ok(value),
                 Err(RequestError::NotSent(_)) if Instant::now() < deadline => {}
-                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && sends + 1 < SENDS_MAX => sends += 1,
+                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && sends + 1 < SENDS_MAX => {
+                    sends += 1
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn send_once<C: Encode + ?Sized>(&self, command: &C, deadline: Instant) -> Result<Value, RequestError> {
-        let bytes_max = command.wire_bytes_max();
-        let mut room = None;
-        let reply = loop {
-            match self.shared.enqueue(command, bytes_max, deadline, room.take()) {
-                Enqueue::Queued(reply) => break reply,
-                Enqueue::NoRoom => room = Some(self.shared.wait_for_room(bytes_max, deadline).await?),
-                Enqueue::NoLink => self.wait_for_link(deadline).await?,
-                Enqueue::TooLarge => return Err(RequestError::TooLarge { bytes: bytes_max }),
-            }
-        };
-        // The sender is dropped only with the connection's tasks.
-        reply.await.unwrap_or(Err(RequestError::Unknown("the connection was dropped".into())))
+    async fn send_once<C: Encode + ?Sized>(
+        &self,
+        command: &C,
+        deadline: Instant,
+    ) -> Result<Value, RequestError> {
+        loop {
+            match self.submit(command, None, deadline).await {
+                Ok(pending) => return pending.reply().await,
+                Err(RequestError::NotSent(_)) => self.link(deadline).await?,
+                Err(error) => return Err(error),
+            };
+        }
     }
 
-    async fn wait_for_link(&self, deadline: Instant) -> Result<(), RequestError> {
+    /// Queues a command and gives its reply to come. With a `link`, on that link and on no other: commands that
+    /// are submitted one after the other to one link are executed in that order.
+    ///
+    /// # Errors
+    /// `NotSent` when there is no such link now, `Full` when there was no room in time, `TooLarge`.
+    pub(super) async fn submit<C: Encode + ?Sized>(
+        &self,
+        command: &C,
+        link: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Pending, RequestError> {
+        let bytes_max = command.wire_bytes_max();
+        let mut room = None;
+        loop {
+            match self.shared.enqueue(command, bytes_max, deadline, link, room.take()) {
+                Enqueue::Queued(reply) => return Ok(Pending(reply)),
+                Enqueue::NoRoom => room = Some(self.shared.wait_for_room(bytes_max, deadline).await?),
+                Enqueue::NoLink => return Err(RequestError::NotSent(self.why_down())),
+                Enqueue::TooLarge => return Err(RequestError::TooLarge { bytes: bytes_max }),
+            }
+        }
+    }
+
+    /// The number of the open link; waits for one until `deadline`.
+    pub(super) async fn link(&self, deadline: Instant) -> Result<u64, RequestError> {
         let mut state = self.shared.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, LinkState::Down(_)));
         match tokio::time::timeout_at(deadline, settled).await {
-            Ok(Ok(state)) if matches!(*state, LinkState::Up { .. }) => Ok(()),
-            Ok(_) => Err(RequestError::Closed),
-            Err(_) => match &*self.shared.state.borrow() {
-                LinkState::Down(why) => Err(RequestError::NotSent(why.clone())),
-                _ => Err(RequestError::TimedOut { sent: false }),
+            Ok(Ok(state)) => match &*state {
+                LinkState::Up(link) => Ok(*link),
+                LinkState::Down(_) | LinkState::Closed => Err(RequestError::Closed),
             },
+            Ok(Err(_)) => Err(RequestError::Closed),
+            Err(_) => Err(RequestError::NotSent(self.why_down())),
+        }
+    }
+
+    fn why_down(&self) -> Arc<str> {
+        match &*self.shared.state.borrow() {
+            LinkState::Down(why) => why.clone(),
+            LinkState::Up(_) | LinkState::Closed => "the link has just changed".into(),
         }
     }
 
@@ -161,10 +211,7 @@ impl fmt::Display for RequestError {
         match self {
             Self::NotSent(why) => write!(f, "redis cannot be reached: {why}"),
             Self::Unknown(why) => write!(f, "the link to redis broke before the answer: {why}"),
-            Self::TimedOut { sent: true } => f.write_str("redis did not answer in time (limits.call_time_max)"),
-            Self::TimedOut { sent: false } => {
-                f.write_str("the request was not sent to redis in time (limits.call_time_max)")
-            }
+            Self::TimedOut => f.write_str("redis did not answer in time (limits.call_time_max)"),
             Self::Full => write!(f, "{IN_FLIGHT_BYTES_MAX} bytes of requests to redis wait already"),
             Self::TooLarge { bytes } => {
                 write!(f, "a request of {bytes} bytes to redis is over its limit of {IN_FLIGHT_BYTES_MAX}")
@@ -178,8 +225,8 @@ impl fmt::Display for RequestError {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         let kind = match &error {
-            RequestError::NotSent(_) | RequestError::TimedOut { sent: false } => ErrorKind::Unavailable,
-            RequestError::Unknown(_) | RequestError::TimedOut { sent: true } => ErrorKind::TimedOut,
+            RequestError::NotSent(_) => ErrorKind::Unavailable,
+            RequestError::Unknown(_) | RequestError::TimedOut => ErrorKind::TimedOut,
             RequestError::Full => ErrorKind::Backpressure,
             RequestError::TooLarge { .. } => ErrorKind::TooLarge,
             RequestError::Refused(text) => kind_of_refusal(text),

@@ -89,7 +89,8 @@ impl DialAddress {
     }
 
     async fn open(&self) -> Result<Link, DialError> {
-        let connect_error = |source| DialError::Connect { endpoint: self.address.endpoint.to_string(), source };
+        let connect_error =
+            |source| DialError::Connect { endpoint: self.address.endpoint.to_string(), source };
         let (reader, writer): (Reader, Writer) = match &self.address.endpoint {
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(connect_error)?;
@@ -117,8 +118,8 @@ impl DialAddress {
             Some(Value::Error(text)) => return Err(refused_hello(&text)),
             _ => return Err(DialError::NoResp3("it does not know HELLO".to_owned())),
         };
-        let select = (self.address.database > 0)
-            .then(|| Command::new("SELECT").int(i64::from(self.address.database)));
+        let select =
+            (self.address.database > 0).then(|| Command::new("SELECT").int(i64::from(self.address.database)));
         for reply in exchange(&mut reader, &mut writer, &mut decoder, select.as_slice()).await? {
             refuse_error(reply)?;
         }
@@ -194,4 +195,15 @@ fn refuse_error(reply: Value) -> Result<(), DialError> {
         Value::Error(text) => Err(DialError::Refused(String::from_utf8_lossy(&text).into_owned())),
         _ => Ok(()),
     }
+}
+
+/// An error with the faults underneath.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::{LinkState, RequestError};
 use crate::engine::redis::command::Encode;
-use crate::engine::redis::link::Server;
 use crate::engine::redis::resp::Value;
 
 /// What a waiting request costs beside its bytes: its slot and its reply channel.
@@ -19,7 +18,7 @@ const SLOT_BYTES: usize = 128;
 /// A buffer that a burst has grown beyond this is not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
-type Reply = Result<Value, RequestError>;
+pub(super) type Reply = Result<Value, RequestError>;
 
 pub(super) struct Shared {
     queue: Mutex<Queue>,
@@ -37,7 +36,8 @@ pub(super) struct Shared {
 /// Requests in the order of their commands on the link.
 #[derive(Default)]
 struct Queue {
-    is_open: bool,
+    /// The number of the open link; none while there is no link.
+    link: Option<u64>,
     /// Encoded and not taken by the writer yet.
     out: BytesMut,
     /// Bytes encoded for this link so far.
@@ -78,12 +78,14 @@ impl Shared {
         }
     }
 
-    /// Encodes a command behind those that wait, if there is a link, and room or `room` from a wait for it.
+    /// Encodes a command behind those that wait, if there is a link - that of number `link`, if one is given - and
+    /// room, or `room` from a wait for it.
     pub(super) fn enqueue<C: Encode + ?Sized>(
         &self,
         command: &C,
         bytes_max: usize,
         deadline: Instant,
+        link: Option<u64>,
         room: Option<SemaphorePermit<'_>>,
     ) -> Enqueue {
         let cost = bytes_max + SLOT_BYTES;
@@ -95,7 +97,7 @@ impl Shared {
             return Enqueue::NoRoom;
         };
         let mut queue = self.queue.lock();
-        if !queue.is_open {
+        if queue.link.is_none() || (link.is_some() && queue.link != link) {
             return Enqueue::NoLink;
         }
         room.forget();
@@ -129,22 +131,22 @@ impl Shared {
     }
 
     /// Requests may be queued from now on.
-    pub(super) fn open_link(&self, server: Server) {
+    pub(super) fn open_link(&self) {
+        let link = self.links.fetch_add(1, Ordering::Relaxed) + 1;
         let mut queue = self.queue.lock();
-        queue.is_open = true;
+        queue.link = Some(link);
         queue.encoded = 0;
         queue.written = 0;
         drop(queue);
         self.quiet_ticks.store(0, Ordering::Relaxed);
-        let links = self.links.fetch_add(1, Ordering::Relaxed) + 1;
-        self.state.send_replace(LinkState::Up { links, server });
+        self.state.send_replace(LinkState::Up(link));
     }
 
     /// Ends every request in flight, each with whether it can have been executed.
     pub(super) fn close_link(&self, why: &Arc<str>, next: LinkState) {
         // Before the requests end: one that is repeated must find the link down, and wait.
         let mut queue = self.queue.lock();
-        queue.is_open = false;
+        queue.link = None;
         queue.out = BytesMut::new();
         let written = queue.written;
         let slots = std::mem::take(&mut queue.slots);
@@ -202,18 +204,16 @@ impl Shared {
         is_paired
     }
 
-    /// Tells the callers whose deadline passed. Their slots stay, for the replies that may still come.
+    /// Tells the callers whose deadline passed. Their slots stay, for the replies that may still come; what was
+    /// not written yet still will be, so the outcome is unknown.
     pub(super) fn expire(&self, now: Instant) {
         let mut expired = Vec::new();
-        let mut queue = self.queue.lock();
-        let written = queue.written;
-        for slot in queue.slots.iter_mut().filter(|slot| slot.deadline <= now) {
-            expired.extend(slot.reply.take().map(|reply| (reply, slot.end <= written)));
+        for slot in self.queue.lock().slots.iter_mut().filter(|slot| slot.deadline <= now) {
+            expired.extend(slot.reply.take());
         }
-        drop(queue);
-        for (reply, sent) in expired {
+        for reply in expired {
             // The caller may be gone; nobody else is to be told.
-            drop(reply.send(Err(RequestError::TimedOut { sent })));
+            drop(reply.send(Err(RequestError::TimedOut)));
         }
     }
 

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::LinkState;
 use super::queue::{Enqueue, Shared};
-use super::{LinkState, RequestError};
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::Encode as _;
-use crate::engine::redis::link::{Dial, Link, Reader, Writer};
+use crate::engine::redis::link::{Dial, Link, Reader, Writer, describe};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::tasks::Tasks;
 
@@ -57,7 +57,7 @@ pub(super) async fn keep_up(
             return;
         };
         tracing::info!("link to redis restored");
-        shared.open_link(next.server.clone());
+        shared.open_link();
         link = next;
     }
 }
@@ -74,17 +74,6 @@ async fn redial(shared: &Shared, dial: &dyn Dial, backoff: &mut Backoff) -> Link
             }
         }
     }
-}
-
-/// An error with the faults underneath.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// Runs one link until it breaks or the connection is closed; says why it ended.
@@ -143,7 +132,10 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
             return io::Error::new(io::ErrorKind::InvalidData, error);
         }
         if !is_paired {
-            return io::Error::new(io::ErrorKind::InvalidData, "the server sent a reply that nobody asked for");
+            return io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the server sent a reply that nobody asked for",
+            );
         }
     }
 }
@@ -164,7 +156,7 @@ async fn watch_silence(shared: &Shared) -> io::Error {
         if quiet == PING_TICKS && !shared.has_waiting() {
             let ping: &[&[u8]] = &[b"PING"];
             // Only the fact that something comes back matters. Without room there is traffic to be answered.
-            match shared.enqueue(ping, ping.wire_bytes_max(), now + DRAIN_TIME_MAX, None) {
+            match shared.enqueue(ping, ping.wire_bytes_max(), now + DRAIN_TIME_MAX, None, None) {
                 Enqueue::Queued(_) | Enqueue::NoRoom | Enqueue::NoLink | Enqueue::TooLarge => {}
             }
         }

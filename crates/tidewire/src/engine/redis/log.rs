@@ -1,0 +1,193 @@
+//! Streams as Redis streams.
+
+mod batch;
+mod lane;
+mod lanes;
+mod schedule;
+
+use std::sync::Arc;
+
+use tokio_util::sync::DropGuard;
+
+use self::lanes::Lanes;
+use self::schedule::Schedule;
+use super::command::Command;
+use super::connection::Repeat;
+use super::keys::{self, Tag};
+use super::pubsub::malformed;
+use super::resp::{Value, parse_int};
+use super::scripts::Script;
+use super::topology::Topology;
+use crate::clock::{Clock, Timestamp};
+use crate::engine::{
+    Answer, Append, Appended, Direction, Durability, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::name::ChannelPath;
+use crate::position::Epoch;
+
+pub(super) struct RedisLog {
+    topology: Arc<Topology>,
+    lanes: Arc<Lanes>,
+    schedule: Schedule,
+    clock: Clock,
+    /// Ends the tasks of lanes and schedule when nobody holds the log any more.
+    _stop: DropGuard,
+}
+
+impl RedisLog {
+    /// Begins to append; `node` is a name that no other node has.
+    pub(super) fn new(topology: Arc<Topology>, node: &str, setup: &Setup) -> Self {
+        let stop = setup.tasks.stopping().child_token();
+        let lanes = Arc::new(Lanes::new(topology.clone(), node, setup.tasks.clone(), stop.clone()));
+        let schedule = Schedule::begin(topology.clone(), lanes.clone(), node, &setup.tasks, &stop);
+        Self { topology, lanes, schedule, clock: setup.clock.clone(), _stop: stop.drop_guard() }
+    }
+
+    async fn append_or_schedule(&self, mut batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
+        let now = self.clock.now();
+        let is_plain = |append: &Append| {
+            append.durability == Durability::Fast && append.deliver_at.is_none_or(|time| time <= now)
+        };
+        if batch.iter().all(is_plain) {
+            return self.lanes.append(batch).await;
+        }
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for append in batch.drain(..) {
+            outcomes.push(match append.deliver_at {
+                _ if append.durability != Durability::Fast => Err(refuse(append.durability)),
+                Some(due) if due > now => self.schedule.add(due, &append).await,
+                _ => {
+                    self.lanes.append(vec![append]).await.and_then(|mut outcomes| {
+                        outcomes.pop().unwrap_or_else(|| Err(malformed("an append")))
+                    })
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Runs a script on the stream of a channel; `arguments` come after the candidate for its epoch.
+    async fn on_stream(
+        &self,
+        script: Script,
+        channel: &ChannelPath,
+        arguments: &[i64],
+    ) -> Result<Vec<Value>> {
+        let call = self.stream_call(script, channel);
+        let call = arguments.iter().fold(call, |call, argument| call.int(*argument));
+        self.run(script, channel, &call).await
+    }
+
+    fn stream_call(&self, script: Script, channel: &ChannelPath) -> Command {
+        let call = self.topology.scripts.call(script, 2, 512);
+        call.arg(keys::stream(channel)).arg(keys::meta(channel)).arg(Epoch::random().to_string())
+    }
+
+    /// What these scripts change, they change to the same when they run again.
+    async fn run(&self, script: Script, channel: &ChannelPath, call: &Command) -> Result<Vec<Value>> {
+        let connection = self.topology.data(Tag::of_channel(channel));
+        let deadline = self.topology.deadline();
+        let reply = self.topology.scripts.run(script, call, connection, Repeat::Safe, deadline).await?;
+        reply.into_array().ok_or_else(|| malformed("a stream script"))
+    }
+}
+
+impl Log for RedisLog {
+    fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Result<Appended>>> {
+        Box::pin(self.append_or_schedule(batch))
+    }
+
+    fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page> {
+        let mut call = self.stream_call(Script::Read, channel);
+        call.push_int(to_int(range.first));
+        call.push_int(to_int(range.last));
+        call.push_int(to_int(range.events_max.min(limits::BATCH_EVENTS_MAX) as u64));
+        call.push_int(to_int(limits::BATCH_BYTES_MAX as u64));
+        call.push(match range.direction {
+            Direction::Forwards => b"+",
+            Direction::Backwards => b"-",
+        });
+        let channel = channel.clone();
+        Box::pin(async move {
+            let reply = self.run(Script::Read, &channel, &call).await?;
+            page(reply).ok_or_else(|| malformed("read.lua"))
+        })
+    }
+
+    fn seek(&self, channel: &ChannelPath, time: Timestamp) -> Answer<'_, u64> {
+        let channel = channel.clone();
+        Box::pin(async move {
+            let reply = self.on_stream(Script::Seek, &channel, &[to_int(time.as_millis())]).await?;
+            numbers(&reply).map(|[offset]| offset).ok_or_else(|| malformed("seek.lua"))
+        })
+    }
+
+    fn trim(&self, channel: &ChannelPath, before: u64) -> Answer<'_, Trimmed> {
+        let channel = channel.clone();
+        Box::pin(async move {
+            let reply = self.on_stream(Script::Trim, &channel, &[to_int(before)]).await?;
+            let [removed, first] = numbers(&reply).ok_or_else(|| malformed("trim.lua"))?;
+            Ok(Trimmed { removed, first })
+        })
+    }
+
+    fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats> {
+        let channel = channel.clone();
+        Box::pin(async move {
+            let reply = self.on_stream(Script::Stats, &channel, &[]).await?;
+            stream_stats(&reply).ok_or_else(|| malformed("stats.lua"))
+        })
+    }
+}
+
+fn refuse(durability: Durability) -> Error {
+    let text =
+        format!("engine redis cannot confirm {durability:?} yet; use Fast, and set the server's persistence");
+    Error::new(ErrorKind::Engine, text)
+}
+
+/// Offsets and times stay far below the largest number that a script can count with.
+fn to_int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn page(reply: Vec<Value>) -> Option<Page> {
+    let (epoch, [first, last]) = (epoch(reply.first()?)?, numbers(reply.get(1..3)?)?);
+    let mut rest = reply.into_iter().skip(3);
+    let mut events = Vec::with_capacity(rest.len() / 2);
+    while let Some(id) = rest.next() {
+        let (offset, time) = split_id(id.as_bytes()?)?;
+        events.push(Stored { offset, time, envelope: rest.next()?.into_bytes()? });
+    }
+    Some(Page { epoch, first, last, events })
+}
+
+fn stream_stats(reply: &[Value]) -> Option<StreamStats> {
+    let (epoch, [first, last, bytes]) = (epoch(reply.first()?)?, numbers(reply.get(1..)?)?);
+    // Offsets are contiguous from 1: what is not there any more was removed.
+    Some(StreamStats { epoch, first, last, length: last + 1 - first, bytes, removed: first - 1 })
+}
+
+fn epoch(value: &Value) -> Option<Epoch> {
+    std::str::from_utf8(value.as_bytes()?).ok()?.parse().ok()
+}
+
+fn numbers<const N: usize>(values: &[Value]) -> Option<[u64; N]> {
+    let mut numbers = [0; N];
+    if values.len() != N {
+        return None;
+    }
+    for (number, value) in numbers.iter_mut().zip(values) {
+        *number = u64::try_from(value.as_int()?).ok()?;
+    }
+    Some(numbers)
+}
+
+/// An entry's id is its offset and its time.
+fn split_id(id: &[u8]) -> Option<(u64, Timestamp)> {
+    let dash = id.iter().position(|&byte| byte == b'-')?;
+    let (offset, time) = (parse_int(id.get(..dash)?)?, parse_int(id.get(dash + 1..)?)?);
+    Some((u64::try_from(offset).ok()?, Timestamp::from_millis(u64::try_from(time).ok()?)))
+}

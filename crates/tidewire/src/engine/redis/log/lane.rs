@@ -1,0 +1,303 @@
+//! A lane: the appends of one node to one hash tag, in order, in batches.
+//!
+//! While batches are being written and answered, the next one collects, so batches grow with the load and a lone append
+//! waits for nobody. A few batches are in flight at once. When the link breaks, those that may have been executed
+//! are sent again, in order and before anything else, and the server answers from memory those that it executed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, Floors, Job};
+use crate::engine::redis::connection::{Connection, Pending, RequestError};
+use crate::engine::redis::keys::{self, Tag};
+use crate::engine::redis::resp::Value;
+use crate::engine::redis::scripts::Script;
+use crate::engine::redis::topology::Topology;
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::tasks::Tasks;
+
+/// Batches in flight per lane; the server keeps the answers of so many for each node and tag.
+const BATCHES_IN_FLIGHT_MAX: u64 = 4;
+/// Streams of which a lane remembers what it saw confirmed; past it, it starts to remember anew.
+const FLOORS_MAX: usize = 8_192;
+/// A wait without anything to wait for.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// A handle on a lane, whose task runs until it is told to stop.
+pub(super) struct Lane {
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<Jobs>,
+    pushed: Notify,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Lane {
+    pub(super) fn begin(
+        topology: Arc<Topology>,
+        node: &str,
+        tag: Tag,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> Self {
+        let queue = Arc::new(Queue::default());
+        let runner = Runner {
+            answers: keys::answers(node, tag),
+            topology,
+            tag,
+            queue: queue.clone(),
+            flight: VecDeque::new(),
+            landed: VecDeque::new(),
+            again: VecDeque::new(),
+            last_number: 0,
+            floors: Floors::default(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let queue = runner.queue.clone();
+            stop.run_until_cancelled(runner.run()).await;
+            let mut jobs = queue.jobs.lock();
+            jobs.is_closed = true;
+            jobs.waiting.clear();
+        });
+        Self { queue }
+    }
+
+    /// Adds a job behind the others; drops it if the lane has stopped.
+    pub(super) fn push(&self, job: Job) {
+        let mut jobs = self.queue.jobs.lock();
+        if jobs.is_closed {
+            return;
+        }
+        jobs.waiting.push_back(job);
+        let is_first = jobs.waiting.len() == 1;
+        drop(jobs);
+        if is_first {
+            self.queue.pushed.notify_one();
+        }
+    }
+}
+
+struct Runner {
+    topology: Arc<Topology>,
+    tag: Tag,
+    /// The key under which the server keeps the answers to our last batches.
+    answers: Bytes,
+    queue: Arc<Queue>,
+    /// Sent on the link that is open, oldest first.
+    flight: VecDeque<(Batch, Pending)>,
+    /// Came back from a link that cannot be used any more, and not with an answer, oldest first.
+    landed: VecDeque<Batch>,
+    /// To be sent again, oldest first, before anything else.
+    again: VecDeque<Batch>,
+    last_number: u64,
+    floors: Floors,
+}
+
+/// Why a lane stopped to use a link.
+enum Halt {
+    LinkLost,
+    /// Somebody flushed the server's scripts.
+    NoScript,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let topology = self.topology.clone();
+        loop {
+            let connection = topology.data(self.tag);
+            let Some(link) = self.wait_for_link(connection).await else { return };
+            let halt = self.use_link(connection, link).await;
+            self.land().await;
+            if let Halt::NoScript = halt {
+                // If it fails, the next try says so to those who wait.
+                drop(topology.scripts.reload(Script::Append, connection, topology.deadline()).await);
+            }
+        }
+    }
+
+    /// The number of the open link; while there is none, deadlines pass. None when the connection was closed.
+    async fn wait_for_link(&mut self, connection: &Connection) -> Option<u64> {
+        loop {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                link = connection.link(deadline) => match link {
+                    Ok(link) => return Some(link),
+                    Err(RequestError::Closed) => return None,
+                    Err(error) => self.expire(&error),
+                },
+                // A job that came meanwhile has a deadline too.
+                () = self.queue.pushed.notified() => {}
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let queued = self.queue.jobs.lock().waiting.front().map(|job| job.deadline);
+        let sent = self.again.iter().filter_map(Batch::deadline);
+        sent.chain(queued).min().unwrap_or_else(|| Instant::now() + FOREVER)
+    }
+
+    /// Ends those whose deadline has passed: what was never sent was not done, what was sent may have been.
+    fn expire(&mut self, error: &RequestError) {
+        let (now, text) = (Instant::now(), error.to_string());
+        let mut jobs = self.queue.jobs.lock();
+        while jobs.waiting.front().is_some_and(|job| job.deadline <= now) {
+            jobs.waiting.pop_front().into_iter().for_each(|job| job.fail(ErrorKind::Unavailable, &text));
+        }
+        drop(jobs);
+        // A batch keeps its place and its entries: it is sent again whole or not at all.
+        while self.again.front().and_then(Batch::deadline).is_some_and(|deadline| deadline <= now) {
+            self.again.pop_front().into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &text));
+        }
+    }
+
+    /// Sends and answers until the link cannot be used any more.
+    async fn use_link(&mut self, connection: &Connection, link: u64) -> Halt {
+        let queue = self.queue.clone();
+        loop {
+            while self.has_room() {
+                let Some(batch) = self.again.pop_front().or_else(|| self.collect()) else { break };
+                if let Err(halt) = self.send(batch, connection, link).await {
+                    return halt;
+                }
+            }
+            let has_room = self.has_room();
+            let reply = async {
+                match self.flight.front_mut() {
+                    Some((_, pending)) => pending.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let reply = tokio::select! {
+                biased;
+                reply = reply => reply,
+                () = queue.pushed.notified(), if has_room => {
+                    // Those who were woken with the first caller join its batch.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+            };
+            if let Some((batch, _)) = self.flight.pop_front()
+                && let Err(halt) = self.settle(batch, reply)
+            {
+                return halt;
+            }
+        }
+    }
+
+    /// Whether the answer to the next batch would take the place of one that may be needed.
+    fn has_room(&self) -> bool {
+        let next = self.again.front().map_or(self.last_number + 1, |batch| batch.number);
+        self.flight.front().is_none_or(|(oldest, _)| next - oldest.number < BATCHES_IN_FLIGHT_MAX)
+    }
+
+    /// The jobs that wait, as many as a batch holds.
+    fn collect(&mut self) -> Option<Batch> {
+        let mut jobs = self.queue.jobs.lock();
+        let (mut events, mut bytes, mut taken) = (0, 0, Vec::new());
+        while let Some(job) = jobs.waiting.front() {
+            events += job.appends.len();
+            bytes += job.bytes();
+            if !taken.is_empty() && (events > limits::BATCH_EVENTS_MAX || bytes > limits::BATCH_BYTES_MAX) {
+                break;
+            }
+            taken.extend(jobs.waiting.pop_front());
+        }
+        if taken.is_empty() {
+            return None;
+        }
+        self.last_number += 1;
+        Some(Batch { number: self.last_number, jobs: taken, was_sent: false })
+    }
+
+    async fn send(&mut self, batch: Batch, connection: &Connection, link: u64) -> Result<(), Halt> {
+        let slot = batch.number % BATCHES_IN_FLIGHT_MAX;
+        let call = batch.call(&self.topology.scripts, &self.answers, slot, &self.floors);
+        let deadline = batch.deadline().unwrap_or_else(Instant::now);
+        match connection.submit(&call, Some(link), deadline).await {
+            Ok(pending) => self.flight.push_back((batch, pending)),
+            Err(RequestError::NotSent(_)) => {
+                self.put_back(batch);
+                return Err(Halt::LinkLost);
+            }
+            Err(error) => fail(batch, error),
+        }
+        Ok(())
+    }
+
+    /// Brings a batch to its end, or lands it to be sent again.
+    fn settle(&mut self, mut batch: Batch, reply: Result<Value, RequestError>) -> Result<(), Halt> {
+        let halt = match reply {
+            Ok(Value::Error(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
+            Ok(Value::Error(text)) => {
+                fail(batch, RequestError::Refused(text));
+                return Ok(());
+            }
+            Ok(reply) => {
+                if self.floors.len() > FLOORS_MAX {
+                    self.floors.clear();
+                }
+                batch.answer(reply.as_bytes().unwrap_or_default(), &mut self.floors);
+                return Ok(());
+            }
+            Err(RequestError::NotSent(_)) => Halt::LinkLost,
+            Err(RequestError::Unknown(_)) => {
+                batch.was_sent = true;
+                Halt::LinkLost
+            }
+            Err(error) => {
+                fail(batch, error);
+                return Ok(());
+            }
+        };
+        self.landed.push_back(batch);
+        Err(halt)
+    }
+
+    /// Waits for what is still in flight on a link that is not used any more, and puts everything in order again.
+    async fn land(&mut self) {
+        while let Some((batch, pending)) = self.flight.pop_front() {
+            // Each is landed or ended by itself; that the link is lost is known.
+            drop(self.settle(batch, pending.reply().await));
+        }
+        self.landed.append(&mut self.again);
+        std::mem::swap(&mut self.landed, &mut self.again);
+        // What cannot have been executed may be cut into other batches, and its callers told so in time.
+        while self.again.back().is_some_and(|batch| !batch.was_sent) {
+            self.again.pop_back().into_iter().for_each(|batch| self.put_back(batch));
+        }
+    }
+
+    /// Puts a batch that was not sent before everything else that waits.
+    fn put_back(&mut self, batch: Batch) {
+        if batch.was_sent {
+            self.again.push_front(batch);
+            return;
+        }
+        let mut jobs = self.queue.jobs.lock();
+        batch.jobs.into_iter().rev().for_each(|job| jobs.waiting.push_front(job));
+    }
+}
+
+fn fail(batch: Batch, error: RequestError) {
+    let error = Error::from(error);
+    batch.fail(error.kind(), &error.to_string());
+}

@@ -1,0 +1,86 @@
+//! Takes a batch apart by hash tag and puts the outcomes together again.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::Job;
+use super::lane::Lane;
+use crate::engine::redis::keys::Tag;
+use crate::engine::redis::topology::Topology;
+use crate::engine::{Append, Appended};
+use crate::error::{Error, Result};
+use crate::tasks::Tasks;
+
+/// One lane per tag, begun at the first append to it.
+pub(super) struct Lanes {
+    topology: Arc<Topology>,
+    node: String,
+    tasks: Tasks,
+    stop: CancellationToken,
+    by_tag: [OnceLock<Lane>; Tag::COUNT],
+}
+
+/// The entries of a batch that share a tag, each with its place in the batch.
+struct Part {
+    tag: Tag,
+    places: Vec<usize>,
+    appends: Vec<Append>,
+}
+
+impl Lanes {
+    pub(super) fn new(topology: Arc<Topology>, node: &str, tasks: Tasks, stop: CancellationToken) -> Self {
+        let by_tag = std::array::from_fn(|_| OnceLock::new());
+        Self { topology, node: node.to_owned(), tasks, stop, by_tag }
+    }
+
+    /// Appends to streams of any tags; one outcome per entry, in order.
+    pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
+        let tags: Vec<Tag> = batch.iter().map(|append| Tag::of_channel(&append.channel)).collect();
+        match tags.first() {
+            None => return Ok(Vec::new()),
+            Some(first) if tags.iter().all(|tag| tag == first) => return self.append_to(*first, batch).await,
+            Some(_) => {}
+        }
+        let parts = take_apart(tags, batch).into_iter().map(async |part| {
+            let outcomes = match self.append_to(part.tag, part.appends).await {
+                Ok(outcomes) => outcomes,
+                // One slot cannot be reached: its entries fail, the others have outcomes of their own.
+                Err(error) => {
+                    let fail = |_: &usize| Err(Error::new(error.kind(), error.to_string()));
+                    part.places.iter().map(fail).collect()
+                }
+            };
+            part.places.into_iter().zip(outcomes)
+        });
+        let parts = futures_util::future::join_all(parts).await;
+        let mut outcomes: Vec<_> = parts.into_iter().flatten().collect();
+        outcomes.sort_unstable_by_key(|(place, _)| *place);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    async fn append_to(&self, tag: Tag, appends: Vec<Append>) -> Result<Vec<Result<Appended>>> {
+        let begin = || Lane::begin(self.topology.clone(), &self.node, tag, &self.tasks, &self.stop);
+        // There is a lane for each tag.
+        let Some(lane) = self.by_tag.get(tag.index()) else { return Ok(Vec::new()) };
+        let (outcome, outcomes) = oneshot::channel();
+        lane.get_or_init(begin).push(Job { appends, deadline: self.topology.deadline(), outcome });
+        // A lane drops its jobs only when the engine stops.
+        outcomes.await.unwrap_or_else(|_| Err(Error::closed("the engine")))
+    }
+}
+
+fn take_apart(tags: Vec<Tag>, batch: Vec<Append>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (place, (tag, append)) in tags.into_iter().zip(batch).enumerate() {
+        match parts.iter_mut().find(|part| part.tag == tag) {
+            Some(part) => {
+                part.places.push(place);
+                part.appends.push(append);
+            }
+            None => parts.push(Part { tag, places: vec![place], appends: vec![append] }),
+        }
+    }
+    parts
+}

@@ -1,0 +1,116 @@
+//! The scripts: one file per atomic step, loaded into each server once and then called by their digest.
+
+use std::sync::OnceLock;
+
+use tokio::time::Instant;
+
+use super::command::Command;
+use super::connection::{Connection, Repeat, RequestError};
+use super::resp::Value;
+
+/// A script of this engine. What it does, takes and returns is said at the head of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Append,
+    Read,
+    Seek,
+    Trim,
+    Stats,
+    PutIfEqual,
+    Schedule,
+    Due,
+}
+
+const SCRIPTS: [Script; 8] = [
+    Script::Append,
+    Script::Read,
+    Script::Seek,
+    Script::Trim,
+    Script::Stats,
+    Script::PutIfEqual,
+    Script::Schedule,
+    Script::Due,
+];
+
+impl Script {
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Append => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/append.lua")),
+            Self::Read => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/read.lua")),
+            Self::Seek => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/seek.lua")),
+            Self::Trim => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/trim.lua")),
+            Self::Stats => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/stats.lua")),
+            Self::PutIfEqual => include_str!("scripts/put_if_equal.lua"),
+            Self::Schedule => include_str!("scripts/schedule.lua"),
+            Self::Due => include_str!("scripts/due.lua"),
+        }
+    }
+
+    fn load(self) -> Command {
+        Command::new("SCRIPT").arg("LOAD").arg(self.source())
+    }
+}
+
+/// Commands that load every script; they open each link, so that a restarted server has them before it is asked.
+pub(super) fn prelude() -> Vec<Command> {
+    SCRIPTS.iter().map(|script| script.load()).collect()
+}
+
+/// The digests of the scripts, as the server computes them from their text.
+#[derive(Debug, Default)]
+pub(super) struct Scripts {
+    digests: [OnceLock<Vec<u8>>; SCRIPTS.len()],
+}
+
+impl Scripts {
+    /// Loads every script and learns its digest.
+    pub(super) async fn load(connection: &Connection, deadline: Instant) -> Result<Self, RequestError> {
+        let scripts = Self::default();
+        for script in SCRIPTS {
+            scripts.reload(script, connection, deadline).await?;
+        }
+        Ok(scripts)
+    }
+
+    /// Loads a script again, after somebody flushed those of the server.
+    pub(super) async fn reload(
+        &self,
+        script: Script,
+        connection: &Connection,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        let digest = connection.request(&script.load(), Repeat::Safe, deadline).await?;
+        let cell = self.digests.get(script as usize);
+        if let (Some(cell), Some(digest)) = (cell, digest.as_bytes()) {
+            cell.get_or_init(|| digest.to_vec());
+        }
+        Ok(())
+    }
+
+    /// A call of a script, to which `keys` keys and then the arguments are to be added.
+    pub(super) fn call(&self, script: Script, keys: usize, bytes: usize) -> Command {
+        let digest = self.digests.get(script as usize).and_then(OnceLock::get);
+        let mut command = Command::with_capacity("EVALSHA", bytes + 64);
+        command.push(digest.map(Vec::as_slice).unwrap_or_default());
+        command.push_int(i64::try_from(keys).unwrap_or(i64::MAX));
+        command
+    }
+
+    /// Runs a call, and once more if somebody flushed the server's scripts.
+    pub(super) async fn run(
+        &self,
+        script: Script,
+        call: &Command,
+        connection: &Connection,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<Value, RequestError> {
+        match connection.request(call, repeat, deadline).await {
+            Err(RequestError::Refused(text)) if text.starts_with(b"NOSCRIPT") => {
+                self.reload(script, connection, deadline).await?;
+                connection.request(call, repeat, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+}

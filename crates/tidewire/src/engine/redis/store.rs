@@ -1,0 +1,107 @@
+//! Entries as Redis strings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::command::{Command, Encode};
+use super::connection::Repeat;
+use super::keys::{self, Tag};
+use super::pubsub::malformed;
+use super::resp::Value;
+use super::scripts::Script;
+use super::topology::Topology;
+use crate::clock::millis;
+use crate::engine::{Answer, Condition, Store};
+use crate::error::Result;
+use crate::name::EntryPath;
+
+pub(super) struct RedisStore {
+    pub(super) topology: Arc<Topology>,
+}
+
+impl RedisStore {
+    async fn request<C: Encode + ?Sized>(&self, tag: Tag, command: &C, repeat: Repeat) -> Result<Value> {
+        let deadline = self.topology.deadline();
+        Ok(self.topology.data(tag).request(command, repeat, deadline).await?)
+    }
+
+    async fn put_if_equal(
+        &self,
+        tag: Tag,
+        key: &str,
+        expected: &[u8],
+        value: &[u8],
+        ttl: Option<i64>,
+    ) -> Result<bool> {
+        let scripts = &self.topology.scripts;
+        let bytes = key.len() + expected.len() + value.len();
+        let mut call = scripts.call(Script::PutIfEqual, 1, bytes).arg(key).arg(expected).arg(value);
+        match ttl {
+            Some(ttl) => call.push_int(ttl),
+            None => call.push(b""),
+        }
+        let (connection, deadline) = (self.topology.data(tag), self.topology.deadline());
+        let reply = scripts.run(Script::PutIfEqual, &call, connection, Repeat::Never, deadline).await?;
+        Ok(reply.as_int() == Some(1))
+    }
+}
+
+impl Store for RedisStore {
+    fn get(&self, key: &EntryPath) -> Answer<'_, Option<Bytes>> {
+        let (tag, key) = (Tag::of_entry(key), keys::entry(key));
+        Box::pin(async move {
+            let command: [&[u8]; 2] = [b"GET", key.as_bytes()];
+            match self.request(tag, &command, Repeat::Safe).await? {
+                Value::Null => Ok(None),
+                value => Ok(Some(value.into_bytes().ok_or_else(|| malformed("GET"))?)),
+            }
+        })
+    }
+
+    fn put(
+        &self,
+        key: &EntryPath,
+        value: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    ) -> Answer<'_, bool> {
+        let (tag, key) = (Tag::of_entry(key), keys::entry(key));
+        Box::pin(async move {
+            // Redis refuses a time to live of nothing.
+            let ttl = ttl.map(|ttl| i64::try_from(millis(ttl)).unwrap_or(i64::MAX).clamp(1, TTL_MILLIS_MAX));
+            let mut command =
+                Command::with_capacity("SET", key.len() + value.len() + 128).arg(&key).arg(&value);
+            let repeat = match &condition {
+                Condition::Equals(expected) => {
+                    return self.put_if_equal(tag, &key, expected, &value, ttl).await;
+                }
+                Condition::Always => Repeat::Safe,
+                // A second try would be answered by the effect of the first.
+                Condition::Absent | Condition::Present => Repeat::Never,
+            };
+            if let Some(ttl) = ttl {
+                command = command.arg("PX").int(ttl);
+            }
+            match condition {
+                Condition::Absent => command.push(b"NX"),
+                Condition::Present => command.push(b"XX"),
+                Condition::Always | Condition::Equals(_) => {}
+            }
+            Ok(self.request(tag, &command, repeat).await? != Value::Null)
+        })
+    }
+
+    fn remove(&self, key: &EntryPath) -> Answer<'_, bool> {
+        let (tag, key) = (Tag::of_entry(key), keys::entry(key));
+        Box::pin(async move {
+            let command: [&[u8]; 2] = [b"DEL", key.as_bytes()];
+            // A second try would say that there was nothing to remove.
+            Ok(self.request(tag, &command, Repeat::Never).await?.as_int() == Some(1))
+        })
+    }
+}
+
+/// A hundred years; Redis adds its own clock to it.
+const TTL_MILLIS_MAX: i64 = 100 * 365 * 24 * 3_600 * 1_000;

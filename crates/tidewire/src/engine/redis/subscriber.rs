@@ -1,0 +1,105 @@
+//! The connection that listens: one for all channels and patterns of a node, apart from the data connection.
+//!
+//! Nothing here pairs replies with requests by their count. Each batch of changes is followed by a `PING` with a number
+//! of its own; when that number comes back, everything before it has taken effect, and an error that came before it
+//! belongs to that batch. Confirmations and `*unsubscribe` pushes are not looked at: a server may send them unasked.
+
+mod interests;
+mod listen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::DropGuard;
+
+use self::interests::{Change, Interests};
+use super::link::{Dial, Link};
+use crate::engine::{Interest, Sink};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tasks::Tasks;
+
+/// The outcome of a batch of changes.
+type Confirm = oneshot::Sender<Result<(), String>>;
+
+/// A handle on the listening connection.
+pub(super) struct Subscriber {
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+struct Shared {
+    interests: Mutex<Interests>,
+    /// Wakes the connection when there are changes to send.
+    changed: Notify,
+    sink: Arc<dyn Sink>,
+}
+
+impl Subscriber {
+    /// Takes over an open link and listens on it, and on those that `dial` opens after it.
+    pub(super) fn open(link: Link, dial: Arc<dyn Dial>, sink: Arc<dyn Sink>, tasks: &Tasks) -> Self {
+        let shared = Arc::new(Shared { interests: Mutex::default(), changed: Notify::new(), sink });
+        let stop = tasks.stopping().child_token();
+        let listening = listen::keep_listening(shared.clone(), link, dial);
+        let (stopped, closed) = (stop.clone(), shared.clone());
+        tasks.spawn(async move {
+            stopped.run_until_cancelled(listening).await;
+            closed.interests.lock().close();
+        });
+        Self { shared, _stop: stop.drop_guard() }
+    }
+
+    /// Starts to hear `interests`; answers when the server hears for us.
+    pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
+        let changes = self.shared.interests.lock().add(&interests);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.confirm(changes, deadline).await;
+        if outcome.is_err() {
+            self.shared.interests.lock().give_up(&interests);
+        }
+        outcome
+    }
+
+    /// Stops to hear `interests`. What cannot be told to the server now is told by not asking the next link for it.
+    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
+        let mut held = self.shared.interests.lock();
+        let changes = held.remove(interests);
+        let is_changed = !changes.is_empty();
+        held.queue(changes, None);
+        drop(held);
+        if is_changed {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Time of a round trip made now.
+    pub(super) async fn ping(&self, time_max: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        self.confirm(Vec::new(), start + time_max).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn confirm(&self, changes: Vec<Change>, deadline: Instant) -> Result<()> {
+        let (confirm, confirmed) = oneshot::channel();
+        self.shared.interests.lock().queue(changes, Some(confirm));
+        self.shared.changed.notify_one();
+        match timeout_at(deadline, confirmed).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(refusal))) => {
+                Err(Error::new(ErrorKind::Engine, format!("redis refused to subscribe: {refusal}")))
+            }
+            Ok(Err(_)) => Err(Error::closed("the connection to redis")),
+            Err(_) => {
+                let why = self.shared.interests.lock().fault();
+                Err(Error::new(ErrorKind::Unavailable, format!("redis did not confirm in time: {why}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

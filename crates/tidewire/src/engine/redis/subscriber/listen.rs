@@ -1,0 +1,224 @@
+//! Keeps the listening link up: restores every interest on each new one, tells of it, hands on what is heard.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::interests::{Change, commands};
+use super::{Confirm, Shared};
+use crate::engine::redis::announcement;
+use crate::engine::redis::backoff::Backoff;
+use crate::engine::redis::command::{Command, Encode as _};
+use crate::engine::redis::keys;
+use crate::engine::redis::link::{Dial, Link, describe};
+use crate::engine::redis::resp::{Decoder, Value};
+use crate::engine::{Heard, Interest};
+
+/// The grain of the watch for silence.
+const TICK: Duration = Duration::from_millis(100);
+/// A link that was silent for so long is asked whether it lives: 1 s.
+const PING_TICKS: u32 = 10;
+/// A link that stayed silent for so long is dead: 2.5 s, so that it is noticed within 3 s.
+const DEAD_TICKS: u32 = 25;
+/// An event smaller than this is copied out of the read buffer, which it would keep alive as long as it waits.
+const COPIED_BYTES_MAX: usize = 8 << 10;
+
+/// Listens on one link after the other, for ever.
+pub(super) async fn keep_listening(shared: Arc<Shared>, first: Link, dial: Arc<dyn Dial>) {
+    let mut link = first;
+    let mut backoff = Backoff::new();
+    let mut kept_waiting = Vec::new();
+    let mut is_first = true;
+    loop {
+        let opened = Instant::now();
+        let mut session = Session::new(&shared, kept_waiting, is_first);
+        let why = session.run(link).await;
+        kept_waiting = session.into_waiting();
+        is_first = false;
+        tracing::warn!(%why, "pub/sub link to redis lost");
+        shared.interests.lock().set_fault(Some(why.to_string().into()));
+        if opened.elapsed() > Duration::from_secs(5) {
+            backoff.reset();
+        }
+        link = loop {
+            tokio::time::sleep(backoff.wait()).await;
+            match dial.dial().await {
+                Ok(link) => break link,
+                Err(error) => shared.interests.lock().set_fault(Some(describe(&error).into())),
+            }
+        };
+        tracing::info!("pub/sub link to redis restored");
+    }
+}
+
+/// One link's life.
+struct Session<'a> {
+    shared: &'a Shared,
+    decoder: Decoder,
+    out: BytesMut,
+    /// Batches that were sent and not confirmed yet, oldest first.
+    sent: VecDeque<Batch>,
+    last_number: u64,
+    quiet_ticks: u32,
+}
+
+struct Batch {
+    number: u64,
+    changes: Vec<Change>,
+    waiting: Vec<Confirm>,
+    refusal: Option<String>,
+    /// Restores what an earlier link heard: its confirmation is told to the layer above.
+    is_restoring: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Asks for everything held. Who waited on the last link waits for that.
+    fn new(shared: &'a Shared, waiting: Vec<Confirm>, is_first: bool) -> Self {
+        let (decoder, out) = (Decoder::default(), BytesMut::new());
+        let mut session =
+            Self { shared, decoder, out, sent: VecDeque::new(), last_number: 0, quiet_ticks: 0 };
+        let mut interests = shared.interests.lock();
+        interests.set_fault(None);
+        let all = interests.all();
+        drop(interests);
+        session.send(all, waiting, !is_first);
+        session
+    }
+
+    fn into_waiting(self) -> Vec<Confirm> {
+        self.sent.into_iter().flat_map(|batch| batch.waiting).collect()
+    }
+
+    async fn run(&mut self, mut link: Link) -> io::Error {
+        self.decoder = link.decoder;
+        let mut values = Vec::new();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                read = link.reader.read_buf(self.decoder.buffer()) => match read {
+                    Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the link"),
+                    Ok(_) => self.quiet_ticks = 0,
+                    Err(error) => return error,
+                },
+                written = link.writer.write_buf(&mut self.out), if !self.out.is_empty() => match written {
+                    Ok(0) => return io::ErrorKind::WriteZero.into(),
+                    Ok(_) => {}
+                    Err(error) => return error,
+                },
+                () = self.shared.changed.notified() => self.send_waiting(),
+                _ = ticks.tick() => if let Err(error) = self.watch_silence() { return error },
+            }
+            let decoded = self.decoder.decode(&mut values);
+            if let Err(error) = self.take(&mut values) {
+                return error;
+            }
+            if let Err(error) = decoded {
+                return io::Error::new(io::ErrorKind::InvalidData, error);
+            }
+        }
+    }
+
+    fn send_waiting(&mut self) {
+        let waiting = self.shared.interests.lock().take_waiting();
+        let (changes, confirms): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        self.send(changes.concat(), confirms.into_iter().flatten().collect(), false);
+    }
+
+    fn send(&mut self, changes: Vec<Change>, waiting: Vec<Confirm>, is_restoring: bool) {
+        commands(&changes).iter().for_each(|command| command.encode(&mut self.out));
+        self.last_number += 1;
+        let number = self.last_number;
+        Command::new("PING").int(i64::try_from(number).unwrap_or(i64::MAX)).encode(&mut self.out);
+        self.sent.push_back(Batch { number, changes, waiting, refusal: None, is_restoring });
+    }
+
+    fn watch_silence(&mut self) -> Result<(), io::Error> {
+        self.quiet_ticks += 1;
+        if self.quiet_ticks >= DEAD_TICKS {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.5 s"));
+        }
+        if self.quiet_ticks == PING_TICKS && self.sent.is_empty() {
+            self.send(Vec::new(), Vec::new(), false);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, values: &mut Vec<Value>) -> Result<(), io::Error> {
+        for value in values.drain(..) {
+            match value {
+                Value::Push(items) => {
+                    if let Some(heard) = self.heard(items) {
+                        self.shared.sink.hear(heard);
+                    }
+                }
+                Value::Error(text) => {
+                    let batch = self.sent.front_mut().ok_or_else(|| unexpected("an error"))?;
+                    batch.refusal = Some(String::from_utf8_lossy(&text).into_owned());
+                }
+                reply => self.confirm(&reply)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self, reply: &Value) -> Result<(), io::Error> {
+        let batch = self.sent.pop_front().ok_or_else(|| unexpected("a reply"))?;
+        if reply.as_int().and_then(|number| u64::try_from(number).ok()) != Some(batch.number) {
+            return Err(unexpected("a reply to another request"));
+        }
+        match batch.refusal {
+            None => {
+                self.shared.interests.lock().confirm(&batch.changes);
+                if batch.is_restoring {
+                    self.shared.sink.hear(Heard::Relinked);
+                }
+                // Who waited may have gone away.
+                batch.waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(()))));
+                Ok(())
+            }
+            Some(refusal) => {
+                batch.waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(refusal.clone()))));
+                // What was heard before is not heard any more: only another link can mend that.
+                if batch.is_restoring { Err(io::Error::other(refusal)) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// What a push says, if it is an event that somebody still wants.
+    fn heard(&self, items: Vec<Value>) -> Option<Heard> {
+        let mut items = items.into_iter();
+        let kind = items.next()?.into_bytes()?;
+        let (interest, channel) = match &kind[..] {
+            b"message" => {
+                let name = items.next()?.into_bytes()?;
+                let path = self.shared.interests.lock().channel(&name)?.clone();
+                (Interest::Channel(path.clone()), path)
+            }
+            b"pmessage" => {
+                let (pattern, name) = (items.next()?.into_bytes()?, items.next()?.into_bytes()?);
+                let path = self.shared.interests.lock().pattern(&pattern)?.clone();
+                (Interest::Pattern(path), keys::channel_of(&name)?)
+            }
+            _ => return None,
+        };
+        let mut payload = items.next()?.into_bytes()?;
+        if payload.len() < COPIED_BYTES_MAX {
+            payload = Bytes::copy_from_slice(&payload);
+        }
+        let Some((kept, envelope)) = announcement::read(&channel, payload) else {
+            tracing::warn!(%channel, "dropped what somebody else published on a channel of ours");
+            return None;
+        };
+        Some(Heard::Event { interest, channel, kept, envelope })
+    }
+}
+
+fn unexpected(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the server sent {what} that nobody asked for"))
+}
