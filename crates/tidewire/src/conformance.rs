@@ -38,8 +38,6 @@ pub enum Need {
     Durable,
     /// Several nodes on one engine.
     Shared,
-    /// Time that the test moves.
-    VirtualClock,
     /// Links that the test can cut. Such a case runs alone.
     CutLinks,
     /// History that the test can destroy behind the engine's back.
@@ -52,7 +50,6 @@ impl Need {
         match self {
             Self::Durable => "keeps nothing over a restart",
             Self::Shared => "one process only",
-            Self::VirtualClock => "time is the server's",
             Self::CutLinks => "has no link to cut",
             Self::DestroyHistory => "history cannot be destroyed from outside",
         }
@@ -77,14 +74,14 @@ cases! {
     1 append::a_batch_is_appended_in_its_order;
     1 append::a_batch_is_sent_when_its_time_is_up;
     1 append::a_dedup_id_takes_effect_once;
-    1 append::a_dedup_id_is_free_again_after_its_window [VirtualClock];
+    1 append::a_dedup_id_is_free_again_after_its_window;
     1 append::a_dedup_id_holds_over_a_restart [Durable];
     1 append::confirmed_appends_survive_a_restart_in_the_same_epoch [Durable];
-    1 append::a_scheduled_event_is_appended_at_its_time_and_not_before [VirtualClock];
-    1 append::a_scheduled_event_survives_a_restart [Durable, VirtualClock];
+    1 append::a_scheduled_event_is_appended_at_its_time_and_not_before;
+    1 append::a_scheduled_event_survives_a_restart [Durable];
     1 append::nodes_share_one_stream [Shared];
     1 read::reads_a_range_forwards_and_backwards;
-    1 read::reads_by_time [VirtualClock];
+    1 read::reads_by_time;
     1 read::refuses_a_position_of_another_epoch;
     2 announce::an_announced_event_can_be_read;
     2 announce::announcement_order_is_stream_order;
@@ -93,7 +90,7 @@ cases! {
     2 announce::a_duplicate_is_not_announced;
     3 subscription::gets_each_kept_event_once_and_in_order_while_appends_go_on;
     3 subscription::resumes_after_a_position;
-    3 subscription::starts_at_a_time [VirtualClock];
+    3 subscription::starts_at_a_time;
     3 subscription::a_slow_one_gets_every_kept_event;
     3 subscription::a_slow_one_is_told_of_dropped_live_events;
     3 subscription::is_told_what_was_trimmed_before_it_was_read;
@@ -105,7 +102,7 @@ cases! {
     3 subscription::one_node_hears_what_another_appends [Shared];
     3 subscription::a_handler_is_counted;
     8 retention::keeps_the_newest_and_counts_the_rest;
-    8 retention::keeps_what_is_young_enough [VirtualClock];
+    8 retention::keeps_what_is_young_enough;
     8 retention::a_trim_is_counted_and_told;
     8 retention::a_stream_trimmed_empty_goes_on_counting;
     10 tenant::equal_names_in_two_tenants_are_apart;
@@ -120,7 +117,7 @@ cases! {
     14 level::many_channels_take_one_call;
     14 store::a_condition_decides_a_put;
     14 store::one_of_many_concurrent_puts_finds_the_key_absent;
-    14 store::an_entry_expires [VirtualClock];
+    14 store::an_entry_expires;
     14 store::entries_survive_a_restart [Durable];
     13 lifecycle::a_closed_node_refuses_and_has_finished;
     11 lifecycle::every_link_answers_a_probe;

@@ -1,6 +1,8 @@
 //! Guarantee 13: everything has a bound, and what is over it is refused with the bound's name.
 
-use super::scene::{Scene, append_numbered, next_event};
+use futures_util::future::join_all;
+
+use super::scene::{Scene, append_numbered, next_event, numbered};
 use crate::error::ErrorKind;
 use crate::event::Event;
 use crate::limits;
@@ -33,23 +35,10 @@ pub(super) async fn a_page_is_bounded(scene: Scene) {
     let batcher = channel.batcher().events_max(1_000).start();
     let mut confirmations = Vec::new();
     for n in 0..1_500 {
-        confirmations.push(batcher.push(super::scene::numbered(n)).await.expect("taken"));
+        confirmations.push(batcher.push(numbered(n)).await.expect("taken"));
     }
-    for confirmation in confirmations {
-        super::scene::patiently("the batch", async {
-            let mut confirmation = confirmation;
-            loop {
-                scene.pass(std::time::Duration::from_millis(5));
-                tokio::select! {
-                    biased;
-                    receipt = &mut confirmation => break receipt,
-                    () = tokio::task::yield_now() => {}
-                }
-            }
-        })
-        .await
-        .expect("confirmed");
-    }
+    let confirmed = scene.pass_until("the batches", join_all(confirmations)).await;
+    assert!(confirmed.iter().all(Result::is_ok));
     let page = channel.read().limit(usize::MAX).await.expect("read");
     assert_eq!((page.events.len(), page.last), (limits::BATCH_EVENTS_MAX, 1_500));
     for _ in 0..9 {

@@ -1,7 +1,5 @@
 //! Guarantee 1, seen by a reader: ranges by position and time, both ways.
 
-use std::time::Duration;
-
 use super::scene::{Scene, append_numbered, number};
 use crate::bus::History;
 use crate::error::ErrorKind;
@@ -27,16 +25,18 @@ pub(super) async fn reads_a_range_forwards_and_backwards(scene: Scene) {
 
 pub(super) async fn reads_by_time(scene: Scene) {
     let (_node, channel) = scene.channel().await;
-    let start = scene.now();
-    for n in 0..10 {
+    for n in 0..6 {
         append_numbered(&channel, [n]).await;
-        scene.pass(Duration::from_secs(1));
+        scene.pass(scene.ticks(1)).await;
     }
-    let second = |seconds| start.saturating_add(Duration::from_secs(seconds));
-    assert_eq!(numbers(&channel.read().since(second(8)).await.expect("read")), [8, 9]);
-    assert_eq!(numbers(&channel.read().until(second(2)).await.expect("read")), [0, 1]);
-    assert_eq!(numbers(&channel.read().since(second(3)).until(second(5)).await.expect("read")), [3, 4]);
-    assert!(numbers(&channel.read().since(second(99)).await.expect("read")).is_empty());
+    let times: Vec<_> =
+        channel.read().await.expect("read").events.iter().map(|received| received.time).collect();
+    let at = |n: usize| *times.get(n).expect("an event's time");
+    assert_eq!(numbers(&channel.read().since(at(4)).await.expect("read")), [4, 5]);
+    assert_eq!(numbers(&channel.read().until(at(2)).await.expect("read")), [0, 1]);
+    assert_eq!(numbers(&channel.read().since(at(2)).until(at(4)).await.expect("read")), [2, 3]);
+    let later = at(5).saturating_add(scene.ticks(100));
+    assert!(numbers(&channel.read().since(later).await.expect("read")).is_empty());
 }
 
 pub(super) async fn refuses_a_position_of_another_epoch(scene: Scene) {

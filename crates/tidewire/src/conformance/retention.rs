@@ -1,7 +1,5 @@
 //! Guarantee 8, as far as streams without groups go: what retention removes is counted and told.
 
-use std::time::Duration;
-
 use super::scene::{Scene, append_numbered, next_gap, next_numbers, number, numbered};
 use crate::bus::GapReason;
 use crate::engine::Retention;
@@ -31,14 +29,14 @@ pub(super) async fn keeps_the_newest_and_counts_the_rest(scene: Scene) {
 
 pub(super) async fn keeps_what_is_young_enough(scene: Scene) {
     let (_node, channel) = scene.channel().await;
-    let retention = Retention { age_max: Some(Duration::from_secs(60)), ..Retention::default() };
+    let retention = Retention { age_max: Some(scene.ticks(6)), ..Retention::default() };
     for n in 0..3 {
+        scene.pass(scene.ticks(4)).await;
         channel.append(numbered(n)).retention(retention).await.expect("confirmed");
-        scene.pass(Duration::from_secs(30));
     }
     let kept = channel.read().await.expect("read");
     assert_eq!(kept.events.iter().map(number).collect::<Vec<_>>(), [1, 2]);
-    scene.pass(Duration::from_secs(60));
+    scene.pass(scene.ticks(7)).await;
     let stream = channel.stats().await.expect("stats").stream;
     assert_eq!((stream.length, stream.last, stream.removed), (0, 3, 3), "old events go without an append");
 }

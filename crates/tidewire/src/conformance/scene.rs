@@ -1,6 +1,6 @@
 //! The world of one case: an engine under test, a tenant of its own, a clock of its own.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Subject {
     pub name: &'static str,
     /// What it has; a case that needs more is skipped.
     pub has: Vec<Need>,
+    /// Whether its time is the node's clock, which is then a virtual one; else it is a server's.
+    pub is_time_virtual: bool,
     /// The URL for a case; the same name gives the same data.
     pub url: Box<dyn Fn(&str) -> String + Send + Sync>,
     /// Cuts every link of every node.
@@ -41,7 +43,7 @@ pub struct Scene {
 impl Scene {
     /// A scene of the case `name`.
     pub fn new(subject: Arc<Subject>, name: &'static str) -> Self {
-        let clock = if subject.has.contains(&Need::VirtualClock) {
+        let clock = if subject.is_time_virtual {
             Clock::virtual_at(Timestamp::from_millis(1_700_000_000_000))
         } else {
             Clock::system()
@@ -74,9 +76,34 @@ impl Scene {
         (node, channel)
     }
 
-    /// Lets time pass: moves a virtual clock; real time passes by itself.
-    pub(super) fn pass(&self, duration: Duration) {
-        self.clock.advance(duration);
+    /// A time that is long for what a case does in between, and short for who waits for the case.
+    pub(super) fn ticks(&self, count: u32) -> Duration {
+        Duration::from_millis(if self.subject.is_time_virtual { 60_000 } else { 250 }) * count
+    }
+
+    /// Lets time pass: moves a virtual clock, or waits until a server's has moved.
+    pub(super) async fn pass(&self, duration: Duration) {
+        if self.subject.is_time_virtual {
+            self.clock.advance(duration);
+        } else {
+            self.clock.sleep(duration).await;
+        }
+    }
+
+    /// Waits for `future`, which itself waits for time to pass.
+    pub(super) async fn pass_until<F: Future>(&self, what: &str, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let passing = async {
+            loop {
+                // A virtual clock is moved again and again: who waits may not have looked at it yet.
+                tokio::select! {
+                    biased;
+                    output = &mut future => break output,
+                    () = tokio::task::yield_now() => self.clock.advance(self.ticks(1)),
+                }
+            }
+        };
+        patiently(what, passing).await
     }
 
     pub(super) fn now(&self) -> Timestamp {

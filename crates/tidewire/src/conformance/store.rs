@@ -35,15 +35,19 @@ pub(super) async fn one_of_many_concurrent_puts_finds_the_key_absent(scene: Scen
 pub(super) async fn an_entry_expires(scene: Scene) {
     let node = scene.open().await;
     let tenant = scene.tenant(&node);
-    let ttl = Some(Duration::from_secs(10));
+    let ttl = Some(scene.ticks(4));
     assert!(tenant.put("key", "a", ttl, Condition::Absent).await.expect("put"));
-    scene.pass(Duration::from_secs(9));
     assert!(!tenant.put("key", "b", ttl, Condition::Absent).await.expect("put"));
-    scene.pass(Duration::from_secs(1));
+    scene.pass(scene.ticks(4)).await;
     assert_eq!(tenant.get("key").await.expect("get"), None);
-    assert!(tenant.put("key", "c", None, Condition::Absent).await.expect("put"));
-    scene.pass(Duration::from_secs(1_000));
-    assert_eq!(tenant.get("key").await.expect("get"), Some(Bytes::from_static(b"c")));
+    assert!(tenant.put("key", "c", ttl, Condition::Absent).await.expect("put"));
+    assert!(tenant.put("key", "d", None, Condition::Always).await.expect("put"));
+    scene.pass(scene.ticks(5)).await;
+    assert_eq!(
+        tenant.get("key").await.expect("get"),
+        Some(Bytes::from_static(b"d")),
+        "a put without a time to live"
+    );
 }
 
 pub(super) async fn entries_survive_a_restart(scene: Scene) {

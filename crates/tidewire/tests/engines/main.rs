@@ -4,6 +4,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a case is awaited right where it is spawned")]
 
+mod subject;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,16 +25,6 @@ enum Outcome {
 struct Column {
     engine: &'static str,
     outcomes: Vec<Outcome>,
-}
-
-fn memory() -> Subject {
-    Subject {
-        name: "memory",
-        has: vec![Need::VirtualClock],
-        url: Box::new(|_| "memory:".into()),
-        cut_links: None,
-        destroy_history: None,
-    }
 }
 
 async fn run(case: &'static Case, subject: Arc<Subject>) -> Outcome {
@@ -71,13 +63,13 @@ async fn run_all(subject: Subject, cases: &[&'static Case]) -> Column {
 }
 
 fn print_table(cases: &[&Case], columns: &[Column]) {
-    let header: String = columns.iter().map(|column| format!("{:>9}", column.engine)).collect();
+    let header: String = columns.iter().map(|column| format!("{:>10}", column.engine)).collect();
     println!("\nconformance: cases x engines (g. = guarantee of the design)\n  g.  {:<70}{header}", "case");
     for (row, case) in cases.iter().enumerate() {
         let cell = |column: &Column| match column.outcomes.get(row) {
-            Some(Outcome::Passed) => format!("{:>9}", "ok"),
-            Some(Outcome::Skipped(_)) => format!("{:>9}", "-"),
-            Some(Outcome::Failed(_)) | None => format!("{:>9}", "FAILED"),
+            Some(Outcome::Passed) => format!("{:>10}", "ok"),
+            Some(Outcome::Skipped(_)) => format!("{:>10}", "-"),
+            Some(Outcome::Failed(_)) | None => format!("{:>10}", "FAILED"),
         };
         let cells: String = columns.iter().map(cell).collect();
         println!("  {:>2}  {:<70}{cells}", case.guarantee, case.name.replace('_', " "));
@@ -99,7 +91,17 @@ fn print_table(cases: &[&Case], columns: &[Column]) {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let subjects = [memory()];
+    let servers = [("redis", "TIDEWIRE_TEST_REDIS_URL"), ("redis-aof", "TIDEWIRE_TEST_REDIS_AOF_URL")];
+    let servers: Result<Vec<_>, _> =
+        servers.into_iter().map(|(name, variable)| subject::redis(name, variable)).collect();
+    let mut subjects = vec![subject::memory()];
+    match servers {
+        Ok(servers) => subjects.extend(servers),
+        Err(why) => {
+            println!("FAILED: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
     let is_engine = subjects.iter().any(|subject| subject.name == part);
     let cases: Vec<_> = CASES.iter().filter(|case| is_engine || case.name.contains(&part)).collect();
     let mut columns = Vec::new();
