@@ -1,0 +1,4 @@
+//! The engine over a real directory.
+
+mod rig;
+mod streams;
