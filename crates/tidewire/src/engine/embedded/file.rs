@@ -80,7 +80,10 @@ pub enum Fsync {
 /// `Engine` if another process has the directory open, if it cannot be written, or if it is not an engine's or of
 /// a later format; the text says which and what to do.
 pub fn open_file(path: &Path, options: &FileOptions, setup: &Setup) -> Result<Engine> {
-    let directory = Arc::new(Directory::open(path, options.segment_bytes)?);
+    Ok(start(Arc::new(Directory::open(path, options.segment_bytes)?), options, setup))
+}
+
+fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Engine {
     let Setup { clock, limits, tasks, .. } = setup;
     let pubsub = LocalPubSub::new(Arc::clone(&setup.sink));
     let state_queue = Arc::new(Queue::new(limits.in_flight_bytes_max, limits.call_time_max));
@@ -99,7 +102,7 @@ pub fn open_file(path: &Path, options: &FileOptions, setup: &Setup) -> Result<En
     if let Fsync::Every(interval) = options.fsync {
         spawn(tasks, sync_every(interval, Arc::clone(&log.queue), clock.clone()));
     }
-    Ok(Engine {
+    Engine {
         pubsub: Arc::new(pubsub),
         log: Arc::new(FileLog::new(log, schedule)),
         store: Arc::new(FileStore { directory, queue: state_queue, clock: clock.clone() }),
@@ -107,7 +110,7 @@ pub fn open_file(path: &Path, options: &FileOptions, setup: &Setup) -> Result<En
         is_durable: true,
         is_shared: false,
         tasks: tasks.clone(),
-    })
+    }
 }
 
 /// Runs a task until the engine stops.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::super::{FileOptions, open_file};
+use super::super::directory::Directory;
+use super::super::{FileOptions, start};
 use crate::engine::{
     Announce, Append, Appended, Dedup, Durability, Engine, Heard, Page, Range, Retention, Setup, Sink,
 };
@@ -22,6 +23,8 @@ pub(super) struct Rig {
     pub(super) heard: Arc<Heards>,
     pub(super) options: FileOptions,
     pub(super) engine: Engine,
+    /// What is under the engine.
+    pub(super) disk: Arc<Directory>,
 }
 
 /// What a sink has heard.
@@ -43,8 +46,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::virtual_at(Timestamp::from_millis(1_700_000_000_000));
         let heard = Arc::new(Heards::default());
-        let engine = open(directory.path(), &options, &clock, &heard).unwrap();
-        Self { directory, clock, heard, options, engine }
+        let (engine, disk) = open(directory.path(), &options, &clock, &heard);
+        Self { directory, clock, heard, options, engine, disk }
     }
 
     /// Closes the engine in order.
@@ -54,8 +57,8 @@ impl Rig {
 
     /// Opens the directory again, after it was closed.
     pub(super) fn open(self) -> Self {
-        let engine = open(self.directory.path(), &self.options, &self.clock, &self.heard).unwrap();
-        Self { engine, ..self }
+        let (engine, disk) = open(self.directory.path(), &self.options, &self.clock, &self.heard);
+        Self { engine, disk, ..self }
     }
 
     pub(super) async fn reopen(self) -> Self {
@@ -104,15 +107,13 @@ impl Rig {
     }
 }
 
-pub(super) fn open(
-    directory: &Path,
-    options: &FileOptions,
-    clock: &Clock,
-    heard: &Arc<Heards>,
-) -> crate::Result<Engine> {
-    let setup =
-        Setup { sink: heard.clone(), clock: clock.clone(), limits: Limits::default(), tasks: Tasks::new() };
-    open_file(directory, options, &setup)
+fn open(path: &Path, options: &FileOptions, clock: &Clock, heard: &Arc<Heards>) -> (Engine, Arc<Directory>) {
+    let directory = Arc::new(Directory::open(path, options.segment_bytes).unwrap());
+    (start(Arc::clone(&directory), options, &setup(clock, heard)), directory)
+}
+
+pub(super) fn setup(clock: &Clock, heard: &Arc<Heards>) -> Setup {
+    Setup { sink: heard.clone(), clock: clock.clone(), limits: Limits::default(), tasks: Tasks::new() }
 }
 
 pub(super) fn path(channel: &str) -> ChannelPath {
