@@ -1,0 +1,267 @@
+//! `state.redb`: which streams there are, the entries of the store, and what waits for its time.
+
+use std::path::PathBuf;
+
+use parking_lot::RwLock;
+use redb::WriteTransaction;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::fault::Fault;
+use super::record::Salt;
+use crate::engine::Retention;
+use crate::position::Epoch;
+
+/// Numbers of the directory by name.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Streams by channel path: id, epoch (0: the directory's), first offset, and what is kept (`u64::MAX`: all):
+/// events, age in milliseconds, bytes.
+const STREAMS: TableDefinition<'_, &str, (u64, u64, u64, u64, u64, u64)> = TableDefinition::new("streams");
+/// Entries by path: when they expire in milliseconds (`u64::MAX`: never), and their value.
+pub(super) const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
+/// Paths of the entries that expire, by when.
+pub(super) const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
+/// Appends that wait for their time: by that time in milliseconds and then in the order of the calls.
+pub(super) const SCHEDULE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("schedule");
+
+/// Pages of the database kept in memory.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+const EPOCH: &str = "epoch";
+const SALT: &str = "salt";
+const LAST_STREAM: &str = "last_stream";
+const BOOT: &str = "boot";
+const IS_UNSYNCED: &str = "is_unsynced";
+
+/// The open database. After a fault of the disk it is opened again: redb refuses to go on with it.
+pub(super) struct State {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+/// What the database says of a directory when it is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub(super) epoch: Epoch,
+    pub(super) salt: Salt,
+    /// Confirmed appends of an earlier session may not be on the device.
+    pub(super) is_unsynced: bool,
+}
+
+/// What the database knows of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StreamRow {
+    pub(super) id: u64,
+    /// Its own epoch, after damage.
+    pub(super) epoch: Option<Epoch>,
+    /// Events before this offset are trimmed.
+    pub(super) first: u64,
+    pub(super) retention: Retention,
+}
+
+impl State {
+    /// Creates the database.
+    pub(super) fn create(path: PathBuf) -> Result<(), Fault> {
+        let database =
+            builder().create(&path).map_err(|error| Fault::state("create", &path, error.into()))?;
+        let state = Self { path, database: RwLock::new(Some(database)) };
+        state.write(|transaction| {
+            transaction.open_table(STREAMS)?;
+            transaction.open_table(ENTRIES)?;
+            transaction.open_table(EXPIRIES)?;
+            transaction.open_table(SCHEDULE)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(EPOCH, Epoch::random().as_u64())?;
+            meta.insert(SALT, u64::from(fastrand::u32(..)))?;
+            Ok(())
+        })
+    }
+
+    /// Opens the database that is there.
+    pub(super) fn open(path: PathBuf) -> Result<Self, Fault> {
+        let database = builder().open(&path).map_err(|error| Fault::state("open", &path, error.into()))?;
+        Ok(Self { path, database: RwLock::new(Some(database)) })
+    }
+
+    /// Closes the database: every later call fails.
+    pub(super) fn close(&self) {
+        *self.database.write() = None;
+    }
+
+    /// Reads from one state of the database.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Fault> {
+        self.with(|database| work(&database.begin_read()?)).map_err(|error| self.fault("read", error))
+    }
+
+    /// Changes the database in one step that the device has when this returns.
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Fault> {
+        let outcome = self.with(|database| {
+            let transaction = database.begin_write()?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        });
+        outcome.map_err(|error| self.fault("write", error))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let database = self.database.read();
+        work(database.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    /// Tells of `error`, and opens the database again if it is one that redb does not go on after.
+    fn fault(&self, what: &str, error: redb::Error) -> Fault {
+        if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+            let mut database = self.database.write();
+            // Closed first: two cannot be open.
+            *database = None;
+            match builder().open(&self.path) {
+                Ok(opened) => *database = Some(opened),
+                Err(error) => tracing::error!(file = %self.path.display(), %error, "cannot open again"),
+            }
+        }
+        Fault::state(what, &self.path, error)
+    }
+
+    /// Begins a session in the running system `boot`. If the system ended since confirmed appends were only in
+    /// its memory, they may be gone: history goes on under a new epoch.
+    pub(super) fn begin_session(&self, boot: u64) -> Result<Session, Fault> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let mut is_unsynced = number(&meta, IS_UNSYNCED)? != 0;
+            let mut epoch = Epoch::from_u64(number(&meta, EPOCH)?);
+            let salt = Salt(u32::try_from(number(&meta, SALT)?).unwrap_or_default());
+            if is_unsynced && number(&meta, BOOT)? != boot {
+                epoch = Epoch::random();
+                is_unsynced = false;
+                tracing::warn!(
+                    file = %self.path.display(),
+                    %epoch,
+                    "the system stopped before all events were on the device: streams go on under a new epoch"
+                );
+                meta.insert(EPOCH, epoch.as_u64())?;
+                meta.insert(IS_UNSYNCED, 0)?;
+                forget_epochs(transaction)?;
+            }
+            meta.insert(BOOT, boot)?;
+            Ok(Session { epoch, salt, is_unsynced })
+        })
+    }
+
+    /// Notes whether confirmed appends may not be on the device.
+    pub(super) fn set_unsynced(&self, is_unsynced: bool) -> Result<(), Fault> {
+        self.write(|transaction| {
+            transaction.open_table(META)?.insert(IS_UNSYNCED, u64::from(is_unsynced))?;
+            Ok(())
+        })
+    }
+
+    /// Notes that what was confirmed cannot be relied on: the next session begins a new epoch.
+    pub(super) fn distrust(&self) -> Result<(), Fault> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(IS_UNSYNCED, 1)?;
+            meta.remove(BOOT)?;
+            Ok(())
+        })
+    }
+
+    /// The stream of a channel, if there is one.
+    pub(super) fn stream(&self, channel: &str) -> Result<Option<StreamRow>, Fault> {
+        self.read(|transaction| {
+            let row = transaction.open_table(STREAMS)?.get(channel)?;
+            Ok(row.map(|row| StreamRow::from_columns(row.value())))
+        })
+    }
+
+    /// Creates the streams of channels that have none.
+    pub(super) fn create_streams(&self, channels: &[(&str, Retention)]) -> Result<(), Fault> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let mut streams = transaction.open_table(STREAMS)?;
+            let mut last = number(&meta, LAST_STREAM)?;
+            for &(channel, retention) in channels {
+                last += 1;
+                let row = StreamRow { id: last, epoch: None, first: 1, retention };
+                streams.insert(channel, row.columns())?;
+            }
+            meta.insert(LAST_STREAM, last)?;
+            Ok(())
+        })
+    }
+
+    /// Sets what is known of streams that exist.
+    pub(super) fn set_streams<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (&'a str, StreamRow)>,
+    ) -> Result<(), Fault> {
+        self.write(|transaction| {
+            let mut streams = transaction.open_table(STREAMS)?;
+            for (channel, row) in rows {
+                streams.insert(channel, row.columns())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {
+    Ok(meta.get(name)?.map_or(0, |number| number.value()))
+}
+
+/// All streams go on under the epoch of the directory.
+fn forget_epochs(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut streams = transaction.open_table(STREAMS)?;
+    let mut own = Vec::new();
+    for row in streams.iter()? {
+        let (channel, row) = row?;
+        let row = StreamRow::from_columns(row.value());
+        if row.epoch.is_some() {
+            own.push((channel.value().to_owned(), StreamRow { epoch: None, ..row }));
+        }
+    }
+    for (channel, row) in own {
+        streams.insert(channel.as_str(), row.columns())?;
+    }
+    Ok(())
+}
+
+impl StreamRow {
+    fn from_columns(columns: (u64, u64, u64, u64, u64, u64)) -> Self {
+        let (id, epoch, first, events, age, bytes) = columns;
+        let bound = |number: u64| Some(number).filter(|number| *number != u64::MAX);
+        Self {
+            id,
+            epoch: Some(Epoch::from_u64(epoch)).filter(|epoch| *epoch != Epoch::default()),
+            first,
+            retention: Retention {
+                events_max: bound(events),
+                age_max: bound(age).map(std::time::Duration::from_millis),
+                bytes_max: bound(bytes),
+            },
+        }
+    }
+
+    fn columns(self) -> (u64, u64, u64, u64, u64, u64) {
+        let Retention { events_max, age_max, bytes_max } = self.retention;
+        (
+            self.id,
+            self.epoch.unwrap_or_default().as_u64(),
+            self.first,
+            events_max.unwrap_or(u64::MAX),
+            age_max.map_or(u64::MAX, crate::clock::millis),
+            bytes_max.unwrap_or(u64::MAX),
+        )
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}

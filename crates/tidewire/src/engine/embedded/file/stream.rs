@@ -1,0 +1,180 @@
+//! One stream: its segments, what can be read of them, and what is appended next.
+
+mod append;
+mod appender;
+mod open;
+mod read;
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+pub(super) use self::append::{Entry, Run};
+use self::appender::Appender;
+use super::directory::Directory;
+use super::files;
+use super::segment::Segment;
+use super::state::StreamRow;
+use super::tail::Tail;
+use crate::clock::Timestamp;
+use crate::engine::{Retention, StreamStats, Trimmed};
+use crate::name::ChannelPath;
+use crate::position::Epoch;
+
+/// An open stream. Appends, trims and retention come from the writer alone; reads from anywhere.
+pub(super) struct Stream {
+    id: u64,
+    channel: ChannelPath,
+    directory: PathBuf,
+    view: RwLock<View>,
+    appender: Mutex<Appender>,
+    /// When it was last used, in uses of any stream.
+    used: AtomicU64,
+}
+
+/// What readers see of a stream.
+pub(super) struct View {
+    pub(super) epoch: Epoch,
+    /// Offset of the oldest event kept, its age apart.
+    first: u64,
+    /// Offset of the newest event that can be read.
+    last: u64,
+    retention: Retention,
+    segments: VecDeque<Arc<Segment>>,
+    pub(super) tail: Tail,
+    /// An event that is no older than this time: later ones are not either.
+    known_age: (u64, Timestamp),
+}
+
+impl Stream {
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn channel(&self) -> &ChannelPath {
+        &self.channel
+    }
+
+    pub(super) fn view(&self) -> &RwLock<View> {
+        &self.view
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Notes that it was used.
+    pub(super) fn touch(&self, use_: u64) {
+        self.used.store(use_, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// What the database should know of it.
+    pub(super) fn row(&self, directory: &Directory) -> StreamRow {
+        let view = self.view.read();
+        StreamRow {
+            id: self.id,
+            epoch: Some(view.epoch).filter(|epoch| *epoch != directory.epoch),
+            first: view.first,
+            retention: view.retention,
+        }
+    }
+
+    /// Size and bounds at `now`.
+    pub(super) fn stats(&self, directory: &Directory, now: Timestamp) -> io::Result<StreamStats> {
+        let first = self.first_at(directory, now)?;
+        let view = self.view.read();
+        let kept = first..view.last + 1;
+        let lost = view.count_lost(&kept);
+        Ok(StreamStats {
+            epoch: view.epoch,
+            first,
+            last: view.last,
+            length: (kept.end - kept.start).saturating_sub(lost),
+            bytes: view.segments.iter().map(|segment| segment.bytes()).sum(),
+            removed: first - 1 + lost,
+        })
+    }
+
+    /// What a trim before `before` does: how many events it removes, and the first that is left.
+    pub(super) fn plan_trim(
+        &self,
+        directory: &Directory,
+        before: u64,
+        now: Timestamp,
+    ) -> io::Result<Trimmed> {
+        let old_first = self.first_at(directory, now)?;
+        let view = self.view.read();
+        let first = before.clamp(old_first, view.last + 1);
+        let lost = view.count_lost(&(old_first..first));
+        Ok(Trimmed { removed: (first - old_first).saturating_sub(lost), first })
+    }
+
+    /// Hides every event before `first`. True if none is left.
+    pub(super) fn trim(&self, first: u64) -> bool {
+        let mut view = self.view.write();
+        view.first = view.first.max(first);
+        view.first > view.last
+    }
+
+    /// Gives back the disk of segments whose events are all trimmed or past retention.
+    pub(super) fn drop_segments(&self, directory: &Directory, now: Timestamp) -> io::Result<()> {
+        while let Some(first) = self.first_without_oldest_segment(directory, now)? {
+            let dropped = {
+                let mut view = self.view.write();
+                view.first = view.first.max(first);
+                view.segments.pop_front()
+            };
+            if let Some(segment) = dropped {
+                segment.remove(&directory.files)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of the second segment, if nothing in the one before it is kept at `now`.
+    fn first_without_oldest_segment(&self, directory: &Directory, now: Timestamp) -> io::Result<Option<u64>> {
+        let (next, after_next, oldest_time) = {
+            let view = self.view.read();
+            let Some(next) = view.segments.get(1) else { return Ok(None) };
+            let is_crowded = view.retention.bytes_max.is_some_and(|bytes_max| {
+                view.segments.iter().skip(1).map(|segment| segment.bytes()).sum::<u64>() >= bytes_max
+            });
+            if is_crowded || next.base() <= view.first {
+                return Ok(Some(next.base()));
+            }
+            let Some(age_max) = view.retention.age_max else { return Ok(None) };
+            let after_next = view.segments.get(2).map(|segment| segment.base());
+            (Arc::clone(next), after_next, now.saturating_sub(age_max))
+        };
+        Ok((next.created(&directory.files, after_next)? < oldest_time).then(|| next.base()))
+    }
+
+    /// Makes the names of its files durable.
+    fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
+        files::sync_directory(&self.directory)?;
+        files::sync_directory(&directory.streams())
+    }
+}
+
+impl View {
+    /// How many events of `offsets` are known to be lost.
+    fn count_lost(&self, offsets: &Range<u64>) -> u64 {
+        self.segments.iter().map(|segment| segment.count_lost(offsets)).sum()
+    }
+
+    /// The segment that `offset` is in, and the base of the one after it.
+    fn segment_of(&self, offset: u64) -> Option<(Arc<Segment>, Option<u64>)> {
+        let next = self.segments.partition_point(|segment| segment.base() <= offset);
+        let segment = self.segments.get(next.checked_sub(1)?)?;
+        Some((Arc::clone(segment), self.segments.get(next).map(|next| next.base())))
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine over a real directory.
+
+mod damage;
+mod faults;
+mod rig;
+mod schedule;
+mod store;
+mod streams;
