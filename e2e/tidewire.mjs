@@ -97,12 +97,9 @@ export class Server {
     this.url = await within(START_TIMEOUT_MS, `${this.name} to listen`, Promise.race([
       address,
       this.exited.then(() => {
-        throw new Error(`${this.name} ended before it listened:\n${this.log}`);
+        throw new Error(`${this.name} ended before it listened`);
       }),
-    ])).catch((error) => {
-      error.message += `\n${this.log}`;
-      throw error;
-    });
+    ]));
   }
 
   /** `kill -9`. Resolves when the process is gone. */
