@@ -11,19 +11,20 @@ use crate::{test, tidy};
 /// Advisories are left out: they need a database from a host that a build machine may not reach.
 const DENY: &[&str] = &["deny", "check", "licenses", "bans", "sources"];
 
-/// Runs every check, then every test.
+/// Runs every check and every test, also after one failed: one run shows all that is wrong.
 pub(crate) fn run(root: &Path, stages: &mut Stages) -> Result<()> {
-    stages.run("format", |_| command::run(&mut cargo(root, &["fmt", "--all", "--check"])))?;
-    stages.run("tidy", |_| tidy::run(root))?;
-    deny(root, stages)?;
+    let format = stages.run("format", |_| command::run(&mut cargo(root, &["fmt", "--all", "--check"])));
+    let tidy = stages.run("tidy", |_| tidy::run(root));
+    let deny = deny(root, stages);
     // `--all-targets` compiles the benchmarks and examples too.
-    stages.run("clippy", |_| {
+    let clippy = stages.run("clippy", |_| {
         command::run(&mut cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    })?;
-    stages.run("docs", |_| {
+    });
+    let docs = stages.run("docs", |_| {
         command::run(cargo(root, &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
-    })?;
-    test::run(root, stages, &[])
+    });
+    let tests = test::run(root, stages, &[]);
+    format.and(tidy).and(deny).and(clippy).and(docs).and(tests)
 }
 
 /// cargo-deny takes minutes to build, so it is used where it is installed and named where it is not.
