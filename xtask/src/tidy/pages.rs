@@ -3,8 +3,9 @@
 use super::words::{bare_unfinished, unfinished_instead};
 use super::{File, Finding, Tree};
 
-/// What a header says besides what the script does atomically, in the order in which the style page wants it.
-const HEADER_PARTS: &[&str] = &["KEYS", "ARGV", "Returns"];
+/// What a header says besides what the script does atomically, and the code that makes it due. A part that is shared
+/// by scripts takes and returns nothing of its own.
+const HEADER_PARTS: &[(&str, &str)] = &[("KEYS", "KEYS"), ("ARGV", "ARGV"), ("Returns", "\nreturn")];
 
 const PATH_ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".lua", ".html", ".mjs"];
 
@@ -34,21 +35,28 @@ pub(super) fn check(file: &File, tree: &Tree) -> Vec<Finding> {
 }
 
 fn header(file: &File) -> Option<Finding> {
-    let comments = file.text.lines().map_while(|line| line.strip_prefix("--")).map(str::trim);
-    let comments: Vec<&str> = comments.collect();
-    let says = |part: &&str| comments.iter().any(|line| line.starts_with(*part));
-    let mut missing: Vec<&str> = HEADER_PARTS.iter().filter(|part| !says(part)).copied().collect();
-    let opens_with_purpose = comments
-        .first()
-        .is_some_and(|first| !first.is_empty() && !HEADER_PARTS.iter().any(|part| first.starts_with(part)));
+    let is_comment = |line: &&str| line.starts_with("--");
+    let comments: Vec<&str> =
+        file.text.lines().take_while(is_comment).map(|line| line.trim_start_matches('-').trim()).collect();
+    let code: String =
+        file.text.lines().filter(|line| !is_comment(line)).flat_map(|line| ["\n", line]).collect();
+
+    let opens_with_purpose = comments.first().is_some_and(|first| {
+        !first.is_empty() && !HEADER_PARTS.iter().any(|(part, _)| first.starts_with(part))
+    });
+    let mut missing = Vec::new();
     if !opens_with_purpose {
-        missing.insert(0, "what it does atomically");
+        missing.push("what it does atomically");
+    }
+    for (part, use_of_it) in HEADER_PARTS {
+        if code.contains(use_of_it) && !comments.iter().any(|line| line.starts_with(part)) {
+            missing.push(part);
+        }
     }
     if missing.is_empty() {
         return None;
     }
-    let instead =
-        format!("the comment at the top lacks: {} (write `none` where there is none)", missing.join(", "));
+    let instead = format!("the comment at the top lacks: {}", missing.join(", "));
     Some(Finding::new(&file.path, 1, "a script says what it does", instead))
 }
 
@@ -98,15 +106,18 @@ mod tests {
     #[test]
     fn a_script_without_its_header_is_found() {
         let rule = ["a script says what it does"];
-        let full = "-- Appends and announces in one step.\n-- KEYS: 1 stream\n-- ARGV: none\n-- Returns: offset\nreturn 1\n";
+        let full = "-- Appends and announces in one step.\n-- KEYS[1] stream\n-- ARGV[1] event\n-- Returns: offset\n\
+                    \nlocal x = f(KEYS[1], ARGV[1])\nreturn x\n";
         assert!(rules("a.lua", full).is_empty());
-        for part in HEADER_PARTS {
-            let without: String =
-                full.lines().filter(|line| !line.contains(part)).map(|line| format!("{line}\n")).collect();
+        for (part, _) in HEADER_PARTS {
+            let without = full.replace(&format!("-- {part}"), "-- ");
             assert_eq!(rules("a.lua", &without), rule, "{part}");
         }
         assert_eq!(rules("a.lua", full.split_once('\n').unwrap().1), rule);
         assert_eq!(rules("a.lua", &format!("local x = 1\n{full}")), rule);
+
+        let shared = "-- What every stream script shares.\nlocal function text(n)\n  return n\nend\n";
+        assert!(rules("a.lua", shared).is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ const REDIS_PLACES: &[(&str, &str)] = &[
     ("xtask/src/", "starts Redis for the tests"),
 ];
 
-/// Words that DESIGN gives another name, and that name. A private type is not one of our ideas and may have them.
+/// Words that DESIGN gives another name, and that name. A type that its module keeps to itself may have them.
 const OTHER_WORDS: &[(&str, &str)] = &[
     ("Adapter", "Engine"),
     ("Backend", "Engine"),
@@ -127,14 +127,15 @@ fn says_redis(line: &Line) -> bool {
 /// The name of the type that `code` declares, with what to name it by, if it is one that we do not use.
 fn rejected_type_name(code: &str) -> Option<(&str, &'static str)> {
     let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    let is_private = !code.trim_start().starts_with("pub");
+    let declaration = code.trim_start();
+    let is_shared = declaration.starts_with("pub ") || declaration.starts_with("pub(crate)");
     words.find(|word| matches!(*word, "struct" | "enum" | "trait" | "type" | "union"))?;
     let name = words.next()?;
     if EMPTY_WORDS.contains(&name) {
         return Some((name, "what it does or holds"));
     }
     let (_, instead) = OTHER_WORDS.iter().find(|(word, _)| *word == name)?;
-    (!is_private).then_some((name, *instead))
+    is_shared.then_some((name, *instead))
 }
 
 /// A word for unfinished work that names no issue, as `(#12)` behind it would.
@@ -177,6 +178,7 @@ mod tests {
         for (name, _) in OTHER_WORDS {
             assert_eq!(rules("a.rs", &format!("pub(crate) struct {name}<T> {{")), ["one word per idea"]);
             assert!(rules("a.rs", &format!("struct {name};")).is_empty());
+            assert!(rules("a.rs", &format!("pub(super) struct {name};")).is_empty());
         }
         for name in EMPTY_WORDS {
             assert_eq!(rules("a.rs", &format!("enum {name} {{")), ["one word per idea"]);
