@@ -206,6 +206,11 @@ impl Builder {
 async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(embedded::open_memory(&setup)),
+        Some(("file", _)) => {
+            let (directory, options) = embedded::FileOptions::from_url(url)?;
+            let open = move || embedded::open_file(&directory, &options, &setup);
+            tokio::task::spawn_blocking(open).await.unwrap_or_else(|_| Err(Error::closed("runtime")))
+        }
         Some(("redis" | "unix", _)) => redis::open_redis(url, &setup).await,
         _ => Err(Error::new(
             ErrorKind::InvalidName,

@@ -9,6 +9,8 @@ mod directory;
 mod fault;
 mod files;
 mod log;
+mod options;
+mod pubsub;
 mod queue;
 mod record;
 mod scan;
@@ -31,6 +33,8 @@ use std::time::Duration;
 
 use self::directory::Directory;
 use self::log::{FileLog, LogStreams};
+pub use self::options::{FileOptions, Fsync};
+use self::pubsub::FilePubSub;
 use self::queue::Queue;
 use self::schedule::Schedule;
 use self::state_writer::StateJob;
@@ -42,43 +46,14 @@ use crate::engine::{Engine, Setup};
 use crate::error::Result;
 use crate::tasks::Tasks;
 
-/// How `file:` writes.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct FileOptions {
-    /// When the device has to have what was appended.
-    pub fsync: Fsync,
-    /// A segment of this size is followed by a new one; 64 MiB. Retention gives back disk by whole segments.
-    pub segment_bytes: u64,
-}
-
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self { fsync: Fsync::default(), segment_bytes: 64 * 1024 * 1024 }
-    }
-}
-
-/// When the device has to have what was appended, beside what an append asks for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Fsync {
-    /// When an append asks for it, or the engine is closed. A power failure takes what the system had not written
-    /// by itself, usually the last 30 seconds; the streams then go on under a new epoch.
-    #[default]
-    Asked,
-    /// At this interval too: a power failure takes no more than it.
-    Every(Duration),
-    /// Before each append is confirmed.
-    Always,
-}
-
 /// Opens the engine that keeps everything in the directory `path`, and creates that if it is not there.
 ///
 /// Blocks on the disk: call it where that is allowed. It must be called within a tokio runtime, on which its tasks
 /// run. When `setup.tasks` is closed, the engine finishes what it was given, syncs, and unlocks the directory.
 ///
 /// # Errors
-/// `Engine` if another process has the directory open, if it cannot be written, or if it is not an engine's or of
-/// a later format; the text says which and what to do.
+/// `Conflict` if another process has the directory open. `Engine` if it cannot be written, or if it is not an
+/// engine's or of a later format. The text says which and what to do.
 pub fn open_file(path: &Path, options: &FileOptions, setup: &Setup) -> Result<Engine> {
     Ok(start(Arc::new(Directory::open(path, options.segment_bytes)?), options, setup))
 }
@@ -102,8 +77,9 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
     if let Fsync::Every(interval) = options.fsync {
         spawn(tasks, sync_every(interval, Arc::clone(&log.queue), clock.clone()));
     }
+    let link = format!("log {}", directory.root().display());
     Engine {
-        pubsub: Arc::new(pubsub),
+        pubsub: Arc::new(FilePubSub { local: pubsub, queue: Arc::clone(&log.queue), link }),
         log: Arc::new(FileLog::new(log, schedule)),
         store: Arc::new(FileStore { directory, queue: state_queue, clock: clock.clone() }),
         name: "file",

@@ -103,7 +103,7 @@ fn lock(root: &Path) -> Result<File> {
                 _ => "another process".into(),
             };
             return Err(Error::new(
-                ErrorKind::Engine,
+                ErrorKind::Conflict,
                 format!(
                     "directory {} is in use: {who} has it open; stop that one, or give this one a directory of its own",
                     root.display()

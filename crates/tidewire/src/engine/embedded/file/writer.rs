@@ -36,6 +36,10 @@ pub(super) enum Job {
     },
     /// Sync what was written since the last one.
     Sync,
+    /// Say whether appends are taken.
+    Probe {
+        answer: oneshot::Sender<Result<()>>,
+    },
 }
 
 pub(super) struct AppendJob {
@@ -97,6 +101,10 @@ impl Writer {
                     Job::Sync => {
                         self.append(std::mem::take(&mut appends));
                         self.sync_all();
+                    }
+                    Job::Probe { answer } => {
+                        let refusal = self.refusal.clone().map_or(Ok(()), |fault| Err(fault.into()));
+                        let _gone = answer.send(refusal).is_err();
                     }
                 }
             }

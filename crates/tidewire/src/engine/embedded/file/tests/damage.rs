@@ -5,9 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::super::FileOptions;
-use super::super::segment::RECORDS_START;
+use super::super::segment::{HEADER_BYTES, RECORDS_START};
 use super::rig::{Rig, append, path};
 use crate::engine::{Append, Direction, Range};
 
@@ -28,6 +29,14 @@ fn flip(file: &Path, byte: u64, mask: u8) {
     file.write_all_at(&[was[0] ^ mask], byte).unwrap();
 }
 
+fn byte_of(file: &Path, at: Index) -> u64 {
+    index_below(std::fs::metadata(file).unwrap().len(), at)
+}
+
+fn index_below(length: u64, at: Index) -> u64 {
+    at.index(usize::try_from(length).unwrap()) as u64
+}
+
 fn in_runtime<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
@@ -42,14 +51,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_segment_cut_anywhere_has_all_whole_records_before_the_cut(cut in 0.0..1.0f64) {
+    fn a_segment_cut_anywhere_has_all_whole_records_before_the_cut(cut in any::<Index>()) {
         in_runtime(async move {
             let rig = rig_with(FileOptions::default(), 30).await;
             rig.close().await;
             let before = rig.disk.epoch;
             let file = rig.disk.stream(1).join("00000000000000000001.log");
-            let length = std::fs::metadata(&file).unwrap().len();
-            let cut = (length as f64 * cut) as u64;
+            let cut = byte_of(&file, cut);
             OpenOptions::new().write(true).open(&file).unwrap().set_len(cut).unwrap();
             let record = |n: u64| (super::super::record::HEADER_BYTES + format!("event {n}").len()) as u64;
             let mut end = RECORDS_START;
@@ -68,14 +76,14 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_is_told_and_costs_one_record_at_most(at in 0.0..1.0f64, mask in 1u8..) {
+    fn a_flipped_byte_is_told_and_costs_one_record_at_most(at in any::<Index>(), mask in 1u8..) {
         in_runtime(async move {
             let rig = rig_with(FileOptions { segment_bytes: 1_500, ..FileOptions::default() }, 100).await;
             let files = rig.files().await;
             let bounds = rig.read("orders", Range::BOUNDS).await;
             rig.close().await;
             let lengths: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).unwrap().len()).collect();
-            let mut byte = (lengths.iter().sum::<u64>() as f64 * at) as u64;
+            let mut byte = index_below(lengths.iter().sum(), at);
             let damaged = lengths.iter().position(|length| {
                 let is_here = byte < *length;
                 if !is_here { byte -= length; }
@@ -109,13 +117,13 @@ proptest! {
     #[test]
     fn any_bytes_in_a_segment_are_no_panic_and_no_forged_event(
         bytes in proptest::collection::vec(any::<u8>(), 1..400),
-        at in 0.0..1.0f64,
+        at in any::<Index>(),
     ) {
         in_runtime(async move {
             let rig = rig_with(FileOptions::default(), 40).await;
             rig.close().await;
             let file = rig.disk.stream(1).join("00000000000000000001.log");
-            let position = (std::fs::metadata(&file).unwrap().len() as f64 * at) as u64;
+            let position = byte_of(&file, at);
             OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&bytes, position).unwrap();
             let rig = rig.open();
             prop_assert!(is_subsequence(&rig.read_all("orders").await, &events(40)));
@@ -134,7 +142,7 @@ async fn an_event_that_spells_a_record_is_not_taken_for_one() {
     rig.append(append("orders", "two")).await.unwrap();
     rig.close().await;
     let file = rig.disk.stream(1).join("00000000000000000001.log");
-    let records = std::fs::read(&file).unwrap().split_off(RECORDS_START as usize);
+    let records = std::fs::read(&file).unwrap().split_off(HEADER_BYTES);
     // A copy of this stream's own records, inside of an event of another directory's stream.
     let other = Rig::new();
     other.append(Append { envelope: records.into(), ..append("orders", "") }).await.unwrap();

@@ -6,14 +6,11 @@ use std::time::Duration;
 use super::super::{FileOptions, Fsync, open_file};
 use super::rig::{Heards, Rig, append, dedup, path, setup};
 use crate::engine::{Append, Durability, Interest, Range};
-use crate::{Clock, ErrorKind};
+use crate::{Clock, Error, ErrorKind};
 
-fn refused(directory: &Path) -> String {
+fn refused(directory: &Path) -> Error {
     let heard = std::sync::Arc::new(Heards::default());
-    let error =
-        open_file(directory, &FileOptions::default(), &setup(&Clock::system(), &heard)).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Engine);
-    error.to_string()
+    open_file(directory, &FileOptions::default(), &setup(&Clock::system(), &heard)).err().unwrap()
 }
 
 #[tokio::test]
@@ -70,6 +67,8 @@ async fn after_a_failed_sync_nothing_is_confirmed_until_it_is_opened_again() {
     let synced = || Append { durability: Durability::Fsynced, ..append("orders", "2") };
     assert_eq!(rig.append(synced()).await.unwrap_err().kind(), ErrorKind::Engine);
     rig.disk.files.faults.fail_syncs(false);
+    let probes = rig.engine.pubsub.probe().await.unwrap();
+    assert!(probes.iter().any(|probe| probe.outcome.is_err()), "{probes:?}");
     assert_eq!(rig.append(synced()).await.unwrap_err().kind(), ErrorKind::Engine);
     assert_eq!(rig.append(append("other", "1")).await.unwrap_err().kind(), ErrorKind::Engine);
     assert_eq!(rig.read_all("orders").await, [(1, "1".to_owned())]);
@@ -95,7 +94,9 @@ async fn an_interval_syncs_on_the_clock() {
 #[tokio::test]
 async fn a_directory_that_is_in_use_says_by_whom() {
     let rig = Rig::new();
-    let text = refused(rig.directory.path());
+    let error = refused(rig.directory.path());
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let text = error.to_string();
     assert!(text.contains(rig.directory.path().to_str().unwrap()), "{text}");
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     rig.close().await;
@@ -107,13 +108,11 @@ async fn a_directory_that_cannot_be_written_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(
-        refused(&file.join("data")).contains("cannot create directory"),
-        "{}",
-        refused(&file.join("data"))
-    );
+    let error = refused(&file.join("data"));
+    assert_eq!(error.kind(), ErrorKind::Engine);
+    assert!(error.to_string().contains("cannot create directory"), "{error}");
     // Even root cannot write there.
-    let text = refused(Path::new("/proc/tidewire"));
+    let text = refused(Path::new("/proc/tidewire")).to_string();
     assert!(text.contains("/proc/tidewire"), "{text}");
 }
 
@@ -121,14 +120,14 @@ async fn a_directory_that_cannot_be_written_says_so() {
 async fn a_directory_of_somebody_else_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("thesis.txt"), "precious").unwrap();
-    assert!(refused(directory.path()).contains("not empty"), "{}", refused(directory.path()));
+    assert!(refused(directory.path()).to_string().contains("not empty"));
     let rig = Rig::new();
     rig.close().await;
     std::fs::write(rig.directory.path().join("FORMAT"), "tidewire file engine, format 2\n").unwrap();
-    assert!(refused(rig.directory.path()).contains("format 2"));
+    assert!(refused(rig.directory.path()).to_string().contains("format 2"));
     std::fs::remove_file(rig.directory.path().join("FORMAT")).unwrap();
     std::fs::create_dir_all(rig.disk.stream(1)).unwrap();
-    assert!(refused(rig.directory.path()).contains("has streams but no FORMAT"));
+    assert!(refused(rig.directory.path()).to_string().contains("has streams but no FORMAT"));
 }
 
 #[tokio::test]
@@ -140,8 +139,7 @@ async fn what_an_engine_with_one_copy_cannot_promise_is_refused() {
         Append { dedup: dedup(&"x".repeat(256), Duration::from_secs(1)), ..append("orders", "3") },
     ];
     let outcomes = rig.engine.log.append(batch).await.unwrap();
-    let kinds: Vec<_> =
-        outcomes.iter().map(|outcome| outcome.as_ref().err().map(crate::Error::kind)).collect();
+    let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(Error::kind)).collect();
     assert_eq!(kinds, [Some(ErrorKind::Engine), None, Some(ErrorKind::TooLarge)]);
     let too_many = (0..1_001).map(|_| append("orders", "x")).collect();
     assert_eq!(rig.engine.log.append(too_many).await.unwrap_err().kind(), ErrorKind::TooLarge);
