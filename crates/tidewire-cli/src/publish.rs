@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tidewire_protocol::RawValue;
 use tidewire_protocol::http::PublishRequest;
@@ -94,9 +94,11 @@ struct Sender {
 impl Sender {
     fn send_one(&self, data: &RawValue, key: &str) -> Result<()> {
         let place = self.send(data, key)?;
+        if self.is_json {
+            return self.print_json(place.as_ref());
+        }
         let (done, channel) = (self.speed.done(), &self.channel);
         match place {
-            _ if self.is_json => Ok(()),
             Some(Place { offset, epoch }) => {
                 print::line(format_args!("{done} to {channel}: offset {offset}, epoch {epoch}"))
             }
@@ -105,33 +107,35 @@ impl Sender {
     }
 
     fn send_lines(&self, mut input: impl BufRead, key: &str) -> Result<()> {
-        let done = self.speed.done();
+        let (done, channel) = (self.speed.done(), &self.channel);
         let (mut line, mut line_number, mut event_count, mut last) = (String::new(), 0, 0_u64, None);
         loop {
             line.clear();
             line_number += 1;
-            let before =
-                || format!("line {line_number} of standard input; events {done} before it: {event_count}");
+            let at = || format!("line {line_number} of standard input, after {event_count} events {done}");
             let mut bounded = input.by_ref().take(INPUT_BYTES_MAX);
-            if bounded.read_line(&mut line).with_context(before)? == 0 {
+            if bounded.read_line(&mut line).with_context(at)? == 0 {
                 break;
             }
-            ensure!(bounded.limit() > 0, "{}: {}", before(), too_long());
+            ensure!(bounded.limit() > 0, "{}: {}", at(), too_long());
             if line.trim().is_empty() {
                 continue;
             }
-            let data = parse(&line).map_err(|problem| anyhow!("{}: {problem}", before()))?;
+            let data = parse(&line).map_err(anyhow::Error::msg).with_context(at)?;
             let key = if key.is_empty() { String::new() } else { format!("{key}-{line_number}") };
-            last = self.send(&data, &key).with_context(before)?.or(last);
+            let place = self.send(&data, &key).with_context(at)?;
+            if self.is_json {
+                self.print_json(place.as_ref())?;
+            }
+            last = place.or(last);
             event_count += 1;
         }
         match last {
             _ if self.is_json => Ok(()),
             Some(Place { offset, .. }) => print::line(format_args!(
-                "{done} {event_count} events to {}, the last at offset {offset}",
-                self.channel
+                "{done} {event_count} events to {channel}, the last at offset {offset}"
             )),
-            None => print::line(format_args!("{done} {event_count} events to {}", self.channel)),
+            None => print::line(format_args!("{done} {event_count} events to {channel}")),
         }
     }
 
@@ -150,14 +154,15 @@ impl Sender {
                 self.channel
             );
         }
-        if self.is_json {
-            print::json(&Outcome {
-                channel: &self.channel,
-                offset: place.as_ref().map(|place| place.offset),
-                epoch: place.as_ref().map(|place| place.epoch.as_str()),
-            })?;
-        }
         Ok(place)
+    }
+
+    fn print_json(&self, place: Option<&Place>) -> Result<()> {
+        print::json(&Outcome {
+            channel: &self.channel,
+            offset: place.map(|place| place.offset),
+            epoch: place.map(|place| place.epoch.as_str()),
+        })
     }
 }
 
@@ -183,7 +188,7 @@ fn read_event(input: impl Read) -> Result<Box<RawValue>> {
     let mut bounded = input.take(INPUT_BYTES_MAX);
     bounded.read_to_string(&mut text).context("cannot read standard input")?;
     ensure!(bounded.limit() > 0, "standard input: {}", too_long());
-    parse(&text).map_err(|problem| anyhow!("standard input: {problem}"))
+    parse(&text).map_err(anyhow::Error::msg).context("standard input")
 }
 
 fn too_long() -> String {
