@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::print::{self, OutputClosed};
+
 /// A command that failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -15,11 +17,14 @@ pub(crate) enum Failed {
 impl Failed {
     /// Says it on stderr.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {self}");
-        ExitCode::from(match self {
+        let code = match self {
             Self::Usage(_) => 2,
+            // `tidewire tail orders | head` has what it wants.
+            Self::Other(error) if error.is::<OutputClosed>() => return ExitCode::SUCCESS,
             Self::Other(_) => 1,
-        })
+        };
+        print::note(format_args!("error: {self}"));
+        ExitCode::from(code)
     }
 }
 

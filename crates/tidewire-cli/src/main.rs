@@ -1,11 +1,24 @@
-//! The `tidewire` binary: `serve`, and operating commands that use only the HTTP API and the wire.
+//! The `tidewire` binary: `serve`, and commands that operate a running server or look at an engine.
 
+mod client;
+mod completions;
+mod config;
+mod doctor;
 mod failed;
+mod print;
+mod publish;
 mod serve;
+mod server_url;
+mod tail;
+mod token;
+mod wire;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::failed::Failed;
+use crate::publish::Speed;
 
 /// jemalloc gives memory back after many connections have left; see `docs/benchmarks.md`.
 #[cfg(not(target_env = "msvc"))]
@@ -14,7 +27,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Realtime event backbone: publish once, seen at once, kept for good.
 #[derive(Parser)]
-#[command(name = "tidewire", version, arg_required_else_help = true)]
+#[command(name = "tidewire", version, arg_required_else_help = true, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -23,15 +36,38 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    /// Publish live events: to whoever listens now, at most once, kept nowhere
+    Publish(publish::Publish),
+    /// Append events to a channel's stream: kept, and announced to whoever listens
+    Append(publish::Publish),
+    /// Follow a channel: one line for each event, resuming after a lost connection
+    Tail(tail::Tail),
+    /// Make a connection token for a client
+    Token(token::Token),
+    /// Check a running server, or an engine, and say what to change
+    Doctor(doctor::Doctor),
+    /// Print the default settings, check a settings file, or show what holds
+    Config(config::Config),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let outcome = match command {
-        Command::Serve(serve) => serve.run(),
-    };
-    match outcome {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failed.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Serve(serve) => serve.run(),
+        Command::Publish(publish) => publish.run(Speed::Live),
+        Command::Append(append) => append.run(Speed::Kept),
+        Command::Tail(tail) => Ok(tail.run()?),
+        Command::Token(token) => token.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Config(config) => Ok(config.run()?),
+        Command::Completions(completions) => Ok(completions.run(Arguments::command())?),
     }
 }

@@ -1,0 +1,114 @@
+//! The server API over HTTP.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use serde::Deserialize;
+use tidewire_protocol::http::{ApiError, ApiReply, PublishRequest, PublishResult};
+use ureq::{Agent, Error};
+
+use crate::failed::Failed;
+use crate::print::one_line;
+use crate::server_url::{ServerArguments, ServerUrl};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// From the request to the end of its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Of an answer that is no answer of ours, shown in an error.
+const FOREIGN_ANSWER_CHARACTERS: usize = 200;
+
+/// Which server to call, and by which right.
+#[derive(clap::Args)]
+pub(crate) struct ApiArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Key of the server API; it says which tenant the channel is in
+    #[arg(long, env = "TIDEWIRE_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<String>,
+}
+
+/// A server's API.
+pub(crate) struct Api {
+    agent: Agent,
+    url: ServerUrl,
+    key: String,
+}
+
+/// Where a kept event stands.
+pub(crate) struct Place {
+    pub(crate) offset: u64,
+    pub(crate) epoch: String,
+}
+
+impl ApiArguments {
+    pub(crate) fn api(self) -> Result<Api, Failed> {
+        let key = self.api_key.ok_or_else(|| {
+            Failed::Usage(
+                "no API key: give it with --api-key or TIDEWIRE_API_KEY; a server started with `tidewire serve \
+                 --dev` prints its own"
+                    .into(),
+            )
+        })?;
+        Ok(Api { agent: agent(), url: self.server.url, key })
+    }
+}
+
+impl Api {
+    /// Publishes an event; the answer is `None` if it was live.
+    pub(crate) fn publish(&self, request: &PublishRequest<'_>) -> Result<Option<Place>> {
+        let answer = self.post("/api/publish", serde_json::to_string(request)?)?;
+        let result: PublishResult<'_> = self.result(&answer)?;
+        Ok((result.offset > 0).then(|| Place { offset: result.offset, epoch: result.epoch.into_owned() }))
+    }
+
+    fn post(&self, path: &str, body: String) -> Result<Answer> {
+        let request = self.agent.post(self.url.http(path));
+        let request = request.header("Content-Type", "application/json").header("X-API-Key", &self.key);
+        let mut response = request.send(body).map_err(|error| unreachable(&self.url, error))?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(|error| unreachable(&self.url, error))?;
+        Ok(Answer { status, text })
+    }
+
+    fn result<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T> {
+        let Answer { status, text } = answer;
+        match (serde_json::from_str(text), status) {
+            (Ok(ApiReply::Result(result)), 200) => Ok(result),
+            (_, 401) => bail!("{} does not accept this API key (status 401)", self.url),
+            (Ok(ApiReply::Error(ApiError { code, message })), _) => bail!("{message} (error {code})"),
+            _ => {
+                let start: String = text.chars().take(FOREIGN_ANSWER_CHARACTERS).collect();
+                bail!("{} answers like no Tidewire server: status {status}: {}", self.url, one_line(&start))
+            }
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+/// An HTTP client that returns every answer, whatever its status.
+pub(crate) fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        // The API never redirects, and our WebSocket would not go by a proxy either: all or nothing.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_WITHIN))
+        .timeout_global(Some(ANSWER_WITHIN));
+    Agent::new_with_config(config.build())
+}
+
+/// What it means that a request got no answer.
+pub(crate) fn unreachable(url: &ServerUrl, error: Error) -> anyhow::Error {
+    match error {
+        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => anyhow!(url.refused()),
+        Error::HostNotFound => anyhow!("no host of that name: {url}"),
+        Error::Timeout(_) => anyhow!("{url} gave no answer in time; what was asked may have happened"),
+        error => anyhow::Error::new(error).context(format!("lost {url}")),
+    }
+}

@@ -1,0 +1,190 @@
+//! One WebSocket connection that speaks the client protocol.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures_util::{SinkExt, StreamExt};
+use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
+use tidewire_protocol::{
+    Command, ConnectRequest, EMPTY_FRAME, Method, Reply, ReplyBody, ReplyError, decode_replies,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::server_url::ServerUrl;
+
+/// For the connection to stand, and again for the answer to the connect command.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// What a ping may take on its way, on top of the interval that the server announces; as in the published SDKs.
+const PING_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// An open connection whose connect command was accepted.
+pub(crate) struct Wire {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    last_id: u32,
+    /// Longer silence means that nobody is there any more.
+    silence_max: Duration,
+    expects_pong: bool,
+}
+
+/// Why a connection ended, or none came to be.
+pub(crate) enum Ended {
+    /// Another attempt may succeed.
+    Lost(String),
+    /// No attempt will, until something is changed.
+    Final(anyhow::Error),
+}
+
+/// What the server sent at once.
+pub(crate) struct Frame(Utf8Bytes);
+
+impl Wire {
+    /// Connects, anonymously without a token.
+    pub(crate) async fn open(url: &ServerUrl, token: Option<&str>) -> Result<Self, Ended> {
+        let address = url.websocket();
+        let (socket, _response) = timeout(CONNECT_WITHIN, connect_async_with_config(address, None, true))
+            .await
+            .map_err(|_| Ended::Lost(format!("{url} did not answer within {CONNECT_WITHIN:?}")))?
+            .map_err(|error| Ended::at_upgrade(url, error))?;
+        let mut wire = Self { socket, last_id: 0, silence_max: CONNECT_WITHIN, expects_pong: false };
+        let id = wire
+            .send(Method::Connect(ConnectRequest {
+                token: token.unwrap_or_default().into(),
+                name: env!("CARGO_BIN_NAME").into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            }))
+            .await?;
+        let frame = wire.next().await?;
+        match frame.replies()?.into_iter().find(|reply| reply.id == id).map(|reply| reply.body) {
+            Some(ReplyBody::Connect(result)) => {
+                wire.expects_pong = result.pong;
+                wire.silence_max = match result.ping {
+                    0 => Duration::MAX,
+                    seconds => Duration::from_secs(seconds.into()) + PING_DELAY_MAX,
+                };
+                Ok(wire)
+            }
+            Some(ReplyBody::Error(error)) => Err(Ended::by_error("connect", &error)),
+            _ => Err(Ended::off_protocol("the first answer is none to connect")),
+        }
+    }
+
+    /// Sends a command; the reply to it carries the id returned.
+    pub(crate) async fn send(&mut self, method: Method<'_>) -> Result<u32, Ended> {
+        self.last_id += 1;
+        let command = Command { id: self.last_id, method };
+        self.write(command.encode()).await?;
+        Ok(self.last_id)
+    }
+
+    /// Answers a ping.
+    pub(crate) async fn pong(&mut self) -> Result<(), Ended> {
+        if self.expects_pong { self.write(EMPTY_FRAME.to_owned()).await } else { Ok(()) }
+    }
+
+    /// The next frame of the server. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Frame, Ended> {
+        loop {
+            let next = timeout(self.silence_max, self.socket.next()).await;
+            let next = next.map_err(|_| Ended::Lost(format!("server silent for {:?}", self.silence_max)))?;
+            match next {
+                Some(Ok(Message::Text(text))) => return Ok(Frame(text)),
+                Some(Ok(Message::Close(Some(close)))) => return Err(Ended::by_close(&close)),
+                Some(Ok(Message::Binary(_))) => return Err(Ended::off_protocol("a binary frame")),
+                // The answer to a WebSocket ping goes out by itself.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(Ended::Lost(error.to_string())),
+                None => return Err(Ended::Lost("server closed the connection".into())),
+            }
+        }
+    }
+
+    /// Says good-bye. The server finds out anyhow, so failing at it is no failure.
+    pub(crate) async fn close(mut self) {
+        let _said = timeout(CONNECT_WITHIN, self.socket.close(None)).await;
+    }
+
+    async fn write(&mut self, text: String) -> Result<(), Ended> {
+        let sent = timeout(CONNECT_WITHIN, self.socket.send(Message::text(text))).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Ended::Lost(error.to_string())),
+            Err(_) => Err(Ended::Lost("server takes nothing".into())),
+        }
+    }
+}
+
+impl Frame {
+    pub(crate) fn replies(&self) -> Result<Vec<Reply<'_>>, Ended> {
+        decode_replies(&self.0).map_err(Ended::off_protocol)
+    }
+}
+
+impl Ended {
+    /// What an error in reply to the command `what` means.
+    pub(crate) fn by_error(what: &str, error: &ReplyError<'_>) -> Self {
+        let ReplyError { code, message, temporary } = error;
+        let text = format!("{what}: {message} (error {code})");
+        if *temporary {
+            return Self::Lost(text);
+        }
+        let codes = [
+            (ErrorCode::TOKEN_EXPIRED, "make a new token with `tidewire token`"),
+            (ErrorCode::UNAUTHORIZED, "give a connection token with --token or TIDEWIRE_TOKEN"),
+            (ErrorCode::UNKNOWN_CHANNEL, "no channel rule in the server's settings matches it"),
+            (
+                ErrorCode::PERMISSION_DENIED,
+                "the channel's rule in the server's settings says who may subscribe",
+            ),
+        ];
+        let hint = codes.iter().find(|(known, _)| known.number == *code);
+        Self::Final(match hint {
+            Some((_, hint)) => anyhow!("{text}; {hint}"),
+            None => anyhow!(text),
+        })
+    }
+
+    fn by_close(close: &CloseFrame) -> Self {
+        let number = u16::from(close.code);
+        let text = format!("server closed the connection: {} (code {number})", close.reason);
+        let code = DisconnectCode { number, text: "" };
+        match code.may_reconnect() {
+            true => Self::Lost(text),
+            false if number == DisconnectCode::INVALID_TOKEN.number => {
+                Self::Final(anyhow!("{text}; the token must be signed with the tenant's token_secret"))
+            }
+            false => Self::Final(anyhow!(text)),
+        }
+    }
+
+    fn at_upgrade(url: &ServerUrl, error: Error) -> Self {
+        match error {
+            Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Lost(url.refused()),
+            Error::Io(error) => Self::Lost(format!("cannot reach {url}: {error}")),
+            Error::Http(response) if response.status().is_server_error() => {
+                Self::Lost(format!("{url} takes no connection now: status {}", response.status()))
+            }
+            Error::Http(response) => Self::Final(anyhow!(
+                "{} answers status {}: is that a Tidewire server?",
+                url.websocket(),
+                response.status()
+            )),
+            error => Self::Final(anyhow::Error::new(error).context(format!("cannot connect to {url}"))),
+        }
+    }
+
+    fn off_protocol(what: impl fmt::Display) -> Self {
+        Self::Final(anyhow!("server does not keep to the client protocol: {what}"))
+    }
+}
+
+impl From<anyhow::Error> for Ended {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Final(error)
+    }
+}
