@@ -44,7 +44,11 @@ impl Serve {
         let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
         let filter = filter.with_env_var("TIDEWIRE_LOG").from_env_lossy();
         let has_colours = std::io::stderr().is_terminal();
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(has_colours)
+            .with_writer(std::io::stderr)
+            .init();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(config))
     }

@@ -50,5 +50,8 @@ pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response {
 
 /// `GET /metrics`: the counters of this node, in OpenMetrics text.
 pub(super) async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], node.metrics.render())
+    (
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        node.metrics.render(),
+    )
 }
