@@ -1,6 +1,6 @@
 //! Publishing to a channel by its rule: kept channels append, live ones publish.
 
-use tidewire::{Condition, Event, Position, Retention};
+use tidewire::{Condition, ErrorKind, Event, Position, Retention};
 use tidewire_protocol::codes::ErrorCode;
 
 use crate::config::{ChannelRule, Keep};
@@ -51,12 +51,13 @@ pub(crate) async fn publish(
         return Ok(None);
     }
     let mark = mark_of(channel, key);
-    if tenant.handle.put(&mark, "", Some(window), Condition::Absent).await? {
-        if let Err(error) = handle.publish(event).await {
-            // Nobody may have it: a repetition must be able to try again. If this fails too, the mark expires.
+    let is_first = tenant.handle.put(&mark, "", Some(window), Condition::Absent).await?;
+    if is_first && let Err(error) = handle.publish(event).await {
+        // Where nothing was done a repetition must be able to try again; where the outcome is unknown it must not.
+        if error.kind() != ErrorKind::TimedOut {
             let _removed = tenant.handle.remove(&mark).await;
-            return Err(error.into());
         }
+        return Err(error.into());
     }
     Ok(None)
 }

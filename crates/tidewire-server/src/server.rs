@@ -23,7 +23,9 @@ use crate::node::Node;
 /// use std::time::Duration;
 /// use tidewire_server::{Config, EngineUrl, Server};
 ///
-/// let config = Config { listen: "127.0.0.1:0".into(), engine: EngineUrl::from("memory:"), ..Config::dev() };
+/// let mut config = Config::dev();
+/// config.listen = "127.0.0.1:0".into();
+/// config.engine = EngineUrl::from("memory:");
 /// let server = Server::start(config).await?;
 /// println!("listening on http://{}", server.addr());
 /// server.close(Duration::from_secs(5)).await?;

@@ -18,7 +18,8 @@ use crate::metrics::{Metrics, Recovery, RecoveryLabel};
 use crate::permission::{self, Action};
 use crate::publication::Prepared;
 
-/// How often a subscribe is tried on a fresh relay when the one it found ends at that moment.
+/// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
+/// fresh relay when the one it found ends at that moment.
 const JOIN_TRIES: usize = 3;
 
 /// A connection's subscription to a channel; dropping it ends it.
@@ -65,7 +66,7 @@ impl Answer {
             Standing::Fresh(Some(top)) => self.standing_at(top),
             Standing::Current(top) => SubscribeResult { recovered: true, ..self.standing_at(top) },
             Standing::Lost(top) if !self.rejects_unrecovered => self.standing_at(top),
-            Standing::Lost(_) | Standing::Behind(_) => return None,
+            Standing::Lost(_) | Standing::Behind(_) | Standing::Ahead => return None,
         };
         Some(self.frame(result))
     }
@@ -118,8 +119,11 @@ impl Connection {
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
         let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
-        let since = (mode == Mode::Kept && request.recover)
-            .then(|| Since { epoch: epoch_of(&request.epoch), offset: request.offset });
+        let mut since = (mode == Mode::Kept && request.recover).then(|| Since {
+            epoch: epoch_of(&request.epoch),
+            offset: request.offset,
+            end: None,
+        });
         let answer = Answer {
             id,
             was_recovering: since.is_some(),
@@ -132,18 +136,23 @@ impl Connection {
             let Ok(standing) = relay.join(key, &outbox, since, |standing| answer.at_join(standing)) else {
                 continue;
             };
-            match (standing, since) {
+            match (standing, &mut since) {
+                (Standing::Ahead, Some(since)) => {
+                    since.end = Some(relay.channel().read().limit(0).await?.end());
+                    continue;
+                }
                 (Standing::Behind(top), Some(since)) => {
                     let from = Position { epoch: top.epoch, offset: since.offset };
                     recover(&relay, key, &outbox, answer, from, top, &node.metrics).await?;
                 }
-                (Standing::Lost(_), _) if answer.rejects_unrecovered => {
+                (Standing::Lost(_), _) => {
                     count(&node.metrics, Recovery::Lost);
-                    return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
+                    if answer.rejects_unrecovered {
+                        return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
+                    }
                 }
-                (Standing::Lost(_), _) => count(&node.metrics, Recovery::Lost),
                 (Standing::Current(_), _) => count(&node.metrics, Recovery::Complete),
-                (Standing::Fresh(_) | Standing::Behind(_), _) => {}
+                (Standing::Fresh(_) | Standing::Behind(_) | Standing::Ahead, _) => {}
             }
             subscriptions.insert(channel.into(), subscription);
             return Ok(());

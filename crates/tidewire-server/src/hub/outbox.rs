@@ -174,6 +174,11 @@ impl Outbox {
         self.state.lock().end.is_some()
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().frames.is_empty()
+    }
+
     fn take(&self) -> Option<Next> {
         let mut state = self.state.lock();
         if !state.frames.is_empty() {

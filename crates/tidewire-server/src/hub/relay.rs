@@ -1,11 +1,12 @@
 //! One channel on one node: the library's subscription, and the connections that it feeds.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tidewire::tasks::Tasks;
-use tidewire::{Channel, GapReason, Item, Position, Received, Subscription};
+use tidewire::{Channel, Epoch, GapReason, Item, Position, Received, Subscription};
 use tidewire_protocol::Push;
 use tidewire_protocol::codes::UnsubscribeCode;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ struct State {
 
 struct Subscriber {
     outbox: Arc<Outbox>,
+    /// The last offset that it needs no more.
+    floor: u64,
     /// While the subscriber is given what it missed: what came in the meantime.
     held: Option<Held>,
 }
@@ -60,8 +63,10 @@ struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Since {
     /// `None` where any epoch will do.
-    pub(crate) epoch: Option<tidewire::Epoch>,
+    pub(crate) epoch: Option<Epoch>,
     pub(crate) offset: u64,
+    /// The end of the stream, where it had to be read: see [`Standing::Ahead`].
+    pub(crate) end: Option<Position>,
 }
 
 /// How a subscriber stands when it joins.
@@ -69,10 +74,13 @@ pub(crate) struct Since {
 pub(crate) enum Standing {
     /// Live from here on; the top of the stream, if it is kept.
     Fresh(Option<Position>),
-    /// It has all up to the top; live from here on.
+    /// It has all up to this position; live from here on.
     Current(Position),
-    /// Its position is of another epoch or beyond the top; live from the top on, if it wants that.
+    /// Its position is of another epoch or beyond the end of the stream; live from the top on, if it wants that.
     Lost(Position),
+    /// It is not added: its position is beyond what the relay has delivered. On another node it may have seen more than
+    /// has arrived here yet; the end of the stream, in [`Since::end`], tells.
+    Ahead,
     /// It lacks what lies between its position and the top. What comes is held until it has that.
     Behind(Position),
 }
@@ -114,8 +122,8 @@ impl Relay {
     }
 
     /// Adds a subscriber. `reply` makes the reply to its subscribe command, which precedes every event that it gets; for
-    /// one that is [`Standing::Behind`] it makes none yet, and for one that is [`Standing::Lost`] and would rather not
-    /// subscribe, `None`.
+    /// one that is [`Standing::Behind`] it makes none yet, and none for one that is [`Standing::Lost`] and would rather
+    /// not subscribe then.
     pub(crate) fn join(
         &self,
         connection: ConnectionKey,
@@ -128,11 +136,17 @@ impl Relay {
             return Err(Ended);
         }
         let standing = standing(state.top, since);
-        let mut subscriber = Subscriber { outbox: outbox.clone(), held: None };
-        match reply(standing) {
-            Some(frame) => outbox.push(frame),
-            None if matches!(standing, Standing::Behind(_)) => subscriber.held = Some(Held::default()),
-            None => return Ok(standing),
+        let mut subscriber = Subscriber { outbox: outbox.clone(), floor: 0, held: None };
+        match standing {
+            Standing::Ahead => return Ok(standing),
+            Standing::Behind(_) => subscriber.held = Some(Held::default()),
+            Standing::Fresh(_) | Standing::Current(_) | Standing::Lost(_) => match reply(standing) {
+                Some(frame) => outbox.push(frame),
+                None => return Ok(standing),
+            },
+        }
+        if let Standing::Current(position) = standing {
+            subscriber.floor = position.offset;
         }
         state.subscribers.insert(connection, subscriber);
         Ok(standing)
@@ -206,9 +220,9 @@ impl Relay {
                 Some(Item::Event(received)) => self.deliver(&received),
                 Some(Item::Gap(gap)) => {
                     self.metrics.gap(gap.reason);
-                    let is_history_lost =
-                        !matches!(gap.reason, GapReason::Overflow(_) | GapReason::LinkLost) && self.is_kept();
-                    if is_history_lost {
+                    // Live events may be missed by definition; kept ones may not, without a word.
+                    let misses_kept = !matches!(gap.reason, GapReason::Overflow(_) | GapReason::LinkLost);
+                    if misses_kept && self.is_kept() {
                         tracing::warn!(channel = %self.channel.path(), reason = %gap.reason, "subscribers missed events");
                         break;
                     }
@@ -240,6 +254,9 @@ impl Relay {
         self.metrics.deliveries.inc_by(state.subscribers.len() as u64);
         let mut overflown = Vec::new();
         for (connection, subscriber) in &mut state.subscribers {
+            if offset != 0 && offset <= subscriber.floor {
+                continue;
+            }
             match &mut subscriber.held {
                 None => subscriber.outbox.push(frame.clone()),
                 Some(held) => {
@@ -279,9 +296,17 @@ fn standing(top: Option<Position>, since: Option<Since>) -> Standing {
     if since.epoch.is_some_and(|epoch| epoch != top.epoch) {
         return Standing::Lost(top);
     }
+    let position = Position { offset: since.offset, ..top };
     match since.offset.cmp(&top.offset) {
-        std::cmp::Ordering::Less => Standing::Behind(top),
-        std::cmp::Ordering::Equal => Standing::Current(top),
-        std::cmp::Ordering::Greater => Standing::Lost(top),
+        Ordering::Less => Standing::Behind(top),
+        Ordering::Equal => Standing::Current(position),
+        Ordering::Greater => match since.end {
+            None => Standing::Ahead,
+            Some(end) if end.epoch == top.epoch && since.offset <= end.offset => Standing::Current(position),
+            Some(_) => Standing::Lost(top),
+        },
     }
 }
+
+#[cfg(test)]
+mod tests;

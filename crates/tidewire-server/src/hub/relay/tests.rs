@@ -1,0 +1,231 @@
+use serde_json::Value;
+use tidewire::{Event, Retention, Tidewire};
+
+use super::super::outbox::Next;
+use super::super::recovery::{self, Step};
+use super::*;
+
+/// A kept channel, its relay, and the offsets that a subscriber has been given.
+struct Stage {
+    channel: Channel,
+    relay: Arc<Relay>,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::open(Tidewire::builder("memory:")).await
+    }
+
+    async fn open(node: tidewire::Builder) -> Self {
+        let tidewire = node.open().await.unwrap();
+        let channel = tidewire.tenant("default").unwrap().channel("orders").unwrap();
+        let relay = Relay::open(channel.clone(), Mode::Kept, &Tasks::new(), Arc::default()).await.unwrap();
+        Self { channel, relay }
+    }
+
+    async fn append(&self) -> Position {
+        self.channel.append(Event::new("test", "1")).await.unwrap().position.unwrap()
+    }
+
+    /// Lets the relay run until it has delivered all up to `position`.
+    async fn delivered(&self, position: Position) {
+        while self.relay.state.lock().top != Some(position) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn join(&self, key: ConnectionKey, outbox: &Arc<Outbox>, offset: u64) -> Standing {
+        let since = Since { epoch: None, offset, end: None };
+        let reply = |standing| (!matches!(standing, Standing::Behind(_))).then(|| frame("{\"reply\":1}"));
+        self.relay.join(key, outbox, Some(since), reply).unwrap()
+    }
+}
+
+fn frame(text: &str) -> Frame {
+    Frame::new(text.to_owned().into())
+}
+
+/// Takes what waits in an outbox: the offsets of its publications, or what else a frame is.
+async fn take(outbox: &Outbox) -> Vec<String> {
+    if outbox.is_empty() {
+        return Vec::new();
+    }
+    let Next::Write(frames) = outbox.next().await else { return vec!["closed".into()] };
+    outbox.written(frames.iter().map(Frame::len).sum());
+    let shown = frames.iter().map(|frame| {
+        let line: Value = serde_json::from_str(frame.as_str()).unwrap();
+        match (&line["push"]["pub"]["offset"], &line["push"]["unsubscribe"]["code"]) {
+            (Value::Number(offset), _) => offset.to_string(),
+            (_, Value::Number(code)) => format!("unsubscribed {code}"),
+            _ => "reply".into(),
+        }
+    });
+    shown.collect()
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_behind_gets_what_comes_after_what_it_missed() {
+    let stage = Stage::new().await;
+    let top = stage.append().await;
+    stage.delivered(top).await;
+    let outbox = Arc::new(Outbox::new(10_000));
+    assert_eq!(stage.join(1, &outbox, 0), Standing::Behind(top));
+    stage.append().await;
+    stage.delivered(stage.append().await).await;
+    assert!(take(&outbox).await.is_empty(), "what comes is held until the reply is out");
+    assert!(stage.relay.answer(1, frame("{\"reply\":1}")));
+    stage.relay.catch_up(1);
+    stage.delivered(stage.append().await).await;
+    assert_eq!(take(&outbox).await, ["reply", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_falls_back_further_than_can_be_held_is_told_to_come_again() {
+    let stage = Stage::new().await;
+    stage.delivered(stage.append().await).await;
+    let outbox = Arc::new(Outbox::new(100));
+    let (answered, unanswered) = (1, 2);
+    stage.join(answered, &outbox, 0);
+    assert!(stage.relay.answer(answered, frame("{\"reply\":1}")));
+    let other = Arc::new(Outbox::new(100));
+    stage.join(unanswered, &other, 0);
+    for _ in 0..5 {
+        stage.delivered(stage.append().await).await;
+    }
+    assert_eq!(take(&outbox).await, ["reply", "unsubscribed 2500"]);
+    assert!(!stage.relay.answer(unanswered, frame("{}")), "its subscribe command fails instead");
+    assert!(!stage.relay.has(answered) && !stage.relay.has(unanswered));
+    stage.relay.catch_up(answered);
+    assert!(take(&outbox).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
+    let mut limits = tidewire::Limits::default();
+    limits.subscription_events_max = 2;
+    let stage = Stage::open(Tidewire::builder("memory:").limits(limits)).await;
+    let outbox = Arc::new(Outbox::new(10_000));
+    assert_eq!(stage.join(1, &outbox, 0), Standing::Current(stage.relay.state.lock().top.unwrap()));
+    // More than waits for the relay, and the stream keeps only the newest: what is between is gone.
+    for _ in 0..10 {
+        let newest = Retention { events_max: Some(1), ..Retention::default() };
+        stage.channel.append(Event::new("test", "1")).retention(newest).await.unwrap();
+    }
+    while !stage.relay.has_ended() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(take(&outbox).await.last().map(String::as_str), Some("unsubscribed 2500"));
+    assert!(!stage.relay.has(1));
+    let again = stage.relay.join(1, &outbox, None, |_| None);
+    assert!(matches!(again, Err(Ended)), "who comes again finds another relay");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
+    let stage = Stage::new().await;
+    let (first, second) = (stage.append().await, stage.append().await);
+    let outbox = Arc::new(Outbox::new(10_000));
+    let since = |end| Some(Since { epoch: Some(first.epoch), offset: second.offset, end });
+    let join = |end| stage.relay.join(1, &outbox, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap();
+    assert_eq!(stage.relay.state.lock().top.unwrap().offset, 0, "nothing has arrived at the relay yet");
+    assert_eq!(join(None), Standing::Ahead);
+    assert!(!stage.relay.has(1));
+    assert!(matches!(join(Some(first)), Standing::Lost(_)), "beyond the end of the stream");
+    assert_eq!(take(&outbox).await, ["reply"]);
+    assert_eq!(join(Some(second)), Standing::Current(second));
+    stage.delivered(stage.append().await).await;
+    assert_eq!(take(&outbox).await, ["reply", "3"]);
+}
+
+/// Subscribers join at random positions while events are appended, and every step of theirs may come before or after
+/// any delivery of the relay: each gets every event after its position once and in order.
+#[tokio::test]
+async fn every_interleaving_of_recovery_and_deliveries_is_without_a_hole() {
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let stage = Stage::new().await;
+        let mut top = Position::default();
+        for _ in 0..random.u64(1..10) {
+            top = stage.append().await;
+        }
+        let mut followers: Vec<Follower> =
+            (0..4).map(|key| Follower::new(key, random.u64(0..=top.offset))).collect();
+        for _ in 0..60 {
+            match random.usize(0..6) {
+                0 => top = stage.append().await,
+                1 => tokio::task::yield_now().await,
+                which => {
+                    if let Some(follower) = followers.get_mut(which - 2) {
+                        follower.step(&stage).await;
+                    }
+                }
+            }
+        }
+        stage.delivered(top).await;
+        for follower in &mut followers {
+            while follower.doing != Doing::Live {
+                follower.step(&stage).await;
+            }
+            follower.seen.extend(take(&follower.outbox).await);
+            let expected = (follower.from + 1..=top.offset).map(|offset| offset.to_string());
+            assert_eq!(follower.seen, expected.collect::<Vec<_>>(), "seed {seed}, from {}", follower.from);
+        }
+    }
+}
+
+/// A subscriber that recovers, one step at a time.
+struct Follower {
+    key: ConnectionKey,
+    from: u64,
+    outbox: Arc<Outbox>,
+    doing: Doing,
+    seen: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Joining,
+    Reading(Position),
+    CatchingUp,
+    Live,
+}
+
+impl Follower {
+    fn new(key: ConnectionKey, from: u64) -> Self {
+        Self { key, from, outbox: Arc::new(Outbox::new(100_000)), doing: Doing::Joining, seen: Vec::new() }
+    }
+
+    async fn step(&mut self, stage: &Stage) {
+        self.doing = match self.doing {
+            Doing::Joining => match stage.join(self.key, &self.outbox, self.from) {
+                Standing::Ahead => {
+                    tokio::task::yield_now().await;
+                    Doing::Joining
+                }
+                Standing::Behind(top) => Doing::Reading(top),
+                Standing::Current(_) => {
+                    assert_eq!(take(&self.outbox).await, ["reply"]);
+                    Doing::Live
+                }
+                standing => panic!("{standing:?}"),
+            },
+            Doing::Reading(top) => {
+                let from = Position { offset: self.from, ..top };
+                let Step::Events(events) = recovery::step(&stage.relay, from, top.offset).await.unwrap()
+                else {
+                    panic!("nothing is lost")
+                };
+                self.seen.extend(events.iter().map(|event| event.position.unwrap().offset.to_string()));
+                Doing::CatchingUp
+            }
+            Doing::CatchingUp => {
+                stage.relay.catch_up(self.key);
+                Doing::Live
+            }
+            Doing::Live => {
+                self.seen.extend(take(&self.outbox).await);
+                Doing::Live
+            }
+        };
+    }
+}

@@ -1,0 +1,15 @@
+//! The server over its wire: a real WebSocket and HTTP client against a server in this process, on `memory:`.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what is not there is the failure that a test is for"
+)]
+
+mod api;
+mod client;
+mod commands;
+mod connect;
+mod frames;
+mod recovery;
+mod serving;

@@ -1,0 +1,130 @@
+//! Coming back: what was missed arrives once and in order, or the client is told that it cannot.
+
+use serde_json::{Value, json};
+use tidewire_server::Server;
+use tidewire_server::config::Keep;
+
+use crate::client::{Client, dev, publish, start};
+
+fn offsets(result: &Value) -> Vec<u64> {
+    let publications = result.get("publications").and_then(Value::as_array).cloned().unwrap_or_default();
+    publications.iter().map(|publication| publication["offset"].as_u64().unwrap()).collect()
+}
+
+async fn publish_range(server: &Server, channel: &str, offsets: std::ops::RangeInclusive<u64>) {
+    for offset in offsets {
+        assert_eq!(publish(server, channel, json!(offset)).await, offset);
+    }
+}
+
+/// Subscribes once to learn the epoch of the channel.
+async fn epoch_of(server: &Server, channel: &str) -> String {
+    Client::subscribed(server, channel).await.1["epoch"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_was_missed_comes_with_the_reply_and_what_follows_after_it() {
+    let server = start(dev()).await;
+    let epoch = epoch_of(&server, "missed").await;
+    publish_range(&server, "missed", 1..=5).await;
+    let mut client = Client::anonymous(&server).await;
+    let result = client.subscribe("missed", Some((&epoch, 2))).await.unwrap();
+    assert_eq!(offsets(&result), [3, 4, 5]);
+    for (key, expected) in [("recovered", json!(true)), ("was_recovering", json!(true)), ("offset", json!(2))]
+    {
+        assert_eq!(result[key], expected, "{key}");
+    }
+    publish(&server, "missed", json!(6)).await;
+    assert_eq!(client.publication("missed").await, (json!(6), 6));
+}
+
+#[tokio::test]
+async fn a_client_that_missed_nothing_is_told_so() {
+    let server = start(dev()).await;
+    let epoch = epoch_of(&server, "nothing").await;
+    publish_range(&server, "nothing", 1..=2).await;
+    let mut client = Client::anonymous(&server).await;
+    let result = client.subscribe("nothing", Some((&epoch, 2))).await.unwrap();
+    assert_eq!((&result["recovered"], &result["offset"]), (&json!(true), &json!(2)));
+    // An empty epoch is that of a client that never saw one.
+    let mut fresh = Client::anonymous(&server).await;
+    let result = fresh.subscribe("nothing", Some(("", 0))).await.unwrap();
+    assert_eq!((&result["recovered"], offsets(&result)), (&json!(true), vec![1, 2]));
+}
+
+#[tokio::test]
+async fn a_position_that_is_lost_is_told_and_the_subscription_starts_at_the_top() {
+    let mut config = dev();
+    let tenant = config.tenants.get_mut("default").unwrap();
+    tenant.channels[0].keep = Some(Keep { events: 3, age: std::time::Duration::from_secs(60) });
+    let server = start(config).await;
+    let epoch = epoch_of(&server, "lost").await;
+    publish_range(&server, "lost", 1..=10).await;
+    let mut client = Client::anonymous(&server).await;
+    for (epoch, offset) in [(epoch.as_str(), 2), ("0000000000000001", 9), ("_", 0), (epoch.as_str(), 11)] {
+        let result = client.subscribe("lost", Some((epoch, offset))).await.unwrap();
+        assert_eq!(result.get("recovered"), None, "{epoch} {offset}");
+        assert_eq!(
+            (&result["was_recovering"], &result["offset"]),
+            (&json!(true), &json!(10)),
+            "{epoch} {offset}"
+        );
+        assert!(offsets(&result).is_empty());
+        client.call("unsubscribe", json!({"channel": "lost"})).await.unwrap();
+        // With flag bit 1 the client would rather load its state anew than go on after a gap.
+        let request =
+            json!({"channel": "lost", "recover": true, "epoch": epoch, "offset": offset, "flag": 2});
+        assert_eq!(client.call("subscribe", request).await.unwrap_err()["code"], 112, "{epoch} {offset}");
+    }
+    let result = client.subscribe("lost", Some((&epoch, 7))).await.unwrap();
+    assert_eq!((&result["recovered"], offsets(&result)), (&json!(true), vec![8, 9, 10]));
+}
+
+#[tokio::test]
+async fn a_recovery_of_any_length_is_complete() {
+    let server = start(dev()).await;
+    let epoch = epoch_of(&server, "long").await;
+    publish_range(&server, "long", 1..=1_000).await;
+    let mut client = Client::anonymous(&server).await;
+    let result = client.subscribe("long", Some((&epoch, 0))).await.unwrap();
+    assert_eq!(result["recovered"], true);
+    let mut seen = offsets(&result);
+    publish(&server, "long", json!(1_001)).await;
+    while seen.len() < 1_001 {
+        seen.push(client.publication("long").await.1);
+    }
+    assert_eq!(seen, (1..=1_001).collect::<Vec<_>>());
+}
+
+/// Clients subscribe from random positions while events are appended: each gets every later event once and in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recovery_and_live_events_meet_without_a_hole() {
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let server = start(dev()).await;
+    let channel = "race";
+    let epoch = epoch_of(&server, channel).await;
+    publish_range(&server, channel, 1..=50).await;
+    const LAST: u64 = 450;
+    let appends = publish_range(&server, channel, 51..=LAST);
+    let starts: Vec<u64> = (0..40).map(|_| random.u64(0..=50)).collect();
+    let follow = futures_util::future::join_all(starts.into_iter().map(|from| {
+        let (server, epoch) = (&server, &epoch);
+        async move {
+            let mut client = Client::anonymous(server).await;
+            // Some come while the channel has no other subscriber, some while it has many.
+            for _ in 0..from {
+                tokio::task::yield_now().await;
+            }
+            let result = client.subscribe(channel, Some((epoch, from))).await.unwrap();
+            assert_eq!(result["recovered"], true, "{result}");
+            let mut seen = offsets(&result);
+            while seen.last().copied().unwrap_or(from) < LAST {
+                seen.push(client.publication(channel).await.1);
+            }
+            assert_eq!(seen, (from + 1..=LAST).collect::<Vec<_>>());
+        }
+    }));
+    tokio::join!(appends, follow);
+}
