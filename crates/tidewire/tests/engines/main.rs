@@ -91,10 +91,11 @@ fn print_table(cases: &[&Case], columns: &[Column]) {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let servers = [("redis", "TIDEWIRE_TEST_REDIS_URL"), ("redis-aof", "TIDEWIRE_TEST_REDIS_AOF_URL")];
     let servers: Result<Vec<_>, _> =
         servers.into_iter().map(|(name, variable)| subject::redis(name, variable)).collect();
-    let mut subjects = vec![subject::memory()];
+    let mut subjects = vec![subject::memory(), subject::file(directory.path().to_owned())];
     match servers {
         Ok(servers) => subjects.extend(servers),
         Err(why) => {
