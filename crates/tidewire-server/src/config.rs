@@ -221,7 +221,7 @@ impl Config {
     }
 
     /// The same settings with tenant `default` wide open: [`DEV_API_KEY`], [`DEV_TOKEN_SECRET`], anonymous connections,
-    /// every channel open and kept (1,000 events, 24 h), and the demo page at `/`.
+    /// web pages of this machine, every channel open and kept (1,000 events, 24 h), and the demo page at `/`.
     ///
     /// A server with these settings refuses to listen on anything but loopback.
     #[must_use]
@@ -235,7 +235,7 @@ impl Config {
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
             token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
-            origins: Vec::new(),
+            origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
             channels: vec![open],
         };

@@ -42,7 +42,7 @@ impl Node {
         addr: SocketAddr,
     ) -> tidewire::Result<Arc<Self>> {
         let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
-        let tenants = Tenants::new(&config.tenants, &tidewire, &tasks, &metrics)?;
+        let tenants = Tenants::new(&config, &tidewire, &tasks, &metrics)?;
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),
             addr,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use jsonwebtoken::DecodingKey;
 use prometheus_client::metrics::gauge::Gauge;
 use subtle::ConstantTimeEq;
-use tidewire::Tidewire;
 use tidewire::tasks::Tasks;
+use tidewire::{Tidewire, name};
 
-use crate::config::{ChannelRule, Secret, TenantConfig};
+use crate::config::{ChannelRule, Config, Secret, TenantConfig};
 use crate::hub::registry::Registry;
 use crate::metrics::{Metrics, TenantLabel};
 
@@ -18,7 +18,8 @@ pub(crate) struct Tenant {
     pub(crate) handle: tidewire::Tenant,
     /// Checks connection tokens; `None` if the tenant accepts none.
     pub(crate) token_key: Option<DecodingKey>,
-    pub(crate) origins: Vec<String>,
+    origins: Vec<String>,
+    admits_own_page: bool,
     pub(crate) admits_anonymous: bool,
     pub(crate) rules: Vec<ChannelRule>,
     pub(crate) registry: Arc<Registry>,
@@ -34,15 +35,19 @@ pub(crate) struct Tenants {
 
 impl Tenants {
     pub(crate) fn new(
-        configs: &BTreeMap<String, TenantConfig>,
+        config: &Config,
         tidewire: &Tidewire,
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
     ) -> tidewire::Result<Self> {
         let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
-        for (name, config) in configs {
-            let tenant = Arc::new(Tenant::new(tidewire.tenant(name)?, config, tasks, metrics));
-            let keys = config.api_keys.iter().map(|key| (key.clone(), tenant.clone()));
+        for (name, tenant_config) in &config.tenants {
+            let mut tenant = Tenant::new(tidewire.tenant(name)?, tenant_config, tasks, metrics);
+            // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
+            // no token is needed, only the origins of the config count.
+            tenant.admits_own_page = !config.is_dev();
+            let tenant = Arc::new(tenant);
+            let keys = tenant_config.api_keys.iter().map(|key| (key.clone(), tenant.clone()));
             tenants.by_key.extend(keys);
             tenants.by_name.insert(name.clone(), tenant);
         }
@@ -83,6 +88,7 @@ impl Tenant {
                 .as_ref()
                 .map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())),
             origins: config.origins.clone(),
+            admits_own_page: true,
             admits_anonymous: config.anonymous,
             rules: config.channels.clone(),
             registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
@@ -92,10 +98,11 @@ impl Tenant {
         }
     }
 
-    /// Whether a web page of `origin` may connect: one that this server serves under `host` itself, or one of the config.
+    /// Whether a web page of `origin` may connect: one of this server under `host` itself, or one of the config.
     pub(crate) fn admits_origin(&self, origin: &str, host: &str) -> bool {
         let is_own =
-            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-        is_own || self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+            || origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        (self.admits_own_page && is_own())
+            || self.origins.iter().any(|known| name::matches(known, &origin.to_ascii_lowercase()))
     }
 }

@@ -1,6 +1,7 @@
 //! Connection tokens: JSON Web Tokens signed with a tenant's secret (HS256, RFC 7519).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
@@ -40,11 +41,12 @@ pub(crate) enum Refusal {
     Expired,
 }
 
+/// Times are seconds and may have a fraction (RFC 7519, 2: NumericDate).
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    exp: Option<u64>,
-    nbf: Option<u64>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
     info: Option<Box<RawValue>>,
 }
 
@@ -70,11 +72,10 @@ pub(crate) fn verify(token: &str, key: &DecodingKey, now: Timestamp) -> Result<I
     let claims = decode::<Claims>(token, key, &validation)
         .map_err(|error| Refusal::Invalid(format!("token not accepted: {error}")))?
         .claims;
-    let at = |seconds: u64| Timestamp::from_millis(seconds.saturating_mul(1_000));
-    if claims.nbf.is_some_and(|seconds| now < at(seconds)) {
+    if claims.nbf.map(time_of).transpose()?.is_some_and(|start| now < start) {
         return Err(Refusal::Invalid("token is not valid yet (nbf)".into()));
     }
-    let expires_at = claims.exp.map(at);
+    let expires_at = claims.exp.map(time_of).transpose()?;
     if expires_at.is_some_and(|expiry| expiry <= now) {
         return Err(Refusal::Expired);
     }
@@ -82,6 +83,12 @@ pub(crate) fn verify(token: &str, key: &DecodingKey, now: Timestamp) -> Result<I
     let user = user.ok_or_else(|| Refusal::Invalid("token names no user (sub)".into()))?;
     let info = claims.info.map(|info| Arc::from(info.get()));
     Ok(Identity { user: user.into(), expires_at, info })
+}
+
+fn time_of(seconds: f64) -> Result<Timestamp, Refusal> {
+    let since_epoch = Duration::try_from_secs_f64(seconds)
+        .map_err(|error| Refusal::Invalid(format!("token has no valid time: {error}")))?;
+    Ok(Timestamp::default().saturating_add(since_epoch))
 }
 
 #[cfg(test)]
@@ -106,6 +113,7 @@ mod tests {
         let identity = outcome(&json!({"sub": "ann", "exp": 1_001, "info": {"name": "Ann"}})).unwrap();
         assert_eq!(&*identity.user, "ann");
         assert_eq!(identity.expires_at, Some(Timestamp::from_millis(1_001_000)));
+        assert!(outcome(&json!({"sub": "ann", "exp": 1_000.5})).is_ok(), "a time may have a fraction");
         assert_eq!(identity.info.as_deref(), Some(r#"{"name":"Ann"}"#));
     }
 
@@ -128,6 +136,8 @@ mod tests {
             json!({}),
             json!({"sub": ""}),
             json!({"sub": "ann", "exp": "9999999999"}),
+            json!({"sub": "ann", "exp": -1}),
+            json!({"sub": "ann", "exp": 1e300}),
             json!({"sub": "ann", "nbf": 1_001}),
             json!({"sub": 5}),
         ] {

@@ -35,11 +35,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Vitals {
     is_connected: AtomicBool,
     was_heard: AtomicBool,
-    expires_at: Mutex<Option<Instant>>,
+    end_at: Mutex<Option<Instant>>,
 }
 
 /// The web page that opened a connection, if it was one, and the host under which it knows this server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) origin: Option<String>,
     pub(crate) host: String,
@@ -73,9 +73,9 @@ impl Vitals {
         self.was_heard.swap(false, Relaxed)
     }
 
-    /// When the token expires.
-    pub(crate) fn expires_at(&self) -> Option<Instant> {
-        *self.expires_at.lock()
+    /// When the connection ends with its token.
+    pub(crate) fn end_at(&self) -> Option<Instant> {
+        *self.end_at.lock()
     }
 }
 
@@ -183,6 +183,7 @@ impl Connection {
             );
             return Err(DisconnectCode::PERMISSION_DENIED.into());
         }
+        self.origin = Origin::default();
         let ttl = self.watch_expiry(&identity);
         tracing::debug!(
             connection = self.id,
@@ -249,10 +250,12 @@ impl Connection {
         Ok((tenant.clone(), authenticate::verify(token, key, self.node.clock.now())?))
     }
 
-    /// Has the writer watch the token's expiry; seconds until then, rounded up so that a refresh never comes too early.
+    /// Has the writer watch the token's expiry; seconds until then, so that the client can refresh it in time.
     fn watch_expiry(&self, identity: &Identity) -> Option<u32> {
         let left = identity.expires_at.map(|expiry| expiry.since(self.node.clock.now()));
-        *self.vitals.expires_at.lock() = left.map(|left| Instant::now() + left);
+        let with_grace = left.and_then(|left| left.checked_add(self.node.config.timing.expired_grace));
+        // A time so far off that it cannot be told is as good as none.
+        *self.vitals.end_at.lock() = with_grace.and_then(|left| Instant::now().checked_add(left));
         left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1))
     }
 

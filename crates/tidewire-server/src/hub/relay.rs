@@ -213,7 +213,11 @@ impl Relay {
     async fn run(self: Arc<Self>, mut subscription: Subscription) {
         loop {
             let item = tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => {
+                    // Nobody is left to tell, or the node closes and connections learn that.
+                    self.state.lock().has_ended = true;
+                    return;
+                }
                 item = subscription.next() => item,
             };
             match item {

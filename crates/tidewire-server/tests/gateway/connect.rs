@@ -105,6 +105,11 @@ async fn a_web_page_of_another_origin_is_kept_out() {
         let mut client = Client::open_from(&server, Some(origin)).await.unwrap();
         client.call("connect", json!({"token": acme_token("ann")})).await.unwrap();
     }
+    // Dev lets in the pages of this machine, and none that only calls itself by our name.
+    let server_dev = start(dev()).await;
+    assert!(Client::open_from(&server_dev, Some("http://localhost:5173")).await.is_ok());
+    assert_eq!(Client::open_from(&server_dev, Some("https://evil.example")).await.err(), Some(403));
+
     // The page of one tenant cannot use another tenant's token.
     let mut config = strict();
     let mut other = config.tenants["acme"].clone();
