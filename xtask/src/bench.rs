@@ -11,11 +11,12 @@ use crate::command::cargo;
 use crate::stage::Stages;
 use crate::test::Services;
 
-/// Runs all benchmark programs of the workspace, or the one called `name`.
-pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>) -> Result<()> {
+/// Runs all benchmark programs of the workspace, or of the one called `name` the `parts`.
+pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>, parts: &[String]) -> Result<()> {
     let services = Services::start(stages)?;
     stages.run("benchmarks", |_| {
         let mut bench = cargo(root, &["bench", "--workspace", "--bench", name.unwrap_or("*")]);
+        bench.arg("--").args(parts);
         let kept = root.join("target/bench.txt");
         tee(services.tell(&mut bench), &kept)?;
         println!("kept in {}", kept.display());

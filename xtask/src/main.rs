@@ -47,8 +47,10 @@ enum Task {
     Tidy,
     /// Run the benchmarks against a Redis of their own and keep what they print in `target/bench.txt`.
     Bench {
-        /// Run only the benchmark programs of this name.
+        /// Run only the benchmark program of this name.
         name: Option<String>,
+        /// Handed to the program: which of its parts to run.
+        parts: Vec<String>,
     },
 }
 
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
         Task::E2e { pattern } => e2e::run_alone(&root, &mut stages, pattern.as_deref()),
         Task::Ci => ci::run(&root, &mut stages),
         Task::Tidy => stages.run("tidy", |_| tidy::run(&root)),
-        Task::Bench { name } => bench::run(&root, &mut stages, name.as_deref()),
+        Task::Bench { name, parts } => bench::run(&root, &mut stages, name.as_deref(), &parts),
     };
     println!("{stages}");
     match outcome {
