@@ -155,9 +155,10 @@ impl Ended {
         let code = DisconnectCode { number, text: "" };
         match code.may_reconnect() {
             true => Self::Lost(text),
-            false if number == DisconnectCode::INVALID_TOKEN.number => {
-                Self::Final(anyhow!("{text}; the token must be signed with the tenant's token_secret"))
-            }
+            false if number == DisconnectCode::INVALID_TOKEN.number => Self::Final(anyhow!(
+                "{text}; give --token or TIDEWIRE_TOKEN one that is signed with the tenant's token_secret, \
+                     such as `tidewire token` makes"
+            )),
             false => Self::Final(anyhow!(text)),
         }
     }
