@@ -9,6 +9,7 @@ use tidewire_protocol::http::{ApiError, ApiReply, PublishRequest, PublishResult}
 use ureq::{Agent, Error};
 
 use crate::failed::Failed;
+use crate::hint::explain;
 use crate::print::one_line;
 use crate::server_url::{ServerArguments, ServerUrl};
 
@@ -76,7 +77,7 @@ impl Api {
         match (serde_json::from_str(text), status) {
             (Ok(ApiReply::Result(result)), 200) => Ok(result),
             (_, 401) => bail!("{} does not accept this API key (status 401)", self.url),
-            (Ok(ApiReply::Error(ApiError { code, message })), _) => bail!("{message} (error {code})"),
+            (Ok(ApiReply::Error(ApiError { code, message })), _) => bail!(explain(code, &message)),
             _ => {
                 let start: String = text.chars().take(FOREIGN_ANSWER_CHARACTERS).collect();
                 bail!("{} answers like no Tidewire server: status {status}: {}", self.url, one_line(&start))

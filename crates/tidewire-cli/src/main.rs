@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod doctor;
 mod failed;
+mod hint;
 mod print;
 mod publish;
 mod serve;

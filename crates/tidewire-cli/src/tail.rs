@@ -2,6 +2,8 @@
 
 mod progress;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,8 +11,8 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
-    HistoryRequest, HistoryResult, Method, Publication, PushBody, RawValue, ReplyBody, StreamPosition,
-    SubscribeRequest, SubscribeResult,
+    ClientInfo, HistoryRequest, HistoryResult, Method, Publication, PushBody, RawValue, ReplyBody,
+    StreamPosition, SubscribeRequest, SubscribeResult,
 };
 
 use self::progress::{Admission, Notice, Progress, Start};
@@ -61,6 +63,10 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a str>,
     data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'a ClientInfo<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: &'a BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
 impl Tail {
@@ -240,12 +246,13 @@ impl<'t> Follower<'t> {
             return Ok(());
         }
         self.left = self.left.map(|left| left - 1);
-        let Publication { data, offset, .. } = publication;
+        let Publication { data, info, offset, tags } = publication;
         let offset = Some(*offset).filter(|offset| *offset > 0);
         if self.tail.json {
             let position = self.progress.position().filter(|_| offset.is_some());
             let epoch = position.map(|position| &*position.epoch);
-            return print::json(&Line { channel: &self.tail.channel, offset, epoch, data });
+            let (channel, info) = (self.tail.channel.as_str(), info.as_ref());
+            return print::json(&Line { channel, offset, epoch, data, info, tags });
         }
         let data = one_line(data.get());
         match offset {

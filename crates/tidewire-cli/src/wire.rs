@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::{SinkExt, StreamExt};
-use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
+use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::{
     Command, ConnectRequest, EMPTY_FRAME, Method, Reply, ReplyBody, ReplyError, decode_replies,
 };
@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use crate::hint::explain;
 use crate::server_url::ServerUrl;
 
 /// For the connection to stand, and again for the answer to the connect command.
@@ -128,25 +129,8 @@ impl Frame {
 impl Ended {
     /// What an error in reply to the command `what` means.
     pub(crate) fn by_error(what: &str, error: &ReplyError<'_>) -> Self {
-        let ReplyError { code, message, temporary } = error;
-        let text = format!("{what}: {message} (error {code})");
-        if *temporary {
-            return Self::Lost(text);
-        }
-        let codes = [
-            (ErrorCode::TOKEN_EXPIRED, "make a new token with `tidewire token`"),
-            (ErrorCode::UNAUTHORIZED, "give a connection token with --token or TIDEWIRE_TOKEN"),
-            (ErrorCode::UNKNOWN_CHANNEL, "no channel rule in the server's settings matches it"),
-            (
-                ErrorCode::PERMISSION_DENIED,
-                "the channel's rule in the server's settings says who may subscribe",
-            ),
-        ];
-        let hint = codes.iter().find(|(known, _)| known.number == *code);
-        Self::Final(match hint {
-            Some((_, hint)) => anyhow!("{text}; {hint}"),
-            None => anyhow!(text),
-        })
+        let text = format!("{what}: {}", explain(error.code, &error.message));
+        if error.temporary { Self::Lost(text) } else { Self::Final(anyhow!(text)) }
     }
 
     fn by_close(close: &CloseFrame) -> Self {

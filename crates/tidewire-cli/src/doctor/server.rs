@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::fmt::rfc2822::DateTimeParser;
+use serde::Deserialize;
 use tidewire::{Clock, Timestamp};
 use ureq::Agent;
 
@@ -38,9 +39,9 @@ pub(super) fn check(url: &ServerUrl, report: &mut Report) -> Result<()> {
     })?;
     report.add(&match get(&agent, url, "/ready") {
         Ok(Answer { status: 200, .. }) => Finding::ok("ready", "every link of the engine answers"),
-        Ok(Answer { status, text, .. }) => Finding::fail(
+        Ok(answer) => Finding::fail(
             "ready",
-            format!("status {status}: {}", one_line(&text)),
+            deaf_links(&answer),
             "see the server's log; `tidewire doctor --engine URL` checks its engine by itself",
         ),
         Err(error) => Finding::fail("ready", format!("{error:#}"), "see the server's log"),
@@ -57,6 +58,19 @@ struct Answer {
     received: Timestamp,
 }
 
+/// The body of `/ready`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Readiness {
+    links: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    link: String,
+    is_healthy: bool,
+}
+
 fn get(agent: &Agent, url: &ServerUrl, path: &str) -> Result<Answer> {
     let mut response = agent.get(url.http(path)).call().map_err(|error| unreachable(url, error))?;
     let received = Clock::system().now();
@@ -66,6 +80,17 @@ fn get(agent: &Agent, url: &ServerUrl, path: &str) -> Result<Answer> {
     });
     let text = response.body_mut().read_to_string().map_err(|error| unreachable(url, error))?;
     Ok(Answer { status: response.status().as_u16(), text: text.trim().to_owned(), date, received })
+}
+
+/// Names the links that are down; an answer that does not tell is shown as it is.
+fn deaf_links(answer: &Answer) -> String {
+    let readiness: Readiness = serde_json::from_str(&answer.text).unwrap_or_default();
+    let links = readiness.links.into_iter().filter(|link| !link.is_healthy).map(|link| link.link);
+    let links = links.collect::<Vec<_>>().join(", ");
+    if links.is_empty() {
+        return format!("status {}: {}", answer.status, one_line(&answer.text));
+    }
+    format!("no answer from {}", one_line(&links))
 }
 
 fn skew(answer: &Answer) -> Finding {
@@ -91,9 +116,25 @@ fn skew(answer: &Answer) -> Finding {
 mod tests {
     use super::*;
 
+    fn answer(text: &str) -> Answer {
+        let now = Timestamp::default();
+        Answer { status: 503, text: text.into(), date: Some(now), received: now }
+    }
+
+    #[test]
+    fn links_that_are_down_are_named() {
+        let ready = r#"{"status":"not ready","links":[{"link":"a","is_healthy":true},{"link":"b","is_healthy":false}]}"#;
+        assert_eq!(deaf_links(&answer(ready)), "no answer from b");
+        assert_eq!(
+            deaf_links(&answer(r#"{"status":"not ready","links":[]}"#)),
+            r#"status 503: {"status":"not ready","links":[]}"#
+        );
+        assert_eq!(deaf_links(&answer("down for\nmaintenance")), "status 503: down for maintenance");
+    }
+
     fn skew_of(date_millis: u64, received_millis: u64) -> String {
         let [date, received] = [date_millis, received_millis].map(Timestamp::from_millis);
-        let answer = Answer { status: 200, text: String::new(), date: Some(date), received };
+        let answer = Answer { date: Some(date), received, ..answer("") };
         format!("{:?} {}", skew(&answer).outcome, skew(&answer).found)
     }
 
