@@ -23,9 +23,6 @@ pub(crate) struct Token {
     /// How long the token is valid, such as 90s, 15m, 1h or 7d (claim `exp`)
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
     expires: Duration,
-    /// Channels to name in the token, separated by commas (claim `channels`)
-    #[arg(long, value_name = "CHANNELS", value_delimiter = ',')]
-    channels: Vec<String>,
     /// The tenant's `token_secret`
     #[arg(long, env = "TIDEWIRE_TOKEN_SECRET", hide_env_values = true)]
     secret: Option<String>,
@@ -40,18 +37,12 @@ struct Claims<'a> {
     tenant: &'a str,
     iat: u64,
     exp: u64,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    channels: &'a [String],
 }
 
 impl Token {
     pub(crate) fn run(self) -> Result<(), Failed> {
         tidewire::name::check_tenant(&self.tenant)
             .map_err(|error| Failed::Usage(format!("--tenant: {error}")))?;
-        for channel in &self.channels {
-            tidewire::name::check_channel(channel)
-                .map_err(|error| Failed::Usage(format!("--channels: {error}")))?;
-        }
         if self.user.is_empty() {
             return Err(Failed::Usage("--user is empty: a token names its user".into()));
         }
@@ -62,7 +53,6 @@ impl Token {
             tenant: &self.tenant,
             iat: now.as_millis() / 1_000,
             exp: now.saturating_add(self.expires).as_millis() / 1_000,
-            channels: &self.channels,
         };
         let token =
             jsonwebtoken::encode(&Header::default(), &claims, &key).context("cannot sign the token")?;

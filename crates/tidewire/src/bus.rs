@@ -88,20 +88,15 @@ impl Bus {
     async fn publish(&self, channel: &ChannelPath, counters: &Counters, mut event: Event) -> Result<()> {
         let _in_flight = self.enter()?;
         event.stamp(self.node, self.clock.now(), &self.limits)?;
-        let envelope = Bytes::from(&event);
-        let outcome = match self.engine.pubsub.publish(channel, envelope).await {
-            Err(error) if error.is_retryable() && self.retry.retry_count > 0 => {
-                event.mark_retried();
-                let envelope = Bytes::from(&event);
-                self.clock.sleep(self.retry.delay(0)).await;
-                let rest = RetryPolicy { retry_count: self.retry.retry_count - 1, ..self.retry };
-                rest.run(&self.clock, Error::is_retryable, |_| {
-                    self.engine.pubsub.publish(channel, envelope.clone())
-                })
-                .await
-            }
-            outcome => outcome,
-        };
+        let outcome = self
+            .retry
+            .run(&self.clock, Error::is_retryable, |retry| {
+                if retry == 1 {
+                    event.mark_retried();
+                }
+                self.engine.pubsub.publish(channel, Bytes::from(&event))
+            })
+            .await;
         counters.published(outcome.is_ok());
         outcome
     }

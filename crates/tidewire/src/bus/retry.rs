@@ -18,17 +18,26 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
     /// The longest wait; 5 s.
     pub delay_max: Duration,
+    /// No try starts later than this after the first one did; 5 s. A try itself ends within
+    /// [`Limits::call_time_max`](crate::Limits::call_time_max).
+    pub time_max: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { retry_count: 3, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(5) }
+        let (first_delay, time_max) = (Duration::from_millis(100), Duration::from_secs(5));
+        Self { retry_count: 3, first_delay, delay_max: time_max, time_max }
     }
 }
 
 impl RetryPolicy {
     /// One try, no more.
-    pub const NEVER: Self = Self { retry_count: 0, first_delay: Duration::ZERO, delay_max: Duration::ZERO };
+    pub const NEVER: Self = Self {
+        retry_count: 0,
+        first_delay: Duration::ZERO,
+        delay_max: Duration::ZERO,
+        time_max: Duration::ZERO,
+    };
 
     /// The wait before retry number `retry`, counted from 0.
     pub(crate) fn delay(&self, retry: u32) -> Duration {
@@ -47,10 +56,14 @@ impl RetryPolicy {
     where
         F: Future<Output = Result<T>>,
     {
-        let mut retry = 0;
+        let (mut retry, start) = (0, clock.now());
         loop {
             match attempt(retry).await {
-                Err(error) if retry < self.retry_count && is_safe(&error) => {
+                Err(error)
+                    if retry < self.retry_count
+                        && is_safe(&error)
+                        && clock.now().since(start) < self.time_max =>
+                {
                     tracing::debug!(%error, retry, "trying again");
                     clock.sleep(self.delay(retry)).await;
                     retry += 1;
@@ -64,6 +77,7 @@ impl RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::error::ErrorKind;
 
     #[test]
@@ -76,6 +90,22 @@ mod tests {
                 "{delay:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn starts_no_try_after_its_time() {
+        let policy = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
+        let clock = Clock::virtual_at(Timestamp::from_millis(0));
+        let mut tries = 0;
+        let outcome: Result<()> = policy
+            .run(&clock, Error::is_retryable, |_| {
+                tries += 1;
+                clock.advance(Duration::from_secs(3));
+                std::future::ready(Err(Error::new(ErrorKind::Unavailable, "no")))
+            })
+            .await;
+        assert!(outcome.is_err());
+        assert_eq!(tries, 2, "the second one ends after 6 s");
     }
 
     #[tokio::test]
