@@ -37,7 +37,7 @@ export function uniqueName(prefix) {
 }
 
 /** A folder that is removed with the test. */
-function temporaryFolder(t) {
+export function temporaryFolder(t) {
   const folder = mkdtempSync(join(tmpdir(), 'tidewire-e2e-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
@@ -57,9 +57,12 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 
 /** A `tidewire serve --dev` process. */
 export class Server {
-  /** Starts a server on `engine` that ends with the test; resolves when it listens. A failed test shows its log. */
-  static async start(t, { engine, name = 'tidewire' }) {
-    const server = new Server(engine, name);
+  /**
+   * Starts a server that ends with the test; resolves when it listens. A failed test shows its log.
+   * Without an engine it has the default one, in `folder`.
+   */
+  static async start(t, { engine, folder, name = 'tidewire' }) {
+    const server = new Server(engine, folder, name);
     t.after(async () => {
       await server.kill();
       if (t.passed === false) console.error(`--- log of ${name}\n${server.log}`);
@@ -68,8 +71,9 @@ export class Server {
     return server;
   }
 
-  constructor(engine, name) {
-    this.engine = engine;
+  constructor(engine, folder, name) {
+    this.options = ['serve', '--dev', ...(engine ? ['--engine', engine] : [])];
+    this.folder = folder;
     this.name = name;
     this.log = '';
   }
@@ -80,8 +84,10 @@ export class Server {
   }
 
   async launch(listen) {
-    const options = ['serve', '--dev', '--listen', listen, '--engine', this.engine];
-    this.child = spawn(setting('TIDEWIRE_TEST_BINARY'), options, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(setting('TIDEWIRE_TEST_BINARY'), [...this.options, '--listen', listen], {
+      cwd: this.folder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     running.add(this);
     this.child.stderr.setEncoding('utf8').on('data', (text) => {
       this.log = (this.log + text).slice(-LOG_CHARACTERS_MAX);

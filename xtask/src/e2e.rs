@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
-use crate::provision::{self, CHROMIUM, NODE, NPM};
+use crate::provision::{self, CHROMIUM, CURL, NODE, NPM};
 use crate::stage::Stages;
 use crate::test::{BUILD, Services};
 
@@ -25,7 +25,7 @@ impl Programs {
     /// Finds or installs them.
     pub(crate) fn provide(stages: &mut Stages) -> Result<Programs> {
         stages.run("find node, chromium", |stages| {
-            let [node, npm, chromium] = provision::provide(stages, [&NODE, &NPM, &CHROMIUM])?;
+            let [node, npm, chromium, _] = provision::provide(stages, [&NODE, &NPM, &CHROMIUM, &CURL])?;
             require_node_version(&command::capture(Command::new(&node).arg("--version"))?)?;
             Ok(Programs { node, npm, chromium })
         })

@@ -50,6 +50,15 @@ pub(crate) const CHROMIUM: Tool = Tool {
     package_exceptions: &[("brew", "google-chrome")],
 };
 
+/// The README's tour uses it, and a test runs the tour.
+pub(crate) const CURL: Tool = Tool {
+    name: "curl",
+    programs: &["curl"],
+    setting: "TIDEWIRE_TEST_CURL",
+    package: "curl",
+    package_exceptions: &[],
+};
+
 /// A program that tests need.
 pub(crate) struct Tool {
     name: &'static str,
