@@ -30,18 +30,46 @@ impl From<ErrorCode> for Failure {
 }
 
 impl From<tidewire::Error> for Failure {
-    /// Names and sizes are the caller's fault and told as they are; all else stays in the log.
+    /// Names and sizes are the caller's fault and told as they are; of all else the caller learns what it can do.
     fn from(error: tidewire::Error) -> Self {
-        let code = match error.kind() {
+        let (code, message) = match error.kind() {
             ErrorKind::InvalidName | ErrorKind::TooLarge | ErrorKind::Codec => {
                 return Self::new(ErrorCode::BAD_REQUEST, error.to_string());
             }
             ErrorKind::PositionLost => {
                 return Self::new(ErrorCode::UNRECOVERABLE_POSITION, error.to_string());
             }
-            ErrorKind::Backpressure => ErrorCode::TOO_MANY_REQUESTS,
-            _ => ErrorCode::INTERNAL,
+            ErrorKind::Backpressure => (ErrorCode::TOO_MANY_REQUESTS, ErrorCode::TOO_MANY_REQUESTS.text),
+            ErrorKind::Unavailable => {
+                (ErrorCode::INTERNAL, "engine is unavailable, nothing was done: try again")
+            }
+            ErrorKind::TimedOut => {
+                (ErrorCode::INTERNAL, "engine gave no answer in time, the outcome is unknown")
+            }
+            _ => (ErrorCode::INTERNAL, ErrorCode::INTERNAL.text),
         };
-        Self { code, message: code.text.into(), detail: Some(error.to_string()) }
+        Self { code, message: message.into(), detail: Some(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_the_engine_stay_in_the_log() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::Engine, ErrorKind::Backpressure]
+        {
+            let failure = Failure::from(tidewire::Error::new(kind, "10.0.0.7 refused"));
+            assert!(!failure.message.contains("10.0.0.7"), "{failure:?}");
+            assert_eq!(failure.detail.as_deref(), Some("10.0.0.7 refused"));
+        }
+    }
+
+    #[test]
+    fn faults_of_the_caller_are_told_as_they_are() {
+        let failure = Failure::from(tidewire::Error::new(ErrorKind::TooLarge, "event is too large"));
+        assert_eq!((failure.code, &*failure.message), (ErrorCode::BAD_REQUEST, "event is too large"));
+        assert_eq!(failure.detail, None);
     }
 }

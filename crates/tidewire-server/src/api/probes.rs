@@ -1,12 +1,14 @@
 //! What operators and load balancers ask: is it alive, is it ready, what did it count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::node::Node;
 
@@ -18,7 +20,7 @@ pub(super) async fn health() -> &'static str {
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
-    engine: &'static str,
+    /// The engine's links, if they were heard of in time.
     links: Vec<Link>,
 }
 
@@ -28,24 +30,31 @@ struct Link {
     is_healthy: bool,
 }
 
+/// How long a link may take to answer before the node is not ready. Load balancers give a probe a few seconds.
+const READY_WITHIN: Duration = Duration::from_millis(2_500);
+
 /// `GET /ready`: every link of the engine answered just now. 503 if one did not; the log says why.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response {
-    let health = node.tidewire.health().await;
+    let Ok(health) = timeout(READY_WITHIN, node.tidewire.health()).await else {
+        tracing::error!(within = ?READY_WITHIN, "the engine's links do not answer");
+        return not_ready(Vec::new());
+    };
     for probe in &health.links {
         if let Err(detail) = &probe.outcome {
             tracing::error!(link = probe.link, detail, "link is not healthy");
         }
     }
-    let is_ready = health.is_healthy() && !node.tasks.stopping().is_cancelled();
+    let are_healthy = health.is_healthy();
     let links =
         health.links.into_iter().map(|probe| Link { is_healthy: probe.outcome.is_ok(), link: probe.link });
-    let readiness = Readiness {
-        status: if is_ready { "ready" } else { "not ready" },
-        engine: health.engine,
-        links: links.collect(),
-    };
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness)).into_response()
+    if !are_healthy || node.tasks.stopping().is_cancelled() {
+        return not_ready(links.collect());
+    }
+    Json(Readiness { status: "ready", links: links.collect() }).into_response()
+}
+
+fn not_ready(links: Vec<Link>) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness { status: "not ready", links })).into_response()
 }
 
 /// `GET /metrics`: the counters of this node, in OpenMetrics text.

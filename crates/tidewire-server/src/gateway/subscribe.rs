@@ -11,7 +11,7 @@ use super::connection::{Admitted, Connection};
 use crate::failure::Failure;
 use crate::history::epoch_of;
 use crate::hub::outbox::{Frame, Outbox};
-use crate::hub::recovery::{self, Step};
+use crate::hub::recovery::Step;
 use crate::hub::registry::Lease;
 use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
@@ -138,7 +138,7 @@ impl Connection {
             };
             match (standing, &mut since) {
                 (Standing::Ahead, Some(since)) => {
-                    since.end = Some(relay.channel().read().limit(0).await?.end());
+                    since.end = Some(relay.end_of_stream().await?);
                     continue;
                 }
                 (Standing::Behind(top), Some(since)) => {
@@ -181,32 +181,32 @@ async fn recover(
     top: Position,
     metrics: &Metrics,
 ) -> Result<(), Failure> {
-    let mut position = from;
-    let Step::Events(events) = recovery::step(relay, from, top.offset).await? else {
+    let Step::Events(missed) = relay.recovery().step(from, top.offset).await? else {
         count(metrics, Recovery::Lost);
         if answer.rejects_unrecovered {
             return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
         }
-        let has_place = relay.skip_to_top(key, |top| answer.at_top(top));
-        return if has_place { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
+        let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
+        return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
     };
-    let prepared: Vec<Prepared<'_>> = events.iter().map(Prepared::kept).collect();
+    let prepared: Vec<Prepared<'_>> = missed.iter().map(Prepared::kept).collect();
     if !relay.answer(key, answer.recovered(from, &prepared)) {
         return Err(ErrorCode::INTERNAL.into());
     }
-    position = events.last().and_then(|last| last.position).unwrap_or(position);
+    let mut position = missed.end().unwrap_or(top);
     while position.offset < top.offset && !outbox.has_ended() {
         outbox.room().await;
-        let Ok(Step::Events(events)) = recovery::step(relay, position, top.offset).await else {
+        let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
             relay.expel(key);
             return Ok(());
         };
-        for received in &events {
+        for received in missed.iter() {
             outbox.room().await;
             outbox.push(Prepared::kept(received).push(relay.name()));
         }
-        position = events.last().and_then(|last| last.position).unwrap_or(position);
+        position = missed.end().unwrap_or(top);
     }
+    outbox.room().await;
     count(metrics, Recovery::Complete);
     relay.catch_up(key);
     Ok(())

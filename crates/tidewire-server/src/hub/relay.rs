@@ -12,6 +12,7 @@ use tidewire_protocol::codes::UnsubscribeCode;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Frame, Outbox};
+use super::recovery::Recovery;
 use crate::metrics::Metrics;
 use crate::publication::Prepared;
 
@@ -33,14 +34,17 @@ pub(crate) enum Mode {
 /// what follows it, without a hole and without a repetition.
 pub(crate) struct Relay {
     channel: Channel,
+    /// Epoch of the stream; `None` in live mode. A new one ends the relay.
+    epoch: Option<Epoch>,
     state: Mutex<State>,
+    recovery: Recovery,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
 struct State {
-    /// Where the last event that subscribers got is; `None` in live mode.
-    top: Option<Position>,
+    /// Offset of the last kept event that subscribers got.
+    top: u64,
     subscribers: FxHashMap<ConnectionKey, Subscriber>,
     has_ended: bool,
 }
@@ -104,9 +108,16 @@ impl Relay {
                 (channel.subscribe().after(top).open().await?, Some(top))
             }
         };
-        let state = State { top, subscribers: FxHashMap::default(), has_ended: false };
-        let stop = tasks.stopping().child_token();
-        let relay = Arc::new(Self { channel, state: Mutex::new(state), stop, metrics });
+        let offset = top.map_or(0, |top| top.offset);
+        let state = State { top: offset, subscribers: FxHashMap::default(), has_ended: false };
+        let relay = Arc::new(Self {
+            epoch: top.map(|top| top.epoch),
+            state: Mutex::new(state),
+            recovery: Recovery::new(channel.clone()),
+            channel,
+            stop: tasks.stopping().child_token(),
+            metrics,
+        });
         tasks.spawn(relay.clone().run(subscription));
         Ok(relay)
     }
@@ -116,9 +127,17 @@ impl Relay {
         self.channel.name()
     }
 
-    /// The channel, to read what a subscriber missed.
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
+    /// Reads what subscribers missed.
+    pub(crate) fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The end of the stream, which the relay may not have reached yet.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn end_of_stream(&self) -> tidewire::Result<Position> {
+        Ok(self.channel.read().limit(0).await?.end())
     }
 
     /// Adds a subscriber. `reply` makes the reply to its subscribe command, which precedes every event that it gets; for
@@ -135,7 +154,7 @@ impl Relay {
         if state.has_ended {
             return Err(Ended);
         }
-        let standing = standing(state.top, since);
+        let standing = standing(self.position(state.top), since);
         let mut subscriber = Subscriber { outbox: outbox.clone(), floor: 0, held: None };
         match standing {
             Standing::Ahead => return Ok(standing),
@@ -176,7 +195,7 @@ impl Relay {
         reply: impl FnOnce(Position) -> Frame,
     ) -> bool {
         let mut state = self.state.lock();
-        let top = state.top.unwrap_or_default();
+        let Some(top) = self.position(state.top) else { return false };
         let Some(subscriber) = state.subscribers.get_mut(&connection) else { return false };
         subscriber.held = None;
         subscriber.outbox.push(reply(top));
@@ -226,7 +245,7 @@ impl Relay {
                     self.metrics.gap(gap.reason);
                     // Live events may be missed by definition; kept ones may not, without a word.
                     let misses_kept = !matches!(gap.reason, GapReason::Overflow(_) | GapReason::LinkLost);
-                    if misses_kept && self.is_kept() {
+                    if misses_kept && self.epoch.is_some() {
                         tracing::warn!(channel = %self.channel.path(), reason = %gap.reason, "subscribers missed events");
                         break;
                     }
@@ -237,24 +256,22 @@ impl Relay {
         self.end();
     }
 
-    fn is_kept(&self) -> bool {
-        self.state.lock().top.is_some()
+    fn position(&self, offset: u64) -> Option<Position> {
+        self.epoch.map(|epoch| Position { epoch, offset })
     }
 
     fn deliver(&self, received: &Received) {
-        let mut state = self.state.lock();
-        let offset = match (&mut state.top, received.position) {
-            // An event of another epoch is kept in another channel's stream and announced here: live, to us.
-            (Some(top), Some(position)) if position.epoch == top.epoch => {
-                if position.offset <= top.offset {
-                    return;
-                }
-                top.offset = position.offset;
-                position.offset
-            }
-            _ => 0,
-        };
+        // An event of another epoch is kept in another channel's stream and announced here: live, to us.
+        let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
+        let offset = kept.map_or(0, |position| position.offset);
         let frame = Prepared::new(&received.event, offset).push(self.name());
+        let mut state = self.state.lock();
+        if kept.is_some() {
+            if offset <= state.top {
+                return;
+            }
+            state.top = offset;
+        }
         self.metrics.deliveries.inc_by(state.subscribers.len() as u64);
         let mut overflown = Vec::new();
         for (connection, subscriber) in &mut state.subscribers {
@@ -266,7 +283,8 @@ impl Relay {
                 Some(held) => {
                     held.bytes += frame.len();
                     held.frames.push(frame.clone());
-                    if held.bytes > subscriber.outbox.bytes_max() {
+                    // With it, an outbox that is half full is not more than full.
+                    if held.bytes > subscriber.outbox.bytes_max() / 2 {
                         overflown.push(*connection);
                     }
                 }

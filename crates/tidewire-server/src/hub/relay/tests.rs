@@ -2,7 +2,7 @@ use serde_json::Value;
 use tidewire::{Event, Retention, Tidewire};
 
 use super::super::outbox::Next;
-use super::super::recovery::{self, Step};
+use super::super::recovery::Step;
 use super::*;
 
 /// A kept channel, its relay, and the offsets that a subscriber has been given.
@@ -29,7 +29,7 @@ impl Stage {
 
     /// Lets the relay run until it has delivered all up to `position`.
     async fn delivered(&self, position: Position) {
-        while self.relay.state.lock().top != Some(position) {
+        while self.relay.state.lock().top != position.offset {
             tokio::task::yield_now().await;
         }
     }
@@ -105,7 +105,7 @@ async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
     limits.subscription_events_max = 2;
     let stage = Stage::open(Tidewire::builder("memory:").limits(limits)).await;
     let outbox = Arc::new(Outbox::new(10_000));
-    assert_eq!(stage.join(1, &outbox, 0), Standing::Current(stage.relay.state.lock().top.unwrap()));
+    assert_eq!(stage.join(1, &outbox, 0), Standing::Current(stage.relay.position(0).unwrap()));
     // More than waits for the relay, and the stream keeps only the newest: what is between is gone.
     for _ in 0..10 {
         let newest = Retention { events_max: Some(1), ..Retention::default() };
@@ -127,7 +127,7 @@ async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
     let outbox = Arc::new(Outbox::new(10_000));
     let since = |end| Some(Since { epoch: Some(first.epoch), offset: second.offset, end });
     let join = |end| stage.relay.join(1, &outbox, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap();
-    assert_eq!(stage.relay.state.lock().top.unwrap().offset, 0, "nothing has arrived at the relay yet");
+    assert_eq!(stage.relay.state.lock().top, 0, "nothing has arrived at the relay yet");
     assert_eq!(join(None), Standing::Ahead);
     assert!(!stage.relay.has(1));
     assert!(matches!(join(Some(first)), Standing::Lost(_)), "beyond the end of the stream");
@@ -185,7 +185,7 @@ struct Follower {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
     Joining,
-    Reading(Position),
+    Reading { after: Position, top: Position },
     CatchingUp,
     Live,
 }
@@ -202,21 +202,23 @@ impl Follower {
                     tokio::task::yield_now().await;
                     Doing::Joining
                 }
-                Standing::Behind(top) => Doing::Reading(top),
+                Standing::Behind(top) => Doing::Reading { after: Position { offset: self.from, ..top }, top },
                 Standing::Current(_) => {
                     assert_eq!(take(&self.outbox).await, ["reply"]);
                     Doing::Live
                 }
                 standing => panic!("{standing:?}"),
             },
-            Doing::Reading(top) => {
-                let from = Position { offset: self.from, ..top };
-                let Step::Events(events) = recovery::step(&stage.relay, from, top.offset).await.unwrap()
+            Doing::Reading { after, top } => {
+                let Step::Events(missed) = stage.relay.recovery().step(after, top.offset).await.unwrap()
                 else {
                     panic!("nothing is lost")
                 };
-                self.seen.extend(events.iter().map(|event| event.position.unwrap().offset.to_string()));
-                Doing::CatchingUp
+                self.seen.extend(missed.iter().map(|event| event.position.unwrap().offset.to_string()));
+                match missed.end().unwrap() {
+                    end if end == top => Doing::CatchingUp,
+                    after => Doing::Reading { after, top },
+                }
             }
             Doing::CatchingUp => {
                 stage.relay.catch_up(self.key);
