@@ -82,6 +82,9 @@ pub struct Timing {
     /// From the upgrade to the connect command.
     #[serde(with = "duration")]
     pub connect_within: Duration,
+    /// From the opening of an HTTP connection, or its last reply, to the head of a request.
+    #[serde(with = "duration")]
+    pub request_within: Duration,
     /// For one write.
     #[serde(with = "duration")]
     pub write_within: Duration,
@@ -186,6 +189,7 @@ impl Default for Timing {
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(8),
             connect_within: Duration::from_secs(10),
+            request_within: Duration::from_secs(75),
             write_within: Duration::from_secs(10),
             expired_grace: Duration::from_secs(25),
             idempotency_window: Duration::from_secs(300),
@@ -254,12 +258,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         tidewire::name::check_environment(&self.environment)
             .map_err(|error| format!("environment: {error}"))?;
-        if self.timing.pong_within >= self.timing.ping_every {
-            return Err("timing.pong_within must be shorter than timing.ping_every".into());
-        }
-        if self.timing.ping_every < Duration::from_secs(1) {
-            return Err("timing.ping_every must be 1s or more".into());
-        }
+        self.timing.check()?;
         self.limits.check()?;
         for (name, tenant) in &self.tenants {
             tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
@@ -278,6 +277,29 @@ impl Config {
                     ));
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Timing {
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("pong_within", self.pong_within),
+            ("connect_within", self.connect_within),
+            ("request_within", self.request_within),
+            ("write_within", self.write_within),
+            ("idempotency_window", self.idempotency_window),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(format!("timing.{key} must be 1ms or more"));
+        }
+        // Clients are told the interval in whole seconds.
+        if self.ping_every < Duration::from_secs(1) {
+            return Err("timing.ping_every must be 1s or more".into());
+        }
+        if self.pong_within >= self.ping_every {
+            return Err("timing.pong_within must be shorter than timing.ping_every".into());
         }
         Ok(())
     }

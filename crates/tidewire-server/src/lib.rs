@@ -5,6 +5,7 @@
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
 //! - `api`: the Centrifugo-compatible server API, `/health`, `/ready`, `/metrics`.
 
+mod accept;
 mod api;
 pub mod config;
 mod failure;

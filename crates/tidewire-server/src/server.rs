@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tidewire::clock::Stopwatch;
 use tidewire::{Clock, Tidewire};
 use tokio::net::TcpListener;
 
-use crate::api;
 use crate::config::Config;
 use crate::node::Node;
+use crate::{accept, api};
 
 /// A gateway and HTTP API on one address and one engine.
 ///
@@ -83,19 +82,8 @@ impl Server {
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
         }
-        let listener = listener.tap_io(|stream| {
-            // Replies are small and waited for; batching them in the kernel only delays them.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY");
-            }
-        });
-        let stop = node.tasks.stopping().clone().cancelled_owned();
-        let service = axum::serve(listener, api::router(node.clone())).with_graceful_shutdown(stop);
-        node.tasks.spawn(async move {
-            if let Err(error) = service.await {
-                tracing::error!(%error, "serving ended");
-            }
-        });
+        let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
+        node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");
         Ok(Self { node })
     }

@@ -84,6 +84,7 @@ fn a_wrong_value_is_told_with_its_place() {
         "tidewire.toml: limits.outbox_bytes_max must be 1 or more"
     );
     assert!(error_of("[timing]\npong_within = \"30s\"").contains("timing.pong_within must be shorter"));
+    assert!(error_of("[timing]\nwrite_within = \"0s\"").contains("timing.write_within must be 1ms or more"));
     assert!(error_of("environment = \"Prod!\"").contains("environment"));
 }
 

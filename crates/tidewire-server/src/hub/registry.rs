@@ -93,3 +93,60 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewire::Tidewire;
+
+    use super::*;
+
+    async fn registry() -> Arc<Registry> {
+        let tidewire = Tidewire::open("memory:").await.unwrap();
+        Registry::new(tidewire.tenant("default").unwrap(), Tasks::new(), Arc::default())
+    }
+
+    #[tokio::test]
+    async fn subscribers_of_a_channel_share_one_relay_until_the_last_has_left() {
+        let registry = registry().await;
+        let (first, relay) = registry.lease("orders", Mode::Live).await.unwrap();
+        let (second, same) = registry.lease("orders", Mode::Live).await.unwrap();
+        let (_other, another) = registry.lease("payments", Mode::Live).await.unwrap();
+        assert!(Arc::ptr_eq(&relay, &same) && !Arc::ptr_eq(&relay, &another));
+        assert_eq!(registry.channel_count(), 2);
+        drop(first);
+        assert_eq!(registry.channel_count(), 2);
+        drop(second);
+        assert_eq!(registry.channel_count(), 1);
+        while !relay.has_ended() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_ended_is_replaced_and_its_leases_count_no_more() {
+        let registry = registry().await;
+        let (stale, relay) = registry.lease("orders", Mode::Live).await.unwrap();
+        relay.close();
+        while !relay.has_ended() {
+            tokio::task::yield_now().await;
+        }
+        let (_fresh, replacement) = registry.lease("orders", Mode::Live).await.unwrap();
+        assert!(!Arc::ptr_eq(&relay, &replacement));
+        drop(stale);
+        assert_eq!(registry.channel_count(), 1);
+        assert!(!replacement.has_ended());
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_once_wait_for_one_opening() {
+        let registry = registry().await;
+        let leases =
+            futures_util::future::join_all((0..10).map(|_| registry.lease("orders", Mode::Kept))).await;
+        let relays: Vec<_> = leases.into_iter().map(|lease| lease.unwrap()).collect();
+        assert!(relays.windows(2).all(|pair| Arc::ptr_eq(&pair[0].1, &pair[1].1)));
+        drop(relays);
+        assert_eq!(registry.channel_count(), 0);
+        assert!(registry.lease("no spaces", Mode::Live).await.is_err());
+        assert_eq!(registry.channel_count(), 0, "a lease that failed leaves nothing behind");
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, dev, get, publish, start, strict};
 
@@ -39,6 +40,20 @@ async fn a_slow_client_is_cut_and_the_others_miss_nothing() {
     let in_reply = result["publications"].as_array().unwrap().len() as u64;
     for offset in last + in_reply + 1..=400 {
         assert_eq!(back.publication("flood").await.1, offset);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_request_is_closed() {
+    let mut config = dev();
+    config.timing.request_within = Duration::from_millis(100);
+    let server = start(config).await;
+    for start_of_request in ["", "GET /health HTTP/1.1\r\nHost: a\r\n"] {
+        let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+        stream.write_all(start_of_request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "still open after {start_of_request:?}");
     }
 }
 
