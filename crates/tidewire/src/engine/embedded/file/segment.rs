@@ -43,6 +43,7 @@ pub(super) struct SegmentHeader {
 impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut checked = Vec::with_capacity(HEADER_BYTES);
+        checked.put_u16_le(VERSION);
         checked.put_u32_le(self.salt.0);
         checked.put_u64_le(self.base);
         checked.put_u64_le(self.epoch.as_u64());
@@ -50,11 +51,10 @@ impl SegmentHeader {
         checked.put_u64_le(self.dedup_until.as_millis());
         checked.put_u16_le(u16::try_from(self.channel.len()).unwrap_or(u16::MAX));
         checked.put_slice(self.channel.as_bytes());
-        checked.resize(HEADER_BYTES - 14, 0);
+        checked.resize(HEADER_BYTES - MAGIC.len() - size_of::<u32>(), 0);
         let mut bytes = [0; HEADER_BYTES];
         let mut fields = bytes.as_mut_slice();
         fields.put_slice(MAGIC);
-        fields.put_u16_le(VERSION);
         fields.put_u32_le(crc32fast::hash(&checked));
         fields.put_slice(&checked);
         bytes
@@ -63,11 +63,12 @@ impl SegmentHeader {
     /// The header in `bytes`; `None` if it is damaged. A later version is an error: its records may differ.
     pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> io::Result<Option<Self>> {
         let mut fields = bytes.as_slice();
-        let (magic, version) = (fields.get_u64_le(), fields.get_u16_le());
-        let crc = fields.get_u32_le();
+        let (magic, crc) = (fields.get_u64_le(), fields.get_u32_le());
         if magic != u64::from_le_bytes(*MAGIC) || crc32fast::hash(fields) != crc {
             return Ok(None);
         }
+        // Under the checksum: a flipped bit here is damage, which is repaired, and no later version, which is refused.
+        let version = fields.get_u16_le();
         if version != VERSION {
             return Err(io::Error::other(format!(
                 "segment has format {version}, this program knows {VERSION}"
@@ -416,4 +417,28 @@ pub(super) fn base_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".log")?;
     let is_base = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_base.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_flipped_byte_of_a_header_is_damage() {
+        let header = SegmentHeader {
+            channel: "orders".into(),
+            base: 7,
+            epoch: Epoch::from_u64(3),
+            salt: Salt(5),
+            created: Timestamp::from_millis(1_000),
+            dedup_until: Timestamp::from_millis(2_000),
+        };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes).unwrap(), Some(header));
+        for at in 0..HEADER_BYTES {
+            let mut damaged = bytes;
+            damaged[at] ^= 0x40;
+            assert_eq!(SegmentHeader::decode(&damaged).unwrap(), None, "byte {at}");
+        }
+    }
 }
