@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::files::{self, Files};
 use super::record::Salt;
 use super::state::State;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
@@ -23,8 +24,10 @@ pub(super) struct Directory {
     /// Of streams without one of their own.
     pub(super) epoch: Epoch,
     pub(super) salt: Salt,
-    /// Confirmed appends of an earlier session may not be on the device.
-    pub(super) is_unsynced: bool,
+    /// When it was opened, by the clock of the file system.
+    pub(super) opened: Timestamp,
+    /// The device may not have what earlier sessions confirmed from then on, by the same clock.
+    pub(super) unsynced_since: Option<Timestamp>,
     /// A segment that has reached this is followed by a new one.
     pub(super) segment_bytes: u64,
 }
@@ -33,7 +36,7 @@ impl Directory {
     /// Opens the directory `root`, creates it if it is not there, and locks it.
     pub(super) fn open(root: &Path, segment_bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(|error| Fault::io("create directory", root, error))?;
-        let lock = lock(root)?;
+        let (lock, opened) = lock(root)?;
         let state_path = root.join("state.redb");
         match std::fs::read_to_string(root.join("FORMAT")) {
             Ok(format) if format == FORMAT => {}
@@ -50,7 +53,8 @@ impl Directory {
             state,
             epoch: session.epoch,
             salt: session.salt,
-            is_unsynced: session.is_unsynced,
+            opened,
+            unsynced_since: session.unsynced_since,
             segment_bytes,
         })
     }
@@ -83,7 +87,8 @@ fn streams(root: &Path) -> PathBuf {
     root.join("streams")
 }
 
-fn lock(root: &Path) -> Result<File> {
+/// Locks the directory; the lock, and when that was.
+fn lock(root: &Path) -> Result<(File, Timestamp)> {
     let path = root.join("LOCK");
     let mut file = OpenOptions::new()
         .read(true)
@@ -111,10 +116,13 @@ fn lock(root: &Path) -> Result<File> {
             ));
         }
     }
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(|error| Fault::io("write to", &path, error))?;
-    Ok(file)
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .and_then(|()| file.metadata()?.modified());
+    let opened = written.map_err(|error| Fault::io("write to", &path, error))?;
+    Ok((file, opened.into()))
 }
 
 /// Makes an empty directory one of this format. `FORMAT` comes last: without it nothing was kept yet, and the

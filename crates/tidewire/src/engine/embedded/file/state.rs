@@ -8,6 +8,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 
 use super::fault::Fault;
 use super::record::Salt;
+use crate::clock::Timestamp;
 use crate::engine::Retention;
 use crate::position::Epoch;
 
@@ -30,7 +31,7 @@ const EPOCH: &str = "epoch";
 const SALT: &str = "salt";
 const LAST_STREAM: &str = "last_stream";
 const BOOT: &str = "boot";
-const IS_UNSYNCED: &str = "is_unsynced";
+const UNSYNCED_SINCE: &str = "unsynced_since";
 
 /// The open database. After a fault of the disk it is opened again: redb refuses to go on with it.
 pub(super) struct State {
@@ -43,8 +44,8 @@ pub(super) struct State {
 pub(super) struct Session {
     pub(super) epoch: Epoch,
     pub(super) salt: Salt,
-    /// Confirmed appends of an earlier session may not be on the device.
-    pub(super) is_unsynced: bool,
+    /// The device may not have what was confirmed from then on, by the clock of the file system.
+    pub(super) unsynced_since: Option<Timestamp>,
 }
 
 /// What the database knows of a stream.
@@ -133,30 +134,31 @@ impl State {
     pub(super) fn begin_session(&self, boot: u64) -> Result<Session, Fault> {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
-            let mut is_unsynced = number(&meta, IS_UNSYNCED)? != 0;
+            let mut unsynced_since = Some(number(&meta, UNSYNCED_SINCE)?).filter(|since| *since != 0);
             let mut epoch = Epoch::from_u64(number(&meta, EPOCH)?);
             let salt = Salt(u32::try_from(number(&meta, SALT)?).unwrap_or_default());
-            if is_unsynced && number(&meta, BOOT)? != boot {
+            if unsynced_since.is_some() && number(&meta, BOOT)? != boot {
                 epoch = Epoch::random();
-                is_unsynced = false;
+                unsynced_since = None;
                 tracing::warn!(
                     file = %self.path.display(),
                     %epoch,
                     "the system stopped before all events were on the device: streams go on under a new epoch"
                 );
                 meta.insert(EPOCH, epoch.as_u64())?;
-                meta.insert(IS_UNSYNCED, 0)?;
+                meta.insert(UNSYNCED_SINCE, 0)?;
                 forget_epochs(transaction)?;
             }
             meta.insert(BOOT, boot)?;
-            Ok(Session { epoch, salt, is_unsynced })
+            Ok(Session { epoch, salt, unsynced_since: unsynced_since.map(Timestamp::from_millis) })
         })
     }
 
-    /// Notes whether confirmed appends may not be on the device.
-    pub(super) fn set_unsynced(&self, is_unsynced: bool) -> Result<(), Fault> {
+    /// Notes since when the device may not have what is confirmed; `None`: it has all.
+    pub(super) fn set_unsynced_since(&self, since: Option<Timestamp>) -> Result<(), Fault> {
         self.write(|transaction| {
-            transaction.open_table(META)?.insert(IS_UNSYNCED, u64::from(is_unsynced))?;
+            let since = since.map_or(0, |since| since.as_millis().max(1));
+            transaction.open_table(META)?.insert(UNSYNCED_SINCE, since)?;
             Ok(())
         })
     }
@@ -165,7 +167,7 @@ impl State {
     pub(super) fn distrust(&self) -> Result<(), Fault> {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
-            meta.insert(IS_UNSYNCED, 1)?;
+            meta.insert(UNSYNCED_SINCE, 1)?;
             meta.remove(BOOT)?;
             Ok(())
         })

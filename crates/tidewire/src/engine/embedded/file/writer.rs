@@ -3,7 +3,11 @@
 //! It takes all that waits and makes one commit of it: the records of each stream are written with one call, the
 //! files are synced if an append asked for that, and only then are the events readable, announced, and confirmed.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -11,6 +15,7 @@ use tokio::sync::oneshot;
 use super::Fsync;
 use super::directory::Directory;
 use super::fault::Fault;
+use super::files;
 use super::queue::{Queue, Room};
 use super::segment::Segment;
 use super::stream::{Entry, Run, Stream};
@@ -24,6 +29,9 @@ use crate::name::ChannelPath;
 
 /// Streams whose newest events the device may not have yet; past it all are synced.
 const UNSYNCED_STREAMS_MAX: usize = 4 * 1024;
+
+/// Coarsest step of a file system's clock, as of FAT.
+const FILE_TIME_STEP_MAX: Duration = Duration::from_secs(2);
 
 /// What the writer is asked to do.
 pub(super) enum Job {
@@ -74,7 +82,7 @@ impl Writer {
         fsync: Fsync,
     ) -> Self {
         Self {
-            is_marked_unsynced: directory.is_unsynced,
+            is_marked_unsynced: directory.unsynced_since.is_some(),
             directory,
             streams,
             pubsub,
@@ -223,7 +231,7 @@ impl Writer {
             }
         }
         if !self.unsynced.is_empty() && !self.is_marked_unsynced {
-            match self.directory.state.set_unsynced(true) {
+            match self.directory.state.set_unsynced_since(Some(self.directory.opened)) {
                 Ok(()) => self.is_marked_unsynced = true,
                 Err(fault) => {
                     for run in runs {
@@ -321,7 +329,7 @@ impl Writer {
             return;
         }
         let noted = match self.sync_earlier_sessions() {
-            Ok(()) => self.directory.state.set_unsynced(false),
+            Ok(()) => self.directory.state.set_unsynced_since(None),
             Err(error) => Err(Fault::io("sync", self.directory.root(), error)),
         };
         if let Err(fault) = noted {
@@ -329,19 +337,25 @@ impl Writer {
         }
     }
 
-    /// Syncs all files: which of them a killed process has written to is not known.
-    fn sync_earlier_sessions(&self) -> std::io::Result<()> {
-        if !self.directory.is_unsynced {
-            return Ok(());
-        }
+    /// Syncs what a killed process may have written to.
+    fn sync_earlier_sessions(&self) -> io::Result<()> {
+        let Some(since) = self.directory.unsynced_since else { return Ok(()) };
+        let since = since.saturating_sub(FILE_TIME_STEP_MAX);
+        let is_newer =
+            |path: &Path| Ok::<_, io::Error>(Timestamp::from(path.metadata()?.modified()?) >= since);
         for stream in std::fs::read_dir(self.directory.streams())? {
             let stream = stream?.path();
             for file in std::fs::read_dir(&stream)? {
-                std::fs::File::open(file?.path())?.sync_data()?;
+                let file = file?.path();
+                if is_newer(&file)? {
+                    File::open(file)?.sync_data()?;
+                }
             }
-            super::files::sync_directory(&stream)?;
+            if is_newer(&stream)? {
+                files::sync_directory(&stream)?;
+            }
         }
-        super::files::sync_directory(&self.directory.streams())
+        files::sync_directory(&self.directory.streams())
     }
 }
 

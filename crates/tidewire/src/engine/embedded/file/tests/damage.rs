@@ -191,7 +191,7 @@ async fn history_that_a_power_failure_may_have_taken_is_told() {
     let rig = rig_with(FileOptions::default(), 5).await;
     let epoch = rig.disk.epoch;
     // As a power failure leaves it: not closed, and another boot.
-    rig.disk.state.set_unsynced(true).unwrap();
+    rig.disk.state.set_unsynced_since(Some(rig.disk.opened)).unwrap();
     let not_closed = std::fs::read(rig.directory.path().join("state.redb")).unwrap();
     rig.close().await;
     std::fs::write(rig.directory.path().join("state.redb"), not_closed).unwrap();
