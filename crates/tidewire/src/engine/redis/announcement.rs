@@ -1,35 +1,40 @@
-//! What travels on a channel: `p` and an envelope for a live event, or the announcement of a kept one as
-//! `append.lua` writes it: `a EPOCH OFFSET TIME[ CHANNEL]`, a line feed, and the envelope.
+//! What travels on a channel: `p` and an envelope for a live event, or an announcement of kept ones as
+//! `append.lua` writes it.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::command::{Encode, HEADER_BYTES_MAX, write_argument, write_header};
+use super::command::{Encode, HEADER_BYTES_MAX, write_header};
 use crate::clock::Timestamp;
 use crate::engine::Kept;
-use crate::limits;
 use crate::name::ChannelPath;
 use crate::position::Position;
 
 /// What a payload starts with when it is a live event.
 const LIVE: &[u8] = b"p";
-/// Two digits for the kind, three numbers and a channel name.
-const HEAD_BYTES_MAX: usize = 80 + limits::CHANNEL_NAME_BYTES_MAX;
 
-/// The command that publishes a live event, written without putting the payload together first.
+/// The command that publishes a live event, written without putting name and payload together first.
 pub(super) struct PublishLive<'a> {
-    pub(super) channel: &'a str,
+    pub(super) channel: [&'a str; 7],
     pub(super) envelope: &'a [u8],
+}
+
+impl PublishLive<'_> {
+    fn channel_bytes(&self) -> usize {
+        self.channel.iter().map(|part| part.len()).sum()
+    }
 }
 
 impl Encode for PublishLive<'_> {
     fn wire_bytes_max(&self) -> usize {
-        self.channel.len() + self.envelope.len() + 5 * HEADER_BYTES_MAX
+        self.channel_bytes() + self.envelope.len() + 5 * HEADER_BYTES_MAX
     }
 
     fn encode(&self, out: &mut BytesMut) {
         out.reserve(self.wire_bytes_max());
         out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
-        write_argument(out, self.channel.as_bytes());
+        write_header(out, b'$', self.channel_bytes());
+        self.channel.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        out.extend_from_slice(b"\r\n");
         write_header(out, b'$', LIVE.len() + self.envelope.len());
         out.extend_from_slice(LIVE);
         out.extend_from_slice(self.envelope);
@@ -37,28 +42,58 @@ impl Encode for PublishLive<'_> {
     }
 }
 
+/// What was heard on one channel at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Live(Bytes),
+    /// Events of one stream whose positions follow one another.
+    Kept(Vec<(Kept, Bytes)>),
+}
+
 /// Reads what was heard on `channel`; none if it is not ours.
-pub(super) fn read(channel: &ChannelPath, mut payload: Bytes) -> Option<(Option<Kept>, Bytes)> {
+pub(super) fn read(channel: &ChannelPath, mut payload: Bytes) -> Option<Heard> {
     if payload.starts_with(LIVE) {
         payload.advance(LIVE.len());
-        return Some((None, payload));
+        return Some(Heard::Live(payload));
     }
-    let searched = payload.get(..HEAD_BYTES_MAX).unwrap_or(&payload);
-    let end = searched.iter().position(|&byte| byte == b'\n')?;
-    let head = payload.split_to(end);
-    payload.advance(1);
+    let head = take_line(&mut payload)?;
     let mut words = std::str::from_utf8(&head).ok()?.split(' ');
     if words.next() != Some("a") {
         return None;
     }
     let epoch = words.next()?.parse().ok()?;
-    let offset = words.next()?.parse().ok()?;
+    let first: u64 = words.next()?.parse().ok()?;
     let time = Timestamp::from_millis(words.next()?.parse().ok()?);
     let stream = match words.next() {
         Some(name) => Some(ChannelPath::new(channel.environment(), channel.tenant(), name).ok()?),
         None => None,
     };
-    Some((Some(Kept { position: Position { epoch, offset }, time, stream }), payload))
+    let mut events = Vec::new();
+    for offset in first.. {
+        if payload.is_empty() {
+            break;
+        }
+        let kept = Kept { position: Position { epoch, offset }, time, stream: stream.clone() };
+        events.push((kept, take_frame(&mut payload)?));
+    }
+    Some(Heard::Kept(events))
+}
+
+/// The bytes before the envelope in a frame.
+pub(super) const FRAME_HEAD_BYTES: usize = 4;
+
+/// Takes one envelope and the length before it.
+pub(super) fn take_frame(frames: &mut Bytes) -> Option<Bytes> {
+    let length = (frames.len() >= FRAME_HEAD_BYTES).then(|| frames.get_u32_le())?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= frames.len())?;
+    Some(frames.split_to(length))
+}
+
+fn take_line(payload: &mut Bytes) -> Option<Bytes> {
+    let end = payload.iter().position(|&byte| byte == b'\n')?;
+    let line = payload.split_to(end);
+    payload.advance(1);
+    Some(line)
 }
 
 #[cfg(test)]
@@ -66,6 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::redis::keys::{self, Tag};
     use crate::engine::redis::resp::{Decoder, Value};
     use crate::position::Epoch;
 
@@ -75,26 +111,43 @@ mod tests {
 
     #[test]
     fn a_live_event_comes_back_as_it_was() {
-        let command = PublishLive { channel: "c", envelope: b"a b\nc" };
+        let channel = path("c");
+        let parts = keys::channel_parts(&channel, Tag::of_channel(&channel));
+        let command = PublishLive { channel: parts, envelope: b"a b\nc" };
         let mut decoder = Decoder::default();
         command.encode(decoder.buffer());
         assert!(decoder.buffer().len() <= command.wire_bytes_max());
         let mut values = Vec::new();
         decoder.decode(&mut values).unwrap();
-        let payload = values.pop().and_then(Value::into_array).unwrap().pop().unwrap().into_bytes().unwrap();
-        assert_eq!(read(&path("c"), payload), Some((None, Bytes::from_static(b"a b\nc"))));
+        let mut words = values.pop().and_then(Value::into_array).unwrap();
+        let payload = words.pop().unwrap().into_bytes().unwrap();
+        assert_eq!(words.pop().unwrap().as_bytes(), Some(keys::channel(&channel).as_bytes()));
+        assert_eq!(read(&path("c"), payload), Some(Heard::Live(Bytes::from_static(b"a b\nc"))));
     }
 
     #[test]
-    fn an_announcement_says_where_the_event_is_kept() {
-        let position = Position { epoch: Epoch::from_u64(0xab), offset: 7 };
-        let time = Timestamp::from_millis(1_700_000_000_000);
-        let here = Bytes::from_static(b"a 00000000000000ab 7 1700000000000\nx\ny");
-        let kept = Kept { position, time, stream: None };
-        assert_eq!(read(&path("c"), here), Some((Some(kept.clone()), Bytes::from_static(b"x\ny"))));
-        let elsewhere = Bytes::from_static(b"a 00000000000000ab 7 1700000000000 payments\n");
-        let kept = Kept { stream: Some(path("payments")), ..kept };
-        assert_eq!(read(&path("c"), elsewhere), Some((Some(kept), Bytes::new())));
+    fn an_announcement_says_where_each_event_is_kept() {
+        let kept = |offset, stream| {
+            let (position, time) =
+                (Position { epoch: Epoch::from_u64(0xab), offset }, Timestamp::from_millis(9));
+            Kept { position, time, stream }
+        };
+        let here = Bytes::from_static(b"a 00000000000000ab 7 9\n\x03\0\0\0x\ny\0\0\0\0\x01\0\0\0z");
+        let events = [(7, &b"x\ny"[..]), (8, b""), (9, b"z")];
+        let events = events.map(|(offset, envelope)| (kept(offset, None), Bytes::from_static(envelope)));
+        assert_eq!(read(&path("c"), here), Some(Heard::Kept(events.to_vec())));
+        let elsewhere = Bytes::from_static(b"a 00000000000000ab 7 9 payments\n\0\0\0\0");
+        let events = vec![(kept(7, Some(path("payments"))), Bytes::new())];
+        assert_eq!(read(&path("c"), elsewhere), Some(Heard::Kept(events)));
+    }
+
+    #[test]
+    fn an_announcement_that_was_cut_or_forged_is_not_read() {
+        for text in
+            ["", "a", "a 00000000000000ab 7 9", "a 00000000000000ab 7 9\n\x03\0\0\0xy", "a 1 7 9\n", "b\n"]
+        {
+            assert_eq!(read(&path("c"), Bytes::from_static(text.as_bytes())), None, "{text:?}");
+        }
     }
 
     proptest! {

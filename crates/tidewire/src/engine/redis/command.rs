@@ -62,6 +62,16 @@ impl Command {
         self.arguments += 1;
     }
 
+    /// Adds one argument that is made of two parts.
+    pub(super) fn push_parts(&mut self, head: &[u8], tail: &[u8]) {
+        self.body.reserve(head.len() + tail.len() + HEADER_BYTES_MAX + 2);
+        write_header(&mut self.body, b'$', head.len() + tail.len());
+        self.body.extend_from_slice(head);
+        self.body.extend_from_slice(tail);
+        self.body.extend_from_slice(b"\r\n");
+        self.arguments += 1;
+    }
+
     /// Adds one argument, for chaining.
     pub(super) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
         self.push(arg.as_ref());
@@ -95,7 +105,7 @@ impl Encode for Command {
 /// A kind byte, twenty digits, CR and LF.
 pub(super) const HEADER_BYTES_MAX: usize = 23;
 
-pub(super) fn write_argument(out: &mut BytesMut, arg: &[u8]) {
+fn write_argument(out: &mut BytesMut, arg: &[u8]) {
     write_header(out, b'$', arg.len());
     out.extend_from_slice(arg);
     out.extend_from_slice(b"\r\n");

@@ -4,8 +4,6 @@
 //! touch all of it; tenants share no prefix, so that an ACL can be given to one. Stored data is found by these names:
 //! they never change.
 
-use bytes::Bytes;
-
 use crate::name::{ChannelPath, EntryPath, PatternPath};
 
 /// One hash tag for each 128 of a cluster's 16,384 slots, each in the middle of its run.
@@ -68,17 +66,17 @@ impl Tag {
 
 /// The stream of a channel.
 pub(super) fn stream(channel: &ChannelPath) -> String {
-    of_channel(channel, "stream")
+    of_channel(channel, "}:stream:")
 }
 
 /// The hash beside the stream: epoch, newest offset, retention.
 pub(super) fn meta(channel: &ChannelPath) -> String {
-    of_channel(channel, "meta")
+    of_channel(channel, "}:meta:")
 }
 
 /// The mark of a dedup id. No channel holds a bracket, so no two ids of a tenant share a mark.
 pub(super) fn dedup(channel: &ChannelPath, id: &str) -> String {
-    let mut key = of_channel(channel, "dedup");
+    let mut key = of_channel(channel, "}:dedup:");
     key.push('[');
     key.push_str(id);
     key.push(']');
@@ -87,7 +85,12 @@ pub(super) fn dedup(channel: &ChannelPath, id: &str) -> String {
 
 /// What Redis calls a channel: where live events and announcements travel.
 pub(super) fn channel(channel: &ChannelPath) -> String {
-    of_channel(channel, "channel")
+    channel_parts(channel, Tag::of_channel(channel)).concat()
+}
+
+/// [`channel`] in parts, for who writes it without putting it together.
+pub(super) fn channel_parts(channel: &ChannelPath, tag: Tag) -> [&str; 7] {
+    parts(channel, tag, "}:channel:")
 }
 
 /// The glob that matches the channels of a pattern, and of one tenant only: no name holds a brace.
@@ -111,9 +114,9 @@ pub(super) fn entry(entry: &EntryPath) -> String {
     format!("{environment}:tenant:{tenant}:{{{tag}}}:entry:{}", entry.key())
 }
 
-/// The answers to a node's last batches of appends in one slot.
-pub(super) fn answers(node: &str, tag: Tag) -> Bytes {
-    format!("tidewire:node:{node}:{{{}}}:answers", tag.text()).into()
+/// The answer to one of a node's last batches of appends in one slot.
+pub(super) fn answer(node: &str, tag: Tag, number: u64) -> String {
+    format!("tidewire:node:{node}:{{{}}}:answer:{number}", tag.text())
 }
 
 /// When what is scheduled is due, and what it is. One pair for all: the streams are in other slots.
@@ -122,10 +125,12 @@ pub(super) fn schedule() -> (String, String) {
     (format!("tidewire:{{{tag}}}:schedule:times"), format!("tidewire:{{{tag}}}:schedule:appends"))
 }
 
-fn of_channel(channel: &ChannelPath, kind: &str) -> String {
-    let (environment, tenant, tag) =
-        (channel.environment(), channel.tenant(), Tag::of_channel(channel).text());
-    format!("{environment}:tenant:{tenant}:{{{tag}}}:{kind}:{}", channel.channel())
+fn of_channel(channel: &ChannelPath, kind: &'static str) -> String {
+    parts(channel, Tag::of_channel(channel), kind).concat()
+}
+
+fn parts<'a>(channel: &'a ChannelPath, tag: Tag, kind: &'static str) -> [&'a str; 7] {
+    [channel.environment(), ":tenant:", channel.tenant(), ":{", tag.text(), kind, channel.channel()]
 }
 
 #[cfg(test)]
@@ -174,7 +179,7 @@ mod tests {
         assert_eq!(pattern(&matches), "prod:tenant:org-123:{*}:channel:match:*");
         let key = EntryPath::new("prod", "org-123", "session:9").unwrap();
         assert_eq!(entry(&key), "prod:tenant:org-123:{p6jv}:entry:session:9");
-        assert_eq!(answers("n1", Tag::of_channel(&payments)), "tidewire:node:n1:{pm3o}:answers");
+        assert_eq!(answer("n1", Tag::of_channel(&payments), 3), "tidewire:node:n1:{pm3o}:answer:3");
         assert_eq!(schedule().0, "tidewire:{p5fj}:schedule:times");
         assert_eq!(schedule().1, "tidewire:{p5fj}:schedule:appends");
         let tags: String = (0..8).map(|n| Tag::of_channel(&path(&n.to_string())).text()).collect();

@@ -11,6 +11,7 @@ use tokio_util::sync::DropGuard;
 
 use self::lanes::Lanes;
 use self::schedule::Schedule;
+use super::announcement::{FRAME_HEAD_BYTES, take_frame};
 use super::command::Command;
 use super::connection::Repeat;
 use super::keys::{self, Tag};
@@ -104,7 +105,9 @@ impl Log for RedisLog {
         call.push_int(to_int(range.first));
         call.push_int(to_int(range.last));
         call.push_int(to_int(range.events_max.min(limits::BATCH_EVENTS_MAX) as u64));
-        call.push_int(to_int(limits::BATCH_BYTES_MAX as u64));
+        // The largest page must not end one event early because of what stands before each envelope.
+        let heads = FRAME_HEAD_BYTES * limits::BATCH_EVENTS_MAX;
+        call.push_int(to_int((limits::BATCH_BYTES_MAX + heads) as u64));
         call.push(match range.direction {
             Direction::Forwards => b"+",
             Direction::Backwards => b"-",
@@ -159,7 +162,8 @@ fn page(reply: Vec<Value>) -> Option<Page> {
     let mut events = Vec::with_capacity(rest.len() / 2);
     while let Some(id) = rest.next() {
         let (offset, time) = split_id(id.as_bytes()?)?;
-        events.push(Stored { offset, time, envelope: rest.next()?.into_bytes()? });
+        let envelope = take_frame(&mut rest.next()?.into_bytes()?)?;
+        events.push(Stored { offset, time, envelope });
     }
     Some(Page { epoch, first, last, events })
 }

@@ -19,9 +19,9 @@ pub(super) struct RedisPubSub {
 
 impl PubSub for RedisPubSub {
     fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
-        let (tag, key) = (Tag::of_channel(channel), keys::channel(channel));
+        let (tag, channel) = (Tag::of_channel(channel), channel.clone());
         Box::pin(async move {
-            let command = PublishLive { channel: &key, envelope: &envelope };
+            let command = PublishLive { channel: keys::channel_parts(&channel, tag), envelope: &envelope };
             let deadline = self.topology.deadline();
             self.topology.data(tag).request(&command, Repeat::Never, deadline).await?;
             Ok(())

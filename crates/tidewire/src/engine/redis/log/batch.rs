@@ -8,9 +8,8 @@ use crate::clock::millis;
 use crate::engine::redis::command::Command;
 use crate::engine::redis::keys;
 use crate::engine::redis::pubsub::malformed;
-use crate::engine::redis::resp::parse_int;
 use crate::engine::redis::scripts::{Script, Scripts};
-use crate::engine::{Announce, Append, Appended};
+use crate::engine::{Announce, Append, Appended, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -49,64 +48,60 @@ pub(super) struct Batch {
 /// The positions that a lane saw confirmed last, so that a stream that fell behind them is noticed.
 pub(super) type Floors = FxHashMap<ChannelPath, Position>;
 
+/// The events of a batch that go to one stream, each with its place in the batch.
+struct Group<'a> {
+    channel: &'a ChannelPath,
+    events: Vec<(usize, &'a Append)>,
+}
+
 impl Batch {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.jobs.iter().map(|job| job.deadline).min()
     }
 
-    fn appends(&self) -> impl Iterator<Item = &Append> {
-        self.jobs.iter().flat_map(|job| &job.appends)
-    }
-
-    /// The streams of the batch, in the order in which they first occur, and the retention asked for last.
-    fn streams(&self) -> (Vec<&Append>, FxHashMap<&ChannelPath, usize>) {
-        let mut streams = Vec::new();
+    /// Streams in the order in which they first occur, events in their order.
+    fn groups(&self) -> Vec<Group<'_>> {
+        let mut groups: Vec<Group<'_>> = Vec::new();
         let mut numbers = FxHashMap::default();
-        for append in self.appends() {
-            let number = *numbers.entry(&append.channel).or_insert(streams.len());
-            match streams.get_mut(number) {
-                Some(newest) => *newest = append,
-                None => streams.push(append),
+        for (place, append) in self.jobs.iter().flat_map(|job| &job.appends).enumerate() {
+            let number = *numbers.entry(&append.channel).or_insert(groups.len());
+            match groups.get_mut(number) {
+                Some(group) => group.events.push((place, append)),
+                None => groups.push(Group { channel: &append.channel, events: vec![(place, append)] }),
             }
         }
-        (streams, numbers)
+        groups
     }
 
-    /// The call of `append.lua`; `lane_slot` is where the server keeps the answer for this node.
-    pub(super) fn call(&self, scripts: &Scripts, answers: &[u8], lane_slot: u64, floors: &Floors) -> Command {
-        let (streams, numbers) = self.streams();
-        let marks = self.appends().filter(|append| append.dedup.is_some()).count();
-        let bytes = self.jobs.iter().map(Job::bytes).sum::<usize>() * 5 / 4 + 512 * (streams.len() + marks);
-        let mut call = scripts.call(Script::Append, 1 + 2 * streams.len() + marks, bytes);
-        call.push(answers);
-        for append in &streams {
-            call.push(keys::stream(&append.channel).as_bytes());
-            call.push(keys::meta(&append.channel).as_bytes());
+    /// The call of `append.lua`; `answer` is the key under which the server keeps its answer.
+    pub(super) fn call(&self, scripts: &Scripts, answer: &str, floors: &Floors) -> Command {
+        let groups = self.groups();
+        let appends = || groups.iter().flat_map(|group| &group.events).map(|(_, append)| *append);
+        let marks = appends().filter(|append| append.dedup.is_some()).count();
+        let bytes = self.jobs.iter().map(Job::bytes).sum::<usize>() + 1_024 * groups.len() + 512 * marks;
+        let mut call = scripts.call(Script::Append, 1 + 2 * groups.len() + marks, bytes);
+        call.push(answer.as_bytes());
+        for group in &groups {
+            call.push(keys::stream(group.channel).as_bytes());
+            call.push(keys::meta(group.channel).as_bytes());
         }
-        for append in self.appends() {
+        for append in appends() {
             if let Some(dedup) = &append.dedup {
                 call.push(keys::dedup(&append.channel, &dedup.id).as_bytes());
             }
         }
-        push_number(&mut call, lane_slot);
         push_number(&mut call, self.number);
         call.push(if self.was_sent { b"1" } else { b"0" });
         call.push(Epoch::random().to_string().as_bytes());
-        push_number(&mut call, streams.len() as u64);
-        push_number(&mut call, self.appends().count() as u64);
-        streams.iter().for_each(|append| push_stream(&mut call, append, floors));
+        push_number(&mut call, groups.len() as u64);
         let mut marks = 0;
-        // Asked for once per channel of a batch, not once per event.
-        let channels: Vec<String> = streams.iter().map(|append| keys::channel(&append.channel)).collect();
-        for append in self.appends() {
-            let number = numbers.get(&append.channel).copied().unwrap_or_default();
-            push_event(
-                &mut call,
-                append,
-                number,
-                channels.get(number).map_or("", String::as_str),
-                &mut marks,
-            );
+        for group in &groups {
+            push_stream(&mut call, group, floors);
+            for (_, append) in &group.events {
+                call.push(options(append, &mut marks).as_bytes());
+                let length = u32::try_from(append.envelope.len()).unwrap_or(u32::MAX);
+                call.push_parts(&length.to_le_bytes(), &append.envelope);
+            }
         }
         call
     }
@@ -115,23 +110,33 @@ impl Batch {
     pub(super) fn answer(self, answer: &[u8], floors: &mut Floors) {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.split('\n');
-        let (streams, numbers) = self.streams();
-        let epochs: Vec<Option<Epoch>> =
-            streams.iter().map(|_| lines.next().and_then(|line| line.parse().ok())).collect();
-        let mut outcomes = Vec::new();
-        for append in self.appends() {
-            let number = numbers.get(&append.channel).copied().unwrap_or_default();
-            let epoch = epochs.get(number).copied().flatten();
-            let outcome = read_outcome(append, epoch, lines.next().unwrap_or_default());
-            if let Ok(Appended { position: Some(position), is_duplicate: false }) = &outcome {
-                match floors.get_mut(&append.channel) {
-                    Some(floor) => *floor = *position,
-                    None => drop(floors.insert(append.channel.clone(), *position)),
+        let groups = self.groups();
+        let starts: Vec<_> = groups.iter().map(|_| read_start(lines.next().unwrap_or_default())).collect();
+        let mut exceptions = lines.filter_map(|line| line.split_once(' ')).peekable();
+        let mut outcomes: Vec<Option<Result<Appended>>> = Vec::new();
+        outcomes.resize_with(groups.iter().map(|group| group.events.len()).sum(), || None);
+        let mut number = 0_usize;
+        for (group, start) in groups.iter().zip(starts) {
+            let mut next = start;
+            for (place, append) in &group.events {
+                number += 1;
+                let is_exception = |(of, _): &(&str, &str)| of.parse() == Ok(number);
+                let outcome = match exceptions.next_if(is_exception) {
+                    Some((_, exception)) => read_exception(append, start, exception),
+                    None => appended(&mut next),
+                };
+                if let Some(outcomes) = outcomes.get_mut(*place) {
+                    *outcomes = Some(outcome);
                 }
             }
-            outcomes.push(outcome);
+            if let (Some(start), Some(next)) = (start, next)
+                && next.offset > start.offset
+            {
+                floors.insert(group.channel.clone(), Position { offset: next.offset - 1, ..next });
+            }
         }
-        let mut outcomes = outcomes.into_iter();
+        drop(groups);
+        let mut outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(unreadable())));
         for job in self.jobs {
             let part = outcomes.by_ref().take(job.appends.len()).collect();
             // The caller may have gone away.
@@ -145,15 +150,16 @@ impl Batch {
     }
 }
 
-fn push_stream(call: &mut Command, newest: &Append, floors: &Floors) {
-    let retention = newest.retention;
+fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors) {
+    // What the newest event says is what the stream keeps from now on.
+    let retention = group.events.last().map_or_else(Retention::default, |(_, append)| append.retention);
     for bound in [retention.events_max, retention.age_max.map(millis), retention.bytes_max] {
         match bound {
             Some(bound) => push_number(call, bound),
             None => call.push(b""),
         }
     }
-    match floors.get(&newest.channel) {
+    match floors.get(group.channel) {
         Some(floor) => {
             call.push(floor.epoch.to_string().as_bytes());
             push_number(call, floor.offset);
@@ -163,54 +169,57 @@ fn push_stream(call: &mut Command, newest: &Append, floors: &Floors) {
             call.push(b"0");
         }
     }
-    call.push(newest.channel.channel().as_bytes());
+    call.push(group.channel.channel().as_bytes());
+    call.push(keys::channel(group.channel).as_bytes());
+    push_number(call, group.events.len() as u64);
 }
 
-fn push_event(call: &mut Command, append: &Append, stream: usize, channel: &str, marks: &mut u64) {
-    push_number(call, stream as u64 + 1);
-    match &append.dedup {
+/// What is special about an event; `marks` counts the dedup keys of the batch.
+fn options(append: &Append, marks: &mut u64) -> String {
+    let (mark, window) = match &append.dedup {
         Some(dedup) => {
             *marks += 1;
-            push_number(call, *marks);
-            push_number(call, millis(dedup.window).max(1));
+            (*marks, millis(dedup.window).max(1))
         }
-        None => {
-            call.push(b"0");
-            call.push(b"0");
-        }
-    }
+        None => (0, 0),
+    };
     match &append.announce {
-        Announce::Here => {
-            call.push(channel.as_bytes());
-            call.push(b"");
-        }
-        Announce::AlsoOn(other) => {
-            call.push(channel.as_bytes());
-            call.push(keys::channel(other).as_bytes());
-        }
-        Announce::Quiet => {
-            call.push(b"");
-            call.push(b"");
-        }
+        Announce::Here if mark == 0 => String::new(),
+        Announce::Here => format!("h {mark} {window} "),
+        Announce::Quiet => format!("q {mark} {window} "),
+        Announce::AlsoOn(other) => format!("b {mark} {window} {}", keys::channel(other)),
     }
-    call.push(&append.envelope);
 }
 
 fn push_number(call: &mut Command, number: u64) {
     call.push_int(i64::try_from(number).unwrap_or(i64::MAX));
 }
 
-/// One line of the answer: `7`, `d7` or `!ERROR`.
-fn read_outcome(append: &Append, epoch: Option<Epoch>, line: &str) -> Result<Appended> {
-    if let Some(refusal) = line.strip_prefix('!') {
+/// A stream's line of the answer: its epoch and the offset of its first event in the batch.
+fn read_start(line: &str) -> Option<Position> {
+    let (epoch, offset) = line.split_once(' ')?;
+    Some(Position { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
+}
+
+/// The outcome of an event that got the next offset.
+fn appended(next: &mut Option<Position>) -> Result<Appended> {
+    let next = next.as_mut().ok_or_else(unreadable)?;
+    let position = *next;
+    next.offset += 1;
+    Ok(Appended { position: Some(position), is_duplicate: false })
+}
+
+/// The outcome of an event that did not: `d7` or `!ERROR`.
+fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> Result<Appended> {
+    if let Some(refusal) = exception.strip_prefix('!') {
         let text = format!("redis refused to append to {}: {refusal}", append.channel);
         return Err(Error::new(ErrorKind::Engine, text));
     }
-    let (is_duplicate, digits) = match line.strip_prefix('d') {
-        Some(digits) => (true, digits),
-        None => (false, line),
-    };
-    let offset = parse_int(digits.as_bytes()).and_then(|offset| u64::try_from(offset).ok());
-    let (Some(epoch), Some(offset)) = (epoch, offset) else { return Err(malformed("append.lua")) };
-    Ok(Appended { position: Some(Position { epoch, offset }), is_duplicate })
+    let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
+    let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };
+    Ok(Appended { position: Some(Position { offset, ..start }), is_duplicate: true })
+}
+
+fn unreadable() -> Error {
+    malformed("append.lua")
 }

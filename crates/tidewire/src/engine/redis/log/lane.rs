@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,7 +24,7 @@ use crate::limits;
 use crate::tasks::Tasks;
 
 /// Batches in flight per lane; the server keeps the answers of so many for each node and tag.
-const BATCHES_IN_FLIGHT_MAX: u64 = 4;
+const BATCHES_IN_FLIGHT_MAX: u64 = 2;
 /// Streams of which a lane remembers what it saw confirmed; past it, it starts to remember anew.
 const FLOORS_MAX: usize = 8_192;
 /// A wait without anything to wait for.
@@ -58,7 +57,7 @@ impl Lane {
     ) -> Self {
         let queue = Arc::new(Queue::default());
         let runner = Runner {
-            answers: keys::answers(node, tag),
+            node: node.to_owned(),
             topology,
             tag,
             queue: queue.clone(),
@@ -97,8 +96,7 @@ impl Lane {
 struct Runner {
     topology: Arc<Topology>,
     tag: Tag,
-    /// The key under which the server keeps the answers to our last batches.
-    answers: Bytes,
+    node: String,
     queue: Arc<Queue>,
     /// Sent on the link that is open, oldest first.
     flight: VecDeque<(Batch, Pending)>,
@@ -229,8 +227,8 @@ impl Runner {
     }
 
     async fn send(&mut self, batch: Batch, connection: &Connection, link: u64) -> Result<(), Halt> {
-        let slot = batch.number % BATCHES_IN_FLIGHT_MAX;
-        let call = batch.call(&self.topology.scripts, &self.answers, slot, &self.floors);
+        let answer = keys::answer(&self.node, self.tag, batch.number % BATCHES_IN_FLIGHT_MAX);
+        let call = batch.call(&self.topology.scripts, &answer, &self.floors);
         let deadline = batch.deadline().unwrap_or_else(Instant::now);
         match connection.submit(&call, Some(link), deadline).await {
             Ok(pending) => self.flight.push_back((batch, pending)),

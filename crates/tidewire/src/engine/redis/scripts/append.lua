@@ -1,128 +1,179 @@
 -- Appends a batch of events to streams of one slot: offset, dedup mark, entry and announcement of each in one step.
 -- A batch that is sent again after its answer was lost returns the first answer and changes nothing.
 --
--- KEYS[1]       HASH    answers of this node's last batches in this slot, by lane
+-- KEYS[1]       STRING  the answer to an earlier batch of this node, which this batch's replaces: `NUMBER\nANSWER`
 -- KEYS[2..]     STREAM, HASH   stream and meta, one pair per stream of the batch
 -- KEYS[..]      STRING  one per event with a dedup id: `EPOCH OFFSET` of the append that took effect
--- ARGV[1..4]    lane, number of the batch, 1 if it was sent before, candidate epoch (16 hexadecimal digits)
--- ARGV[5..6]    count of streams, count of events
--- per stream    events kept, age kept (ms), bytes kept (each may be empty), epoch and offset this node saw
---               confirmed last (empty and 0 if none), the channel's name within its tenant
--- per event     number of its stream, number of its dedup key (0: none), dedup window (ms), channel to announce on
---               (empty: quiet), second channel to announce on (empty: none), envelope
--- Returns lines: the epoch of each stream, then for each event its offset, `d` and the offset of the first append
--- with the same dedup id, or `!` and an error.
+-- ARGV[1..4]    number of the batch, 1 if it was sent before, candidate epoch (16 hexadecimal digits),
+--               count of streams; then for each stream, in the order of the keys:
+--   events kept, age kept (ms), bytes kept (each may be empty),
+--   epoch and offset that this node saw confirmed last (empty and 0 if none),
+--   the channel's name within its tenant, the Redis channel to announce on, count of events; then for each event:
+--     options: empty to announce it and no more, else `KIND MARK WINDOW CHANNEL`: kind `h` announced, `q` quiet or
+--     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms);
+--     frame: the length of the envelope (4 bytes, the lowest first) and the envelope
+-- Returns lines: for each stream its epoch and the offset of its first event appended here; then for each event of the
+-- batch that did not get the next offset of its stream, its number in the batch and `d` with the offset of the append
+-- that took effect, or `!` with an error.
+--
+-- An announcement is `a EPOCH OFFSET TIME[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
+-- another. CHANNEL is the stream's where it is announced on another.
+--
+-- Every string that Lua makes is hashed whole, and numbers that it turns into text cost more than the rest of an
+-- append: so a frame is touched twice, numbers are formatted as integers, and once where that is enough.
 
-local STREAM_ARGS, EVENT_ARGS = 6, 6
--- How long the answers of a node that is gone are kept, ms: 1 hour.
-local ANSWERS_TTL = 3600000
--- Old events are cut off when the oldest is over age by this part of it, not at every batch.
+-- How long an answer is kept, ms; longer than a node tries.
+local ANSWER_TTL = 600000
+-- What a stream keeps is looked at when its offset passes a multiple of this.
+local RETAIN_EVERY = 64
+-- Old events are cut off when the oldest is over age by this part of it.
 local AGE_SLACK = 0.05
+-- Bytes of frames after which an announcement is sent on its way.
+local ANNOUNCED_BYTES = 65536
 
-local lane, batch, candidate = ARGV[1], ARGV[2], ARGV[4]
-if ARGV[3] == '1' then
-  local number, answer = string.match(redis.call('HGET', KEYS[1], lane) or '', '^(%d+)\n(.*)$')
+local batch, candidate = ARGV[1], ARGV[3]
+if ARGV[2] == '1' then
+  local number, answer = string.match(call('GET', KEYS[1]) or '', '^(%d+)\n(.*)$')
   if number == batch then
     return answer
   end
 end
 
-local stream_count, event_count = tonumber(ARGV[5]), tonumber(ARGV[6])
+local stream_count = tonumber(ARGV[4])
 local time = now()
-local answer, streams = {}, {}
+local answer, exceptions = {}, {}
+local cursor, event_number = 4, 0
 
-for index = 1, stream_count do
-  local at = 6 + (index - 1) * STREAM_ARGS
-  local stream, meta = KEYS[2 * index], KEYS[2 * index + 1]
-  local opened, state = pcall(open, stream, meta, candidate, time, ARGV[at + 4], tonumber(ARGV[at + 5]))
-  if opened then
-    state.key, state.meta, state.channel = stream, meta, ARGV[at + 6]
-    state.had_age, state.start = state.a, state.o
-    state.n, state.a, state.b = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    state.t = math.max(state.t, time)
-    streams[index] = state
-    answer[index] = state.e
-  else
-    streams[index] = { fault = tostring(type(state) == 'table' and state.err or state) }
-    answer[index] = string.rep('0', 16)
-  end
-end
+-- The events that are appended and not announced yet, where they are to be announced, and how many bytes they have.
+local frames, count, bytes = {}, 0, 0
+local first, target = 0, nil
 
-local function announce(state, channel, also, envelope)
-  local head = 'a ' .. state.e .. ' ' .. text(state.o) .. ' ' .. text(state.t)
-  if channel ~= '' then
-    redis.call('PUBLISH', channel, head .. '\n' .. envelope)
-  end
-  if also ~= '' then
-    redis.call('PUBLISH', also, head .. ' ' .. state.channel .. '\n' .. envelope)
-  end
-end
-
-local function append(state, mark, window, channel, also, envelope)
-  if state.fault then
-    return '!' .. state.fault
-  end
-  if mark then
-    local epoch, offset = string.match(redis.call('GET', mark) or '', '^(%x+) (%d+)$')
-    -- A mark of another epoch is of an event that was lost: it is to be kept again.
-    if epoch == state.e then
-      return 'd' .. offset
+local function announce(state)
+  if count > 0 then
+    local head = format('a %s %d %d', state.e, first, state.t)
+    local events = table.concat(frames, '', 1, count)
+    call('PUBLISH', state.channel, head .. '\n' .. events)
+    if target ~= '' then
+      call('PUBLISH', target, head .. ' ' .. state.name .. '\n' .. events)
     end
   end
-  local added = redis.pcall('XADD', state.key, text(state.o + 1) .. '-' .. text(state.t), 'e', envelope)
-  if type(added) == 'table' then
-    return '!' .. added.err
-  end
-  state.o = state.o + 1
-  if mark then
-    redis.call('SET', mark, state.e .. ' ' .. text(state.o), 'PX', window)
-  end
-  announce(state, channel, also, envelope)
-  return text(state.o)
+  count, bytes = 0, 0
 end
 
-for index = 1, event_count do
-  local at = 6 + stream_count * STREAM_ARGS + (index - 1) * EVENT_ARGS
-  local state = streams[tonumber(ARGV[at + 1])]
-  local mark = tonumber(ARGV[at + 2])
-  answer[stream_count + index] = append(
-    state, mark > 0 and KEYS[1 + 2 * stream_count + mark], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+local function append(state, options, frame)
+  local kind, mark, window, also
+  if options ~= '' then
+    kind, mark, window, also = string.match(options, '^(%a) (%d+) (%d+) ?(.*)$')
+    mark = mark ~= '0' and KEYS[1 + 2 * stream_count + mark]
+    if mark then
+      local epoch, offset = string.match(call('GET', mark) or '', '^(%x+) (%d+)$')
+      -- A mark of another epoch is of an event that was lost: it is to be kept again.
+      if epoch == state.e then
+        return 'd' .. offset
+      end
+    end
+  end
+  local offset = state.o + 1
+  local added = redis.pcall('XADD', state.key, format(state.id, offset), 'e', frame)
+  if added.err then
+    if string.find(added.err, 'equal or smaller', 1, true) then
+      -- Somebody changed the stream behind the meta's back: the next append starts a new epoch.
+      state.is_lost = true
+      call('DEL', state.meta)
+    end
+    return '!' .. added.err
+  end
+  state.o = offset
+  if mark then
+    call('SET', mark, format('%s %d', state.e, offset), 'PX', window)
+  end
+  if kind == 'q' then
+    return announce(state)
+  end
+  also = also or ''
+  if also ~= target or bytes >= ANNOUNCED_BYTES then
+    announce(state)
+  end
+  if count == 0 then
+    first, target = offset, also
+  end
+  count, bytes = count + 1, bytes + #frame
+  frames[count] = frame
 end
 
 -- Groups are not known here: what they have not settled is protected by the script that is aware of them.
-local function retain(state)
-  if state.n then
-    redis.call('XTRIM', state.key, 'MAXLEN', '~', text(state.n))
+local function retain(state, old_age)
+  local key = state.key
+  if math.floor(state.o / RETAIN_EVERY) ~= math.floor(state.start / RETAIN_EVERY) then
+    if state.n then
+      call('XTRIM', key, 'MAXLEN', '~', state.n)
+    end
+    local _, first_time = entry_from(key, '-')
+    if state.a and first_time and first_time < state.t - state.a * (1 + AGE_SLACK) then
+      call('XTRIM', key, 'MINID', oldest(key, state, state.t))
+    end
+    local used = state.b and call('MEMORY', 'USAGE', key)
+    if used and used > state.b then
+      local kept = math.floor(call('XLEN', key) * state.b / used)
+      call('XTRIM', key, 'MAXLEN', '~', math.max(kept, 1))
+    end
   end
   if state.a then
-    local _, first_time = edge('XRANGE', state.key, '-', '+')
-    if first_time and first_time < state.t - state.a * (1 + AGE_SLACK) then
-      redis.call('XTRIM', state.key, 'MINID', text(oldest(state.key, state, state.t)))
-    end
-    redis.call('PEXPIRE', state.key, text(state.a + 1000))
-    redis.call('PEXPIRE', state.meta, text(state.a + META_TTL))
-  elseif state.had_age or state.start == 0 then
-    redis.call('PERSIST', state.key)
-    redis.call('PERSIST', state.meta)
-  end
-  if state.b then
-    local used = redis.call('MEMORY', 'USAGE', state.key)
-    if used and used > state.b then
-      local kept = math.floor(redis.call('XLEN', state.key) * state.b / used)
-      redis.call('XTRIM', state.key, 'MAXLEN', '~', text(math.max(kept, 1)))
-    end
+    call('PEXPIRE', key, state.a + 1000)
+    call('PEXPIRE', state.meta, state.a + META_TTL)
+  elseif old_age or state.start == 0 then
+    call('PERSIST', key)
+    call('PERSIST', state.meta)
   end
 end
 
-for _, state in ipairs(streams) do
-  if not state.fault and state.o > state.start then
-    redis.call('HSET', state.meta, 'o', text(state.o), 't', text(state.t),
-      'n', state.n and text(state.n) or '', 'a', state.a and text(state.a) or '', 'b', state.b and text(state.b) or '')
-    retain(state)
+local function append_all(index)
+  local key, meta = KEYS[2 * index], KEYS[2 * index + 1]
+  local state = open(key, meta, candidate, time, ARGV[cursor + 4], tonumber(ARGV[cursor + 5]))
+  local old_n, old_a, old_b = state.n, state.a, state.b
+  state.n, state.a, state.b = tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2]), tonumber(ARGV[cursor + 3])
+  state.name, state.channel = ARGV[cursor + 6], ARGV[cursor + 7]
+  state.key, state.meta, state.start = key, meta, state.o
+  state.t = math.max(state.t, time)
+  state.id = format('%%d-%d', state.t)
+  answer[index] = format('%s %d', state.e, state.o + 1)
+  local at = cursor + 8
+  for number = 1, tonumber(ARGV[cursor + 8]) do
+    local exception = append(state, ARGV[at + 1], ARGV[at + 2])
+    if exception then
+      exceptions[#exceptions + 1] = format('%d %s', event_number + number, exception)
+    end
+    at = at + 2
+  end
+  announce(state)
+  if state.o > state.start and not state.is_lost then
+    call('HSET', meta, 'o', format('%d', state.o), 't', format('%d', state.t))
+    if state.n ~= old_n or state.a ~= old_a or state.b ~= old_b then
+      call('HSET', meta, 'n', state.n or '', 'a', state.a or '', 'b', state.b or '')
+    end
+    retain(state, old_a)
   end
 end
 
+for index = 1, stream_count do
+  local done, fault = pcall(append_all, index)
+  local events = tonumber(ARGV[cursor + 8])
+  if not done then
+    -- A key of another type, put there by somebody else. Nothing of this stream was appended.
+    fault = type(fault) == 'table' and fault.err or tostring(fault)
+    answer[index] = '0000000000000000 0'
+    count, bytes = 0, 0
+    for number = 1, events do
+      exceptions[#exceptions + 1] = format('%d !%s', event_number + number, fault)
+    end
+  end
+  event_number = event_number + events
+  cursor = cursor + 8 + 2 * events
+end
+
+for _, exception in ipairs(exceptions) do
+  answer[#answer + 1] = exception
+end
 local lines = table.concat(answer, '\n')
-redis.call('HSET', KEYS[1], lane, batch .. '\n' .. lines)
-redis.call('PEXPIRE', KEYS[1], ANSWERS_TTL)
+call('SET', KEYS[1], batch .. '\n' .. lines, 'PX', ANSWER_TTL)
 return lines

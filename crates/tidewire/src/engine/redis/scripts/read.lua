@@ -7,15 +7,15 @@
 -- ARGV[4]    most events wanted
 -- ARGV[5]    most bytes of envelopes wanted; one event is given even if it is larger
 -- ARGV[6]    `+` oldest first, `-` newest first
--- Returns    epoch, oldest offset, newest offset, then id and envelope of each event
+-- Returns    epoch, oldest offset, newest offset, then id and frame (see stream.lua) of each event
 
 -- Entries fetched at first; then as many as the bytes that are left suggest.
 local FETCH_FIRST, FETCH_MOST = 16, 256
 
 local time = now()
-local state = open(KEYS[1], KEYS[2], ARGV[1], time)
+local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', 0)
 local first = oldest(KEYS[1], state, time)
-local page = { state.e, text(first), text(state.o) }
+local page = { state.e, first, state.o }
 
 local low, high = math.max(tonumber(ARGV[2]), first), math.min(tonumber(ARGV[3]), state.o)
 local left, bytes_left = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -27,18 +27,18 @@ while low <= high and left > 0 do
   local count = math.min(fetch, left)
   local entries
   if forwards then
-    entries = redis.call('XRANGE', KEYS[1], text(low), text(high), 'COUNT', count)
+    entries = call('XRANGE', KEYS[1], low, high, 'COUNT', count)
   else
-    entries = redis.call('XREVRANGE', KEYS[1], text(high), text(low), 'COUNT', count)
+    entries = call('XREVRANGE', KEYS[1], high, low, 'COUNT', count)
   end
   for _, entry in ipairs(entries) do
-    local envelope = entry[2][2]
-    if taken > 0 and #envelope > bytes_left then
+    local frame = entry[2][2]
+    if taken > 0 and #frame > bytes_left then
       return page
     end
     page[#page + 1] = entry[1]
-    page[#page + 1] = envelope
-    taken, taken_bytes, bytes_left = taken + 1, taken_bytes + #envelope, bytes_left - #envelope
+    page[#page + 1] = frame
+    taken, taken_bytes, bytes_left = taken + 1, taken_bytes + #frame, bytes_left - #frame
     local offset = split(entry[1])
     if forwards then
       low = offset + 1

@@ -1,21 +1,21 @@
 -- What every stream script shares; it is put in front of each, and does nothing by itself.
 --
 -- A stream is two keys in one slot.
---   stream  STREAM  entries with the id OFFSET-MILLISECONDS and the one field `e`, the envelope
+--   stream  STREAM  entries with the id OFFSET-MILLISECONDS and the one field `e`: the length of the envelope (4 bytes,
+--                   the lowest first) and the envelope
 --   meta    HASH    e epoch (16 hexadecimal digits), o offset of the newest event ever, t its time (ms),
 --                   and what is kept: n events, a age (ms), b bytes; an empty string is no bound
 -- Times come from the server's clock and never run backwards within a stream, so they can be bisected.
+-- Offsets and times stay below 10^14, where Lua writes a number without an exponent.
+
+local call, format = redis.call, string.format
 
 -- How long the epoch of a stream outlives its last event, ms: 30 days.
 local META_TTL = 2592000000
 
-local function text(number)
-  return string.format('%.0f', number)
-end
-
 local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 local function split(id)
@@ -23,41 +23,35 @@ local function split(id)
   return tonumber(offset), tonumber(time)
 end
 
--- The offset and time of the first entry from `from` on, or of the last one with command XREVRANGE.
-local function edge(command, stream, from, to)
-  local entry = redis.call(command, stream, from, to, 'COUNT', 1)[1]
+-- The offset and time of the first entry from `from` on.
+local function entry_from(stream, from)
+  local entry = call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
   if entry then
     return split(entry[1])
   end
 end
 
--- Whether the entries are what the meta says: nothing evicted, deleted or rolled back apart from it.
-local function agrees(stream, state, time)
-  if state.o == 0 then
-    return redis.call('EXISTS', stream) == 0
-  end
-  local newest = edge('XREVRANGE', stream, '+', '-')
-  if newest then
-    return newest == state.o
-  end
-  -- Trimmed empty, or expired whole because all of it was too old.
-  return redis.call('EXISTS', stream) == 1 or (state.a ~= nil and time - state.t >= state.a)
+-- Starts the stream anew, under another epoch: what it confirmed before cannot be gone on from.
+local function restart(stream, meta, state, epoch)
+  call('DEL', stream)
+  call('HSET', meta, 'e', epoch, 'o', 0, 't', 0)
+  call('PEXPIRE', meta, META_TTL)
+  state.e, state.o, state.t = epoch, 0, 0
 end
 
--- The state of a stream. One that is new, lost, or behind `floor` (an offset confirmed before) starts under the
--- candidate epoch, and what is left of the old one is deleted.
+-- The state of a stream. One that is new, lost, or behind `floor` (an offset confirmed before) gets the candidate epoch.
 local function open(stream, meta, candidate, time, floor_epoch, floor)
-  local fields = redis.call('HMGET', meta, 'e', 'o', 't', 'n', 'a', 'b')
+  local fields = call('HMGET', meta, 'e', 'o', 't', 'n', 'a', 'b')
   local state = {
     e = fields[1], o = tonumber(fields[2] or 0), t = tonumber(fields[3] or 0),
     n = tonumber(fields[4] or ''), a = tonumber(fields[5] or ''), b = tonumber(fields[6] or ''),
   }
-  local rewound = state.e == floor_epoch and state.o < (floor or 0)
-  if not state.e or rewound or not agrees(stream, state, time) then
-    redis.call('DEL', stream)
-    redis.call('HSET', meta, 'e', candidate, 'o', 0, 't', 0)
-    redis.call('PEXPIRE', meta, META_TTL)
-    state.e, state.o, state.t = candidate, 0, 0
+  -- A stream whose events were all too old is expired as a whole; else the entries must be there.
+  local is_expired = state.a and time - state.t >= state.a
+  local is_there = state.o == 0 or is_expired or call('EXISTS', stream) == 1
+  local is_rewound = state.e == floor_epoch and state.o < floor
+  if not state.e or not is_there or is_rewound then
+    restart(stream, meta, state, candidate)
   end
   return state
 end
@@ -66,7 +60,7 @@ end
 local function bisect(stream, low, high, time)
   while low <= high do
     local middle = math.floor((low + high) / 2)
-    local offset, at = edge('XRANGE', stream, text(middle), '+')
+    local offset, at = entry_from(stream, middle)
     if offset and at < time then
       low = offset + 1
     else
@@ -78,7 +72,7 @@ end
 
 -- The offset of the oldest event that readers may see; one past the newest if there is none.
 local function oldest(stream, state, time)
-  local first, at = edge('XRANGE', stream, '-', '+')
+  local first, at = entry_from(stream, '-')
   if not first then
     return state.o + 1
   end

@@ -152,11 +152,7 @@ impl<'a> Session<'a> {
     fn take(&mut self, values: &mut Vec<Value>) -> Result<(), io::Error> {
         for value in values.drain(..) {
             match value {
-                Value::Push(items) => {
-                    if let Some(heard) = self.heard(items) {
-                        self.shared.sink.hear(heard);
-                    }
-                }
+                Value::Push(items) => drop(self.hear(items)),
                 Value::Error(text) => {
                     let batch = self.sent.front_mut().ok_or_else(|| unexpected("an error"))?;
                     batch.refusal = Some(String::from_utf8_lossy(&text).into_owned());
@@ -190,8 +186,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What a push says, if it is an event that somebody still wants.
-    fn heard(&self, items: Vec<Value>) -> Option<Heard> {
+    /// Hands on what a push says, if it is something that somebody still wants.
+    fn hear(&self, items: Vec<Value>) -> Option<()> {
         let mut items = items.into_iter();
         let kind = items.next()?.into_bytes()?;
         let (interest, channel) = match &kind[..] {
@@ -207,16 +203,25 @@ impl<'a> Session<'a> {
             }
             _ => return None,
         };
-        let mut payload = items.next()?.into_bytes()?;
-        if payload.len() < COPIED_BYTES_MAX {
-            payload = Bytes::copy_from_slice(&payload);
-        }
-        let Some((kept, envelope)) = announcement::read(&channel, payload) else {
-            tracing::warn!(%channel, "dropped what somebody else published on a channel of ours");
-            return None;
+        let tell = |kept, envelope: Bytes| {
+            let envelope = own(envelope);
+            let (interest, channel) = (interest.clone(), channel.clone());
+            self.shared.sink.hear(Heard::Event { interest, channel, kept, envelope });
         };
-        Some(Heard::Event { interest, channel, kept, envelope })
+        match announcement::read(&channel, items.next()?.into_bytes()?) {
+            Some(announcement::Heard::Live(envelope)) => tell(None, envelope),
+            Some(announcement::Heard::Kept(events)) => {
+                events.into_iter().for_each(|(kept, envelope)| tell(Some(kept), envelope));
+            }
+            None => tracing::warn!(%channel, "dropped what somebody else published on a channel of ours"),
+        }
+        Some(())
     }
+}
+
+/// A slice of the read buffer that may wait for long, on its own if it is small.
+fn own(envelope: Bytes) -> Bytes {
+    if envelope.len() < COPIED_BYTES_MAX { Bytes::copy_from_slice(&envelope) } else { envelope }
 }
 
 fn unexpected(what: &str) -> io::Error {
