@@ -27,7 +27,7 @@ pub use subscription::{Gap, GapReason, Item, Received, Subscribing, Subscription
 pub(crate) use hub::Hub;
 
 use self::stats::{Counters, Stats};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::engine::{Append, Appended, Engine, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, NodeId};
@@ -87,10 +87,11 @@ impl Bus {
     /// Sends a live event. After an unknown outcome it is sent again marked, and receivers drop a second copy.
     async fn publish(&self, channel: &ChannelPath, counters: &Counters, mut event: Event) -> Result<()> {
         let _in_flight = self.enter()?;
-        event.stamp(self.node, self.clock.now(), &self.limits)?;
+        let now = self.clock.now();
+        event.stamp(self.node, now, &self.limits)?;
         let outcome = self
             .retry
-            .run(&self.clock, Error::is_retryable, |retry| {
+            .run(&self.clock, now, Error::is_retryable, |retry| {
                 if retry == 1 {
                     event.mark_retried();
                 }
@@ -102,13 +103,13 @@ impl Bus {
     }
 
     /// Appends one event, trying again where that cannot have a second effect.
-    async fn append(&self, counters: &Counters, append: Append) -> Result<Appended> {
+    async fn append(&self, counters: &Counters, append: Append, now: Timestamp) -> Result<Appended> {
         let is_deduplicated = append.dedup.is_some();
         let is_safe =
             |error: &Error| error.is_retryable() && (is_deduplicated || error.kind() != ErrorKind::TimedOut);
         let outcome = self
             .retry
-            .run(&self.clock, is_safe, |_| async {
+            .run(&self.clock, now, is_safe, |_| async {
                 let outcomes = self.engine.log.append(vec![append.clone()]).await?;
                 outcomes.into_iter().next().unwrap_or_else(|| Err(no_outcome()))
             })
@@ -121,7 +122,8 @@ impl Bus {
     async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
         let is_safe =
             |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
-        let outcomes = self.retry.run(&self.clock, is_safe, |_| self.engine.log.append(batch.to_vec())).await;
+        let append = |_| self.engine.log.append(batch.to_vec());
+        let outcomes = self.retry.run(&self.clock, self.clock.now(), is_safe, append).await;
         match &outcomes {
             Ok(outcomes) => outcomes.iter().for_each(|outcome| counters.published(outcome.is_ok())),
             Err(_) => batch.iter().for_each(|_| counters.published(false)),

@@ -259,13 +259,10 @@ impl Event {
 
     /// Sets an extension attribute. CloudEvents names are lower-case letters and digits.
     #[must_use]
-    pub fn with_extension(mut self, name: &str, value: &str) -> Self {
-        let mut kept = self.without(|tag, text| {
+    pub fn with_extension(self, name: &str, value: &str) -> Self {
+        self.replacing(Attribute::Extension, &format!("{name}={value}"), |tag, text| {
             tag == Attribute::Extension as u8 && text.split_once('=').is_some_and(|(found, _)| found == name)
-        });
-        envelope::put_attribute(&mut kept, Attribute::Extension as u8, &format!("{name}={value}"));
-        self.attributes = kept.freeze();
-        self
+        })
     }
 
     /// The data, as it was published.
@@ -283,21 +280,28 @@ impl Event {
             .find_map(|(tag, text)| (tag == attribute as u8).then_some(text))
     }
 
-    fn with(mut self, attribute: Attribute, value: &str) -> Self {
-        let mut kept = self.without(|tag, _| tag == attribute as u8);
-        envelope::put_attribute(&mut kept, attribute as u8, value);
-        self.attributes = kept.freeze();
-        self
+    fn with(self, attribute: Attribute, value: &str) -> Self {
+        self.replacing(attribute, value, |tag, _| tag == attribute as u8)
     }
 
-    fn without(&self, is_dropped: impl Fn(u8, &str) -> bool) -> BytesMut {
-        let mut kept = BytesMut::with_capacity(self.attributes.len() + 64);
+    /// Sets an attribute in place of those that `is_replaced` picks.
+    fn replacing(
+        mut self,
+        attribute: Attribute,
+        value: &str,
+        is_replaced: impl Fn(u8, &str) -> bool,
+    ) -> Self {
+        // Exact where nothing is replaced: then the bytes are frozen without another allocation.
+        let room = self.attributes.len() + envelope::ATTRIBUTE_HEADER_BYTES + value.len();
+        let mut attributes = BytesMut::with_capacity(room);
         for (tag, text) in
-            envelope::attributes(&self.attributes).filter(|(tag, text)| !is_dropped(*tag, text))
+            envelope::attributes(&self.attributes).filter(|(tag, text)| !is_replaced(*tag, text))
         {
-            envelope::put_attribute(&mut kept, tag, text);
+            envelope::put_attribute(&mut attributes, tag, text);
         }
-        kept
+        envelope::put_attribute(&mut attributes, attribute as u8, value);
+        self.attributes = attributes.freeze();
+        self
     }
 
     /// Fills in what publishing sets, and checks the limits.

@@ -116,9 +116,10 @@ impl Appending {
     async fn run(self) -> Result<Receipt> {
         let Self { bus, counters, channel, mut event, options } = self;
         let _in_flight = bus.enter()?;
-        let append = options.append(&bus, &channel, &mut event)?;
+        let now = bus.clock.now();
+        let append = options.append(&bus, &channel, &mut event, now)?;
         let durability = append.durability;
-        let appended = bus.append(&counters, append).await?;
+        let appended = bus.append(&counters, append, now).await?;
         let (position, is_duplicate) = (appended.position, appended.is_duplicate);
         Ok(Receipt { id: event.id(), position, is_duplicate, durability })
     }
@@ -136,7 +137,13 @@ impl AppendOptions {
     }
 
     /// Checks the options and the event, and encodes them for the engine.
-    pub(super) fn append(self, bus: &Bus, channel: &ChannelPath, event: &mut Event) -> Result<Append> {
+    pub(super) fn append(
+        self,
+        bus: &Bus,
+        channel: &ChannelPath,
+        event: &mut Event,
+        now: Timestamp,
+    ) -> Result<Append> {
         let announce = match (self.is_quiet, self.announce_on) {
             (false, None) => Announce::Here,
             (true, None) => Announce::Quiet,
@@ -152,7 +159,7 @@ impl AppendOptions {
         };
         let window = self.dedup_window.unwrap_or(DEDUP_WINDOW);
         let dedup = self.dedup_id.map(|id| check_dedup(id, window)).transpose()?;
-        event.stamp(bus.node, bus.clock.now(), &bus.limits)?;
+        event.stamp(bus.node, now, &bus.limits)?;
         Ok(Append {
             channel: channel.clone(),
             envelope: Bytes::from(&*event),

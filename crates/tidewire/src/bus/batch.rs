@@ -183,7 +183,8 @@ impl Batcher {
     /// `TooLarge` past a limit; `Closed`. The outcome of the append comes with the [`Confirmation`].
     pub async fn push(&self, mut event: Event) -> Result<Confirmation> {
         let _in_flight = self.bus.enter()?;
-        let append = self.options.clone().append(&self.bus, &self.channel, &mut event)?;
+        let now = self.bus.clock.now();
+        let append = self.options.clone().append(&self.bus, &self.channel, &mut event, now)?;
         let (confirm, confirmed) = oneshot::channel();
         let queued = Queued { id: event.id(), append, confirm };
         self.queue.send(queued).await.map_err(|_| Error::closed("this batcher"))?;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
 
 /// How often and how fast a call to the engine is tried again.
@@ -46,17 +46,18 @@ impl RetryPolicy {
     }
 
     /// Calls `attempt` with the number of the try, from 0, until it succeeds, fails in a way that is not safe
-    /// to try again, or the retries are used up; then its last error is returned.
+    /// to try again, or the retries or their time, counted from `start`, are used up; then its last error is returned.
     pub(crate) async fn run<T, F>(
         &self,
         clock: &Clock,
+        start: Timestamp,
         is_safe: impl Fn(&Error) -> bool,
         mut attempt: impl FnMut(u32) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let (mut retry, start) = (0, clock.now());
+        let mut retry = 0;
         loop {
             match attempt(retry).await {
                 Err(error)
@@ -77,7 +78,6 @@ impl RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::error::ErrorKind;
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
         let clock = Clock::virtual_at(Timestamp::from_millis(0));
         let mut tries = 0;
         let outcome: Result<()> = policy
-            .run(&clock, Error::is_retryable, |_| {
+            .run(&clock, clock.now(), Error::is_retryable, |_| {
                 tries += 1;
                 clock.advance(Duration::from_secs(3));
                 std::future::ready(Err(Error::new(ErrorKind::Unavailable, "no")))
@@ -110,11 +110,12 @@ mod tests {
 
     #[tokio::test]
     async fn tries_again_only_what_may_succeed_and_only_so_often() {
-        let policy = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
+        let policy =
+            RetryPolicy { first_delay: Duration::ZERO, time_max: Duration::MAX, ..RetryPolicy::default() };
         for (kind, expected_tries) in [(ErrorKind::Unavailable, 4), (ErrorKind::Engine, 1)] {
             let mut tries = 0;
             let outcome: Result<()> = policy
-                .run(&Clock::system(), Error::is_retryable, |_| {
+                .run(&Clock::system(), Timestamp::default(), Error::is_retryable, |_| {
                     tries += 1;
                     std::future::ready(Err(Error::new(kind, "no")))
                 })

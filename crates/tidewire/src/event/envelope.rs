@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
 pub(super) const HEADER_BYTES: usize = 38;
+pub(super) const ATTRIBUTE_HEADER_BYTES: usize = 5;
 const VERSION: u8 = 1;
 const FLAGS_AT: usize = 1;
 const ID_AT: usize = 2;
@@ -61,7 +62,6 @@ fn put_length(out: &mut BytesMut, length: usize) {
 }
 
 pub(super) fn put_attribute(out: &mut BytesMut, tag: u8, text: &str) {
-    out.reserve(5 + text.len());
     out.put_u8(tag);
     put_length(out, text.len());
     out.put_slice(text.as_bytes());
