@@ -21,7 +21,7 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount(options: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("a directory");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tidewire-test"])
             .arg(directory.path())
@@ -60,7 +60,7 @@ fn open(directory: &Path) -> Result<Engine> {
 }
 
 fn channel(name: &str) -> ChannelPath {
-    ChannelPath::new("test", "default", name).unwrap()
+    ChannelPath::new("test", "default", name).expect("a valid name")
 }
 
 async fn append(engine: &Engine, name: &str, data: String) -> Result<Appended> {
@@ -73,13 +73,13 @@ async fn append(engine: &Engine, name: &str, data: String) -> Result<Appended> {
         durability: Durability::Fast,
         deliver_at: None,
     };
-    engine.log.append(vec![append]).await?.pop().unwrap()
+    engine.log.append(vec![append]).await?.pop().expect("an outcome")
 }
 
 fn assert_says_full(error: &Error, directory: &Path) {
     assert_eq!(error.kind(), ErrorKind::Engine, "{error}");
     let text = error.to_string();
-    assert!(text.contains("disk is full") && text.contains(directory.to_str().unwrap()), "{text}");
+    assert!(text.contains("disk is full") && text.contains(&*directory.to_string_lossy()), "{text}");
 }
 
 #[tokio::test]

@@ -35,15 +35,15 @@ fn open(directory: &Path, clock: &Clock) -> Engine {
         limits: Limits::default(),
         tasks: Tasks::new(),
     };
-    open_file(directory, &options, &setup).unwrap()
+    open_file(directory, &options, &setup).expect("the engine opens")
 }
 
 fn channel(name: &str) -> ChannelPath {
-    ChannelPath::new("prod", "org-123", name).unwrap()
+    ChannelPath::new("prod", "org-123", name).expect("a valid name")
 }
 
 fn entry() -> EntryPath {
-    EntryPath::new("prod", "org-123", "session:7").unwrap()
+    EntryPath::new("prod", "org-123", "session:7").expect("a valid name")
 }
 
 fn append(name: &str, data: String) -> Append {
@@ -106,15 +106,15 @@ async fn a_directory_of_format_1_has_all_that_was_stored() {
 
 /// Copies a directory; how many files that were.
 fn copy(from: &Path, to: &Path) -> usize {
-    std::fs::create_dir_all(to).unwrap();
+    std::fs::create_dir_all(to).expect("copied");
     let mut count = 0;
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    for entry in std::fs::read_dir(from).expect("copied") {
+        let entry = entry.expect("copied");
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("copied").is_dir() {
             count += copy(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            std::fs::copy(entry.path(), to).expect("copied");
             count += 1;
         }
     }
