@@ -312,13 +312,15 @@ impl Writer {
         let Some(stream) = self.stream(channel, now)? else { return Ok(Trimmed { removed: 0, first: 1 }) };
         let fault = |error| Fault::io("trim the stream in", stream.path(), error);
         let trimmed = stream.plan_trim(&self.directory, before, now).map_err(fault)?;
-        let mut row = stream.row(&self.directory);
-        row.first = trimmed.first;
-        self.directory.state.set_streams([(channel.as_str(), row)])?;
+        // Disk is given back first: on a full one the database can note the trim only then.
         if stream.trim(trimmed.first) {
-            stream.renew_segment(&self.directory, now).map_err(fault)?;
+            let renewed = stream.renew_segment(&self.directory, now);
+            renewed.unwrap_or_else(|error| {
+                tracing::warn!(directory = %stream.path().display(), %error, "trimmed segment stays");
+            });
         }
         stream.drop_segments(&self.directory, now).map_err(fault)?;
+        self.directory.state.set_streams([(channel.as_str(), stream.row(&self.directory))])?;
         Ok(trimmed)
     }
 

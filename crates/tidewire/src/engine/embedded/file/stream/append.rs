@@ -56,7 +56,7 @@ impl Run {
     }
 
     /// Gives every entry its place from the offset where the appender is.
-    fn place(&mut self, appender: &Appender, entries: &[Entry], now: Timestamp) {
+    fn place(&mut self, appender: &mut Appender, entries: &[Entry], now: Timestamp) {
         let time = now.max(appender.last_time);
         let mut next_offset = appender.next_offset;
         let mut placed: FxHashMap<&str, u64> = FxHashMap::default();
@@ -68,8 +68,12 @@ impl Run {
             let offset = seen.unwrap_or(next_offset);
             self.places.push(Place { entry: index, offset, time, is_duplicate: seen.is_some() });
             if seen.is_none() {
-                placed.extend(id.map(|id| (id, offset)));
                 next_offset += 1;
+            }
+            if let Some(dedup) = append.dedup.as_ref().filter(|_| seen.is_none()) {
+                placed.insert(&dedup.id, offset);
+                // Before the writes: a segment that begins among them says when the ids before it are forgotten.
+                appender.dedup_until = appender.dedup_until.max(time.saturating_add(dedup.window));
             }
         }
     }
@@ -88,7 +92,7 @@ impl Stream {
         now: Timestamp,
     ) -> bool {
         let mut appender = self.appender.lock();
-        run.place(&appender, entries, now);
+        run.place(&mut appender, entries, now);
         if let Some(last) = run.entries.last().and_then(|last| entries.get(*last)) {
             appender.retention = last.append.retention;
         }
@@ -150,7 +154,9 @@ impl Stream {
             }
             let position = Position { epoch, offset: place.offset };
             if !place.is_duplicate {
-                appender.remember(entry, place);
+                if let Some(dedup) = &entry.append.dedup {
+                    appender.dedup.insert(dedup, place.offset, place.time);
+                }
                 pubsub.announce(&entry.append, &Kept { position, time: place.time, stream: None });
             }
             entry.outcome = Some(Ok(Appended { position: Some(position), is_duplicate: place.is_duplicate }));
@@ -225,14 +231,5 @@ impl Stream {
     /// Notes that the database knows the row.
     pub(in super::super) fn note_saved(&self, row: &StreamRow) {
         self.appender.lock().saved_retention = row.retention;
-    }
-}
-
-impl Appender {
-    fn remember(&mut self, entry: &Entry, place: &Place) {
-        if let Some(dedup) = &entry.append.dedup {
-            self.dedup.insert(dedup, place.offset, place.time);
-            self.dedup_until = self.dedup_until.max(place.time.saturating_add(dedup.window));
-        }
     }
 }
