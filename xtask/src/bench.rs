@@ -14,6 +14,7 @@ use crate::test::Services;
 /// Runs all benchmark programs of the workspace, or of the one called `name` the `parts`.
 pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>, parts: &[String]) -> Result<()> {
     let services = Services::start(stages)?;
+    print_machine();
     stages.run("benchmarks", |_| {
         let mut bench = cargo(root, &["bench", "--workspace", "--bench", name.unwrap_or("*")]);
         bench.arg("--").args(parts);
@@ -22,6 +23,28 @@ pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>, parts: &
         println!("kept in {}", kept.display());
         Ok(())
     })
+}
+
+/// Says what the figures were measured on, as `docs/benchmarks.md` wants it.
+fn print_machine() {
+    let first_line = |command: &mut Command| {
+        let output = command.output().ok()?;
+        String::from_utf8(output.stdout).ok()?.lines().next().map(str::to_owned)
+    };
+    let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let unknown = || "unknown".to_owned();
+    println!("date       {}", first_line(Command::new("date").args(["-u", "+%F"])).unwrap_or_else(unknown));
+    println!(
+        "commit     {}",
+        first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"])).unwrap_or_else(unknown)
+    );
+    println!("machine    {}, {cores} cores", processor.unwrap_or_else(unknown));
+    println!("system     {}", first_line(Command::new("uname").arg("-sr")).unwrap_or_else(unknown));
+    println!("compiler   {}", first_line(Command::new("rustc").arg("--version")).unwrap_or_else(unknown));
 }
 
 /// Runs `command` and writes what it prints both to the terminal and to the file `kept`.

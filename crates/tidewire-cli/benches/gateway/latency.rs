@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::client::{Http, Socket, data};
 use super::server::Server;
 
-const PUBLISHERS: usize = 8;
+const PUBLISHERS: usize = 32;
 const SATURATE_FOR: Duration = Duration::from_secs(3);
 const MEASURE_FOR: Duration = Duration::from_secs(10);
 
