@@ -9,7 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tidewire_protocol::EMPTY_FRAME;
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::limits::CLOSE_REASON_BYTES_MAX;
@@ -221,22 +221,26 @@ async fn write_all(
     within: Duration,
 ) -> Result<(), End> {
     let bytes = frames.iter().map(Frame::len).sum();
-    let write = async {
+    let mut write = pin!(async {
         for text in joined(frames) {
             sink.feed(Message::Text(text)).await?;
         }
         sink.flush().await
-    };
-    let outcome = tokio::select! {
-        biased;
-        () = outbox.cut() => {
-            // The write is given up: the outbox has the reason.
-            return match outbox.next().await {
-                Next::Close(disconnect) => Err(End::Ours(disconnect)),
-                Next::Write(_) => Err(End::Ours(DisconnectCode::SLOW.into())),
-            };
-        }
-        outcome = timeout(within, write) => outcome,
+    });
+    // Most writes fit into the socket's buffer; only one that does not needs a timer.
+    let outcome = match write.as_mut().now_or_never() {
+        Some(outcome) => Ok(outcome),
+        None => tokio::select! {
+            biased;
+            () = outbox.cut() => {
+                // The write is given up: the outbox has the reason.
+                return match outbox.next().await {
+                    Next::Close(disconnect) => Err(End::Ours(disconnect)),
+                    Next::Write(_) => Err(End::Ours(DisconnectCode::SLOW.into())),
+                };
+            }
+            outcome = timeout(within, write) => outcome,
+        },
     };
     match outcome {
         Ok(Ok(())) => {
