@@ -348,7 +348,7 @@ pub(super) fn decode(
 }
 
 /// The name of the file of a segment.
-fn file_name(base: u64) -> String {
+pub(super) fn file_name(base: u64) -> String {
     format!("{base:020}.log")
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Job {
         before: u64,
         asked: Asked<Trimmed>,
     },
+    /// Give back the disk of a stream if all its events are too old.
+    Expire(ChannelPath),
     /// Sync what was written since the last one.
     Sync,
     /// Say whether appends are taken.
@@ -110,6 +112,11 @@ impl Writer {
         match job {
             Job::Append(append) => self.append(vec![append]),
             Job::Trim { channel, before, asked } => asked.answer(self.trim(&channel, before)),
+            Job::Expire(channel) => {
+                if let Err(error) = self.expire(&channel) {
+                    tracing::warn!(%channel, %error, "expired stream stays");
+                }
+            }
             Job::Sync => self.sync_all(),
             Job::Probe(asked) => {
                 asked.answer(self.refusal.clone().map_or(Ok(()), |fault| Err(fault.into())));
@@ -323,6 +330,17 @@ impl Writer {
         stream.drop_segments(&self.directory, now).map_err(fault)?;
         self.directory.state.set_streams([(channel.as_str(), stream.row(&self.directory))])?;
         Ok(trimmed)
+    }
+
+    fn expire(&mut self, channel: &ChannelPath) -> Result<()> {
+        let now = self.clock.now();
+        let Some(stream) = self.stream(channel, now)? else { return Ok(()) };
+        let fault = |error| Fault::io("give back disk of", stream.path(), error);
+        if stream.is_expired(&self.directory, now).map_err(fault)? {
+            stream.renew_segment(&self.directory, now).map_err(fault)?;
+        }
+        stream.drop_segments(&self.directory, now).map_err(fault)?;
+        Ok(())
     }
 
     /// Makes what was confirmed durable, and notes that it is.
