@@ -6,6 +6,7 @@
 //! `docs/formats/segment.md`.
 
 mod directory;
+mod expire;
 mod fault;
 mod files;
 mod log;
@@ -73,6 +74,7 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
     start_writers(&log, &state_queue, pubsub.clone(), options.fsync, tasks);
     let sweep = store::sweep_for_ever(Arc::clone(&directory), Arc::clone(&state_queue), clock.clone());
     spawn(tasks, sweep);
+    spawn(tasks, expire::expire_for_ever(log.clone()));
     spawn(tasks, schedule.clone().run(log.clone()));
     if let Fsync::Every(interval) = options.fsync {
         spawn(tasks, sync_every(interval, Arc::clone(&log.queue), clock.clone()));

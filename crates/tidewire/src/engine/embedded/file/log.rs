@@ -4,8 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::directory::Directory;
 use super::fault::Fault;
 use super::queue::Queue;
@@ -112,9 +110,7 @@ impl LogStreams {
     /// Appends a batch that was checked.
     pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
         let bytes = batch.iter().map(|append| append.envelope.len() + APPEND_BYTES).sum();
-        let room = self.queue.room(bytes).await?;
-        let (answer, answered) = oneshot::channel();
-        self.queue.ask(Job::Append(AppendJob { batch, answer, room }), answered).await
+        self.queue.ask(bytes, |asked| Job::Append(AppendJob { batch, asked })).await
     }
 
     /// Works on a stream beside the writer, on a thread that may block; `None` if there is no stream.
@@ -161,11 +157,7 @@ impl Log for FileLog {
 
     fn trim(&self, channel: &ChannelPath, before: u64) -> Answer<'_, Trimmed> {
         let channel = channel.clone();
-        Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            let room = self.streams.queue.room(APPEND_BYTES).await?;
-            self.streams.queue.ask(Job::Trim { channel, before, answer, room }, answered).await
-        })
+        Box::pin(self.streams.queue.ask(APPEND_BYTES, move |asked| Job::Trim { channel, before, asked }))
     }
 
     fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats> {

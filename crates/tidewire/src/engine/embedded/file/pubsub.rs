@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::queue::Queue;
 use super::writer::Job;
@@ -40,8 +39,7 @@ impl PubSub for FilePubSub {
         Box::pin(async move {
             let mut probes = self.local.probe().await?;
             let watch = Stopwatch::start();
-            let (answer, answered) = oneshot::channel();
-            let outcome = self.queue.ask(Job::Probe { answer }, answered).await;
+            let outcome = self.queue.ask(1, Job::Probe).await;
             let outcome = outcome.map(|()| watch.elapsed()).map_err(|error| error.to_string());
             probes.push(Probe { link: self.link.clone(), outcome });
             Ok(probes)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Jobs on their way to a writer thread, which takes all that wait at once.
@@ -22,8 +23,18 @@ struct Waiting<J> {
     is_closed: bool,
 }
 
-/// Room in the queue, given back when the job is done.
-pub(super) type Room = OwnedSemaphorePermit;
+/// A question to a writer thread. It takes room in the queue until it is answered.
+pub(super) struct Asked<T> {
+    answer: oneshot::Sender<Result<T>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<T> Asked<T> {
+    /// Answers. Who asked may have gone, which is their affair.
+    pub(super) fn answer(self, answer: Result<T>) {
+        let _gone = self.answer.send(answer).is_err();
+    }
+}
 
 impl<J> Queue<J> {
     pub(super) fn new(bytes_max: usize, call_time_max: Duration) -> Self {
@@ -37,11 +48,28 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Waits for room for a job of `bytes`.
+    /// Hands over the job of a question that takes `bytes`, and waits for the answer.
     ///
     /// # Errors
-    /// `Backpressure` if there is none in the time of a call, `Closed` after [`close`](Self::close).
-    pub(super) async fn room(&self, bytes: usize) -> Result<Room> {
+    /// When the time of a call is up: `Backpressure` if there was no room, `TimedOut` if there is no answer, and the
+    /// job may be done later. `Closed` after [`close`](Self::close): it was not done.
+    pub(super) async fn ask<T>(&self, bytes: usize, job: impl FnOnce(Asked<T>) -> J) -> Result<T> {
+        let watch = Stopwatch::start();
+        let room = self.room(bytes).await?;
+        let (answer, answered) = oneshot::channel();
+        if !self.push(job(Asked { answer, _room: room })) {
+            return Err(closed());
+        }
+        match tokio::time::timeout(self.call_time_max.saturating_sub(watch.elapsed()), answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
+            Err(_) => Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("disk did not answer within {:?} (limits.call_time_max)", self.call_time_max),
+            )),
+        }
+    }
+
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
         // A job that is larger than the whole queue goes alone.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
@@ -70,24 +98,6 @@ impl<J> Queue<J> {
         drop(waiting);
         self.arrived.notify_one();
         true
-    }
-
-    /// Hands over a job that answers through `answer`, and waits for that.
-    ///
-    /// # Errors
-    /// `TimedOut` if there is no answer in the time of a call: the job may be done later. `Closed`: it was not
-    /// done.
-    pub(super) async fn ask<T>(&self, job: J, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-        if !self.push(job) {
-            return Err(closed());
-        }
-        match tokio::time::timeout(self.call_time_max, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
-            Err(_) => Err(Error::new(
-                ErrorKind::TimedOut,
-                format!("disk did not answer within {:?} (limits.call_time_max)", self.call_time_max),
-            )),
-        }
     }
 
     /// Waits for jobs and takes all that are there; `None` once the queue is closed and empty.

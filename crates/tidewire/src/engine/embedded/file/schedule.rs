@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::fault::Fault;
 use super::log::LogStreams;
 use super::queue::Queue;
-use super::state::SCHEDULE;
+use super::state::{SCHEDULE, channel_of};
 use super::state_writer::{Change, StateJob};
 use super::store;
 use crate::clock::{Timestamp, millis};
@@ -232,10 +232,5 @@ fn get_text(bytes: &mut Bytes) -> Option<String> {
 }
 
 fn get_channel(bytes: &mut Bytes) -> Option<ChannelPath> {
-    let path = get_text(bytes)?;
-    // Environment and tenant have no colon.
-    let mut parts = path.splitn(4, ':');
-    let (environment, _tenant_word, tenant, channel) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    ChannelPath::new(environment, tenant, channel).ok()
+    channel_of(&get_text(bytes)?)
 }

@@ -1,5 +1,6 @@
 //! `state.redb`: which streams there are, the entries of the store, and what waits for its time.
 
+use std::ops::Bound;
 use std::path::PathBuf;
 
 use parking_lot::RwLock;
@@ -10,6 +11,7 @@ use super::fault::Fault;
 use super::record::Salt;
 use crate::clock::Timestamp;
 use crate::engine::Retention;
+use crate::name::ChannelPath;
 use crate::position::Epoch;
 
 /// Numbers of the directory by name.
@@ -210,6 +212,31 @@ impl State {
             Ok(())
         })
     }
+
+    /// Up to `count_max` streams after the channel `after`, by their paths.
+    pub(super) fn streams_after(
+        &self,
+        after: &str,
+        count_max: usize,
+    ) -> Result<Vec<(String, StreamRow)>, Fault> {
+        self.read(|transaction| {
+            let mut rows = Vec::new();
+            let range = (Bound::Excluded(after), Bound::Unbounded);
+            for row in transaction.open_table(STREAMS)?.range::<&str>(range)?.take(count_max) {
+                let (channel, row) = row?;
+                rows.push((channel.value().to_owned(), StreamRow::from_columns(row.value())));
+            }
+            Ok(rows)
+        })
+    }
+}
+
+/// The channel of a path that was stored; `None` if it is none.
+pub(super) fn channel_of(path: &str) -> Option<ChannelPath> {
+    // Environment and tenant have no colon.
+    let mut parts = path.splitn(4, ':');
+    let (environment, _tenant_word, tenant) = (parts.next()?, parts.next()?, parts.next()?);
+    ChannelPath::new(environment, tenant, parts.next()?).ok()
 }
 
 fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {

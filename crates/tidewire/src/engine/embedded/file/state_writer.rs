@@ -1,12 +1,12 @@
 //! The one thread that changes entries and the schedule: all changes that wait become one commit.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use redb::WriteTransaction;
-use std::time::Duration;
-use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::queue::{Queue, Room};
+use super::queue::{Asked, Queue};
 use super::{schedule, store};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::Condition;
@@ -16,9 +16,7 @@ use crate::name::EntryPath;
 /// A change, and who waits for it.
 pub(super) struct StateJob {
     pub(super) change: Change,
-    pub(super) answer: oneshot::Sender<Result<bool>>,
-    /// Given back when the job is done.
-    pub(super) room: Room,
+    pub(super) asked: Asked<bool>,
 }
 
 /// What is changed. Each answers one thing about itself.
@@ -44,14 +42,13 @@ pub(super) fn run(directory: &Directory, queue: &Queue<StateJob>, clock: &Clock)
         });
         match outcomes {
             Ok(outcomes) => {
-                for (StateJob { answer, room: _room, .. }, outcome) in jobs.into_iter().zip(outcomes) {
-                    // The caller may have gone.
-                    let _gone = answer.send(Ok(outcome)).is_err();
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    job.asked.answer(Ok(outcome));
                 }
             }
             Err(fault) => {
-                for StateJob { answer, room: _room, .. } in jobs {
-                    let _gone = answer.send(Err(fault.clone().into())).is_err();
+                for job in jobs {
+                    job.asked.answer(Err(fault.clone().into()));
                 }
             }
         }

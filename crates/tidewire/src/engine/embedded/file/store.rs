@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redb::ReadableTable;
-use tokio::sync::oneshot;
 
 use super::directory::Directory;
 use super::queue::Queue;
@@ -54,9 +53,7 @@ impl FileStore {
 
 /// Hands a change to the state writer and waits until it is durable.
 pub(super) async fn ask(queue: &Queue<StateJob>, change: Change, bytes: usize) -> Result<bool> {
-    let room = queue.room(bytes + CHANGE_BYTES).await?;
-    let (answer, answered) = oneshot::channel();
-    queue.ask(StateJob { change, answer, room }, answered).await
+    queue.ask(bytes + CHANGE_BYTES, |asked| StateJob { change, asked }).await
 }
 
 impl Drop for FileStore {

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub(super) use self::append::{Entry, Run};
 use self::appender::Appender;
+pub(super) use self::appender::segment_age_max;
 use super::directory::Directory;
 use super::files;
 use super::segment::Segment;
@@ -123,6 +124,12 @@ impl Stream {
         let mut view = self.view.write();
         view.first = view.first.max(first);
         view.first > view.last
+    }
+
+    /// Whether all its events are too old at `now`.
+    pub(super) fn is_expired(&self, directory: &Directory, now: Timestamp) -> io::Result<bool> {
+        let first = self.first_at(directory, now)?;
+        Ok(first > self.view.read().last)
     }
 
     /// Gives back the disk of segments whose events are all trimmed or past retention.

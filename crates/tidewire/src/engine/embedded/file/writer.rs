@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
 
 use super::Fsync;
 use super::directory::Directory;
 use super::fault::Fault;
 use super::files;
-use super::queue::{Queue, Room};
+use super::queue::{Asked, Queue};
 use super::segment::Segment;
 use super::stream::{Entry, Run, Stream};
 use super::streams::Streams;
@@ -39,22 +38,19 @@ pub(super) enum Job {
     Trim {
         channel: ChannelPath,
         before: u64,
-        answer: oneshot::Sender<Result<Trimmed>>,
-        room: Room,
+        asked: Asked<Trimmed>,
     },
+    /// Give back the disk of a stream if all its events are too old.
+    Expire(ChannelPath),
     /// Sync what was written since the last one.
     Sync,
     /// Say whether appends are taken.
-    Probe {
-        answer: oneshot::Sender<Result<()>>,
-    },
+    Probe(Asked<()>),
 }
 
 pub(super) struct AppendJob {
     pub(super) batch: Vec<Append>,
-    pub(super) answer: oneshot::Sender<Result<Vec<Result<Appended>>>>,
-    /// Given back when the job is done.
-    pub(super) room: Room,
+    pub(super) asked: Asked<Vec<Result<Appended>>>,
 }
 
 /// The writer's thread, and what only it changes.
@@ -99,26 +95,33 @@ impl Writer {
         while let Some(jobs) = queue.take_all() {
             let mut appends = Vec::new();
             for job in jobs {
-                match job {
-                    Job::Append(append) => appends.push(append),
-                    Job::Trim { channel, before, answer, room: _room } => {
-                        self.append(std::mem::take(&mut appends));
-                        // The caller may have gone.
-                        let _gone = answer.send(self.trim(&channel, before)).is_err();
-                    }
-                    Job::Sync => {
-                        self.append(std::mem::take(&mut appends));
-                        self.sync_all();
-                    }
-                    Job::Probe { answer } => {
-                        let refusal = self.refusal.clone().map_or(Ok(()), |fault| Err(fault.into()));
-                        let _gone = answer.send(refusal).is_err();
-                    }
+                if let Job::Append(append) = job {
+                    appends.push(append);
+                } else {
+                    // What was asked before is done before.
+                    self.append(std::mem::take(&mut appends));
+                    self.do_one(job);
                 }
             }
             self.append(appends);
         }
         self.finish();
+    }
+
+    fn do_one(&mut self, job: Job) {
+        match job {
+            Job::Append(append) => self.append(vec![append]),
+            Job::Trim { channel, before, asked } => asked.answer(self.trim(&channel, before)),
+            Job::Expire(channel) => {
+                if let Err(error) = self.expire(&channel) {
+                    tracing::warn!(%channel, %error, "expired stream stays");
+                }
+            }
+            Job::Sync => self.sync_all(),
+            Job::Probe(asked) => {
+                asked.answer(self.refusal.clone().map_or(Ok(()), |fault| Err(fault.into())));
+            }
+        }
     }
 
     /// Makes one commit of the batches.
@@ -128,15 +131,15 @@ impl Writer {
         }
         if let Some(fault) = &self.refusal {
             for job in jobs {
-                let _gone = job.answer.send(Err(fault.clone().into())).is_err();
+                job.asked.answer(Err(fault.clone().into()));
             }
             return;
         }
         let now = self.clock.now();
         let mut entries = Vec::with_capacity(jobs.iter().map(|job| job.batch.len()).sum());
         let mut answers = Vec::with_capacity(jobs.len());
-        for AppendJob { batch, answer, room } in jobs {
-            answers.push((answer, batch.len(), room));
+        for AppendJob { batch, asked } in jobs {
+            answers.push((asked, batch.len()));
             entries.extend(batch.into_iter().map(|append| Entry { append, outcome: None }));
         }
         let mut runs = self.runs(&mut entries, now);
@@ -147,8 +150,8 @@ impl Writer {
         }
         let mut outcomes =
             entries.into_iter().map(|entry| entry.outcome.unwrap_or_else(|| Err(no_outcome())));
-        for (answer, count, _room) in answers {
-            let _gone = answer.send(Ok(outcomes.by_ref().take(count).collect())).is_err();
+        for (asked, count) in answers {
+            asked.answer(Ok(outcomes.by_ref().take(count).collect()));
         }
         self.apply_retention(&runs, now);
     }
@@ -235,8 +238,7 @@ impl Writer {
                 Ok(()) => self.is_marked_unsynced = true,
                 Err(fault) => {
                     for run in runs {
-                        let stream = Arc::clone(&run.stream);
-                        stream.take_back(&self.directory, run, &fault);
+                        self.take_back(run, &fault);
                     }
                 }
             }
@@ -255,11 +257,17 @@ impl Writer {
 
     fn sync(&mut self, run: &mut Run) {
         let Some((_, segments)) = self.unsynced.remove(&run.stream.id()) else { return };
-        let stream = Arc::clone(&run.stream);
-        if let Err(fault) = stream.sync(&self.directory, &segments) {
-            stream.take_back(&self.directory, run, &fault);
+        if let Err(fault) = run.stream.sync(&self.directory, &segments) {
+            self.take_back(run, &fault);
             self.refuse(fault);
         }
+    }
+
+    /// Takes back what a run has written. Its stream is opened again by whoever needs it next.
+    fn take_back(&self, run: &mut Run, fault: &Fault) {
+        let stream = Arc::clone(&run.stream);
+        stream.take_back(&self.directory, run, fault);
+        self.streams.close(stream.channel());
     }
 
     /// Appends nothing any more: after a failed sync the system may have dropped what it could not write, and
@@ -322,6 +330,17 @@ impl Writer {
         stream.drop_segments(&self.directory, now).map_err(fault)?;
         self.directory.state.set_streams([(channel.as_str(), stream.row(&self.directory))])?;
         Ok(trimmed)
+    }
+
+    fn expire(&mut self, channel: &ChannelPath) -> Result<()> {
+        let now = self.clock.now();
+        let Some(stream) = self.stream(channel, now)? else { return Ok(()) };
+        let fault = |error| Fault::io("give back disk of", stream.path(), error);
+        if stream.is_expired(&self.directory, now).map_err(fault)? {
+            stream.renew_segment(&self.directory, now).map_err(fault)?;
+        }
+        stream.drop_segments(&self.directory, now).map_err(fault)?;
+        Ok(())
     }
 
     /// Makes what was confirmed durable, and notes that it is.

@@ -192,8 +192,8 @@ impl Stream {
         epoch
     }
 
-    /// After a failed sync: takes what the run has written out of its files, as far as the disk lets it, and
-    /// makes its entries fail.
+    /// Takes what the run has written out of its files, as far as the disk lets it, and makes its entries fail. The
+    /// stream must be opened again before anything is appended.
     pub(in super::super) fn take_back(&self, directory: &Directory, run: &mut Run, fault: &Fault) {
         let mut appender = self.appender.lock();
         for write in run.writes.drain(..).rev() {

@@ -142,9 +142,14 @@ impl Appender {
         SegmentBounds {
             events: events_max.map_or(u64::MAX, |events_max| (events_max / 10).max(SEGMENT_EVENTS_MIN)),
             bytes: bytes_max.min(directory.segment_bytes),
-            age: age_max.map_or(Duration::MAX, |age_max| (age_max / 10).max(SEGMENT_AGE_MIN)),
+            age: age_max.map_or(Duration::MAX, segment_age_max),
         }
     }
+}
+
+/// The time that a segment spans at most, where events are kept for `age_max`.
+pub(in super::super) fn segment_age_max(age_max: Duration) -> Duration {
+    (age_max / 10).max(SEGMENT_AGE_MIN)
 }
 
 impl SegmentBounds {

@@ -196,3 +196,29 @@ async fn many_channels_are_created_at_once() {
     assert_eq!(rig.read_all("user:599").await, [(1, "599".to_owned())]);
     assert_eq!(rig.read_all("user:0").await, [(1, "0".to_owned())]);
 }
+
+#[tokio::test]
+async fn the_disk_of_expired_streams_is_given_back_without_an_append() {
+    let rig = Rig::new();
+    let retention = Retention { age_max: Some(Duration::from_secs(600)), ..Retention::default() };
+    let kept = Append { retention, ..append("orders", "x".repeat(10_000)) };
+    rig.append(kept.clone()).await.unwrap();
+    rig.append(append("for-ever", "x")).await.unwrap();
+    let rig = rig.reopen().await;
+    rig.clock.advance(Duration::from_secs(500));
+    rig.append(kept).await.unwrap();
+    let given_back = async {
+        // The file goes at some moment: then there is nothing more to wait for.
+        while std::fs::metadata(&rig.files().await[0]).is_ok_and(|file| file.len() > 512) {
+            rig.clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), given_back).await.expect("the disk is given back");
+    assert_eq!(rig.files().await.len(), 1);
+    assert!(rig.clock.now().as_millis() > 1_700_001_100_000, "not before its time");
+    let rig = rig.reopen().await;
+    let page = rig.read("orders", Range::from(0, 10)).await;
+    assert_eq!((page.first, page.last, page.events.len()), (3, 2, 0));
+    assert_eq!(rig.read_all("for-ever").await.len(), 1);
+}
