@@ -21,8 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::failed::Failed;
 use crate::publish::Speed;
 
-/// jemalloc gives memory back after many connections have left; see `docs/benchmarks.md`.
-#[cfg(not(target_env = "msvc"))]
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
