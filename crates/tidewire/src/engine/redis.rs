@@ -50,3 +50,6 @@ pub async fn open_redis(url: &str, setup: &Setup) -> Result<Engine> {
         tasks: setup.tasks.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

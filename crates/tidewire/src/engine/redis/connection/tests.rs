@@ -1,76 +1,26 @@
 //! Against a server made of two pipes, under a virtual clock: what callers get, whatever the link does.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 
 use parking_lot::Mutex as SyncMutex;
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::engine::redis::command::Command;
-use crate::engine::redis::link::{DialError, Server};
-use crate::engine::redis::resp::Decoder;
-
-fn link(stream: DuplexStream) -> Link {
-    let (reader, writer) = tokio::io::split(stream);
-    let server = Server { version: "7.0.0".to_owned(), is_replica: false };
-    Link { reader: Box::new(reader), writer: Box::new(writer), decoder: Decoder::default(), server }
-}
-
-/// Dials whatever link the test hands out next.
-struct Queued(tokio::sync::Mutex<mpsc::Receiver<DuplexStream>>);
-
-impl Dial for Queued {
-    fn dial(&self) -> Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>> {
-        Box::pin(async {
-            match self.0.lock().await.recv().await {
-                Some(stream) => Ok(link(stream)),
-                None => std::future::pending().await,
-            }
-        })
-    }
-}
+use crate::engine::redis::tests::pipe::{HandedOut, Remote, after, in_virtual_time, pipe};
 
 struct Rig {
     connection: Connection,
-    links: mpsc::Sender<DuplexStream>,
-    _tasks: Tasks,
+    links: mpsc::Sender<Link>,
+    tasks: Tasks,
 }
 
-/// A connection whose first link ends in the returned stream.
-fn rig() -> (Rig, DuplexStream) {
-    let (ours, theirs) = duplex(PIPE_BYTES);
-    let (links, dialed) = mpsc::channel(64);
-    let tasks = Tasks::new();
-    let connection = Connection::open(link(ours), Arc::new(Queued(tokio::sync::Mutex::new(dialed))), &tasks);
-    (Rig { connection, links, _tasks: tasks }, theirs)
-}
-
-/// Small, so that writes and reads are cut in the middle of commands and replies.
-const PIPE_BYTES: usize = 97;
-
-fn in_virtual_time<T>(test: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(test)
-}
-
-fn after(seconds: u64) -> Instant {
-    Instant::now() + Duration::from_secs(seconds)
-}
-
-/// The argument that the next command asks to be echoed.
-async fn next_echo(stream: &mut DuplexStream, decoder: &mut Decoder, read: &mut Vec<Value>) -> Option<Bytes> {
-    while read.is_empty() {
-        if stream.read_buf(decoder.buffer()).await.ok()? == 0 {
-            return None;
-        }
-        decoder.decode(read).unwrap();
-    }
-    let arguments = read.remove(0).into_array()?;
-    arguments.into_iter().next_back()?.into_bytes()
+/// A connection, and the server's end of its first link.
+fn rig() -> (Rig, Remote) {
+    let ((link, remote), (links, dial), tasks) = (pipe(), HandedOut::new(), Tasks::new());
+    let connection = Connection::open(link, Arc::new(dial), &tasks);
+    (Rig { connection, links, tasks }, remote)
 }
 
 /// What a server does on one link.
@@ -115,11 +65,15 @@ fn any_script() -> impl Strategy<Value = Script> {
         .prop_map(|(noise, cut_after)| Script { noise, cut_after })
 }
 
+/// How often each request was executed, by what it asked to be echoed.
+type Executed = Arc<SyncMutex<HashMap<Bytes, u32>>>;
+
 /// Echoes commands as `script` says until the link is cut; counts what was executed.
-async fn serve(mut stream: DuplexStream, script: Script, executed: Arc<SyncMutex<HashMap<Bytes, u32>>>) {
-    let (mut decoder, mut read, mut left) = (Decoder::default(), Vec::new(), script.cut_after);
+async fn serve(mut remote: Remote, script: Script, executed: Executed) {
+    let mut left = script.cut_after;
     let mut noise = script.noise.iter().cycle();
-    while let Some(echo) = next_echo(&mut stream, &mut decoder, &mut read).await {
+    while let Some(command) = remote.command().await {
+        let echo = Bytes::from(command.rsplit(' ').next().unwrap_or_default().to_owned());
         *executed.lock().entry(echo.clone()).or_default() += 1;
         let mut reply = noise.next().unwrap().wire().to_vec();
         reply.extend_from_slice(format!("${}\r\n", echo.len()).as_bytes());
@@ -128,7 +82,7 @@ async fn serve(mut stream: DuplexStream, script: Script, executed: Arc<SyncMutex
         let whole = reply.len() <= left;
         reply.truncate(left);
         left -= reply.len();
-        if stream.write_all(&reply).await.is_err() || !whole {
+        if !remote.send(&reply).await || !whole {
             return;
         }
     }
@@ -150,17 +104,17 @@ fn any_caller() -> impl Strategy<Value = Caller> {
 
 async fn drive(callers: Vec<Caller>, scripts: Vec<Script>) {
     let (rig, first) = rig();
-    let executed: Arc<SyncMutex<HashMap<Bytes, u32>>> = Arc::default();
+    let executed = Executed::default();
     let server = async {
-        let mut stream = first;
+        let mut remote = first;
         for script in &scripts {
-            serve(stream, script.clone(), executed.clone()).await;
-            let (ours, theirs) = duplex(PIPE_BYTES);
-            rig.links.send(ours).await.unwrap();
-            stream = theirs;
+            serve(remote, script.clone(), executed.clone()).await;
+            let (link, next) = pipe();
+            assert!(rig.links.send(link).await.is_ok());
+            remote = next;
         }
         // The last link holds: whoever may ask again is answered.
-        serve(stream, Script { noise: vec![Noise::Message], cut_after: usize::MAX }, executed.clone()).await;
+        serve(remote, Script { noise: vec![Noise::Message], cut_after: usize::MAX }, executed.clone()).await;
     };
     let ask = |(id, caller): (usize, Caller)| {
         let (connection, executed) = (rig.connection.clone(), executed.clone());
@@ -205,15 +159,15 @@ proptest! {
 #[test]
 fn a_request_of_which_nothing_left_is_sent_on_the_next_link() {
     in_virtual_time(async {
-        let (rig, theirs) = rig();
-        drop(theirs);
-        let (ours, theirs) = duplex(PIPE_BYTES);
-        rig.links.send(ours).await.unwrap();
+        let (rig, first) = rig();
+        drop(first);
+        let (link, remote) = pipe();
+        assert!(rig.links.send(link).await.is_ok());
         let executed = Arc::default();
         let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
         let command: [&[u8]; 2] = [b"ECHO", b"a"];
         tokio::select! {
-            () = serve(theirs, script, executed) => unreachable!(),
+            () = serve(remote, script, executed) => unreachable!(),
             reply = rig.connection.request(&command, Repeat::Never, after(5)) => {
                 assert_eq!(reply.unwrap().as_bytes(), Some(&b"a"[..]));
             }
@@ -224,13 +178,12 @@ fn a_request_of_which_nothing_left_is_sent_on_the_next_link() {
 #[test]
 fn a_request_that_was_written_is_not_repeated_unless_that_is_safe() {
     in_virtual_time(async {
-        let (rig, mut theirs) = rig();
+        let (rig, mut remote) = rig();
         let command: [&[u8]; 2] = [b"INCR", b"a"];
         let request = rig.connection.request(&command, Repeat::Never, after(5));
         let cut = async {
-            let (mut decoder, mut read) = (Decoder::default(), Vec::new());
-            assert!(next_echo(&mut theirs, &mut decoder, &mut read).await.is_some());
-            drop(theirs);
+            assert_eq!(remote.command().await.as_deref(), Some("INCR a"));
+            drop(remote);
         };
         let (outcome, ()) = tokio::join!(request, cut);
         assert!(matches!(outcome, Err(RequestError::Unknown(_))), "{outcome:?}");
@@ -240,8 +193,8 @@ fn a_request_that_was_written_is_not_repeated_unless_that_is_safe() {
 #[test]
 fn without_a_link_a_request_waits_until_its_deadline() {
     in_virtual_time(async {
-        let (rig, theirs) = rig();
-        drop(theirs);
+        let (rig, remote) = rig();
+        drop(remote);
         let start = Instant::now();
         let outcome = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(2)).await;
         assert!(matches!(outcome, Err(RequestError::NotSent(_))), "{outcome:?}");
@@ -252,7 +205,7 @@ fn without_a_link_a_request_waits_until_its_deadline() {
 #[test]
 fn a_silent_server_is_noticed_in_three_seconds_and_a_deadline_is_kept_meanwhile() {
     in_virtual_time(async {
-        let (rig, _theirs) = rig();
+        let (rig, _remote) = rig();
         let start = Instant::now();
         let outcome = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(1)).await;
         assert_eq!(outcome, Err(RequestError::TimedOut));
@@ -266,10 +219,10 @@ fn a_silent_server_is_noticed_in_three_seconds_and_a_deadline_is_kept_meanwhile(
 #[test]
 fn an_idle_link_is_kept_alive_by_one_ping_a_second() {
     in_virtual_time(async {
-        let (rig, theirs) = rig();
-        let executed: Arc<SyncMutex<HashMap<Bytes, u32>>> = Arc::default();
+        let (rig, remote) = rig();
+        let executed = Executed::default();
         let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
-        let served = tokio::time::timeout(Duration::from_secs(60), serve(theirs, script, executed.clone()));
+        let served = tokio::time::timeout(Duration::from_secs(60), serve(remote, script, executed.clone()));
         assert!(served.await.is_err());
         assert!(matches!(rig.connection.state(), LinkState::Up(1)));
         let pings = executed.lock().get(&b"PING"[..]).copied().unwrap();
@@ -280,7 +233,7 @@ fn an_idle_link_is_kept_alive_by_one_ping_a_second() {
 #[test]
 fn past_the_byte_budget_callers_wait_in_order() {
     in_virtual_time(async {
-        let (rig, theirs) = rig();
+        let (rig, remote) = rig();
         let payload = vec![b'x'; IN_FLIGHT_BYTES_MAX / 3];
         let order = Arc::new(SyncMutex::new(Vec::new()));
         let callers = (0..6_usize).map(|id| {
@@ -294,7 +247,7 @@ fn past_the_byte_budget_callers_wait_in_order() {
         let all = futures_util::future::join_all(callers);
         let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
         tokio::select! {
-            () = serve(theirs, script, Arc::default()) => unreachable!(),
+            () = serve(remote, script, Arc::default()) => unreachable!(),
             _ = all => {}
         }
         assert_eq!(*order.lock(), [0, 1, 2, 3, 4, 5]);
@@ -304,7 +257,7 @@ fn past_the_byte_budget_callers_wait_in_order() {
 #[test]
 fn a_full_queue_and_a_request_larger_than_it_are_told_apart() {
     in_virtual_time(async {
-        let (rig, _theirs) = rig();
+        let (rig, _remote) = rig();
         let large = Command::new("SET").arg(vec![0; IN_FLIGHT_BYTES_MAX]);
         let outcome = rig.connection.request(&large, Repeat::Safe, after(1)).await;
         assert!(matches!(outcome, Err(RequestError::TooLarge { .. })), "{outcome:?}");
@@ -320,8 +273,8 @@ fn a_full_queue_and_a_request_larger_than_it_are_told_apart() {
 #[test]
 fn a_reply_that_nobody_asked_for_breaks_the_link() {
     in_virtual_time(async {
-        let (rig, mut theirs) = rig();
-        theirs.write_all(b"+OK\r\n").await.unwrap();
+        let (rig, mut remote) = rig();
+        assert!(remote.send("+OK\r\n").await);
         let mut state = rig.connection.shared.state.subscribe();
         let down = state.wait_for(|state| matches!(state, LinkState::Down(_))).await.unwrap();
         assert!(format!("{down:?}").contains("nobody asked for"));
@@ -331,15 +284,15 @@ fn a_reply_that_nobody_asked_for_breaks_the_link() {
 #[test]
 fn a_closed_connection_answers_what_was_asked_and_refuses_the_rest() {
     in_virtual_time(async {
-        let (rig, theirs) = rig();
+        let (rig, remote) = rig();
         let command: [&[u8]; 2] = [b"ECHO", b"a"];
         let asked = rig.connection.request(&command, Repeat::Never, after(5));
         let script = Script { noise: vec![Noise::Nothing], cut_after: usize::MAX };
         let close = async {
             tokio::task::yield_now().await;
-            assert!(rig._tasks.close(Duration::from_secs(6)).await);
+            assert!(rig.tasks.close(Duration::from_secs(6)).await);
         };
-        let (reply, (), ()) = tokio::join!(asked, close, serve(theirs, script, Arc::default()));
+        let (reply, (), ()) = tokio::join!(asked, close, serve(remote, script, Arc::default()));
         assert!(reply.is_ok(), "{reply:?}");
         let late = rig.connection.request(&[b"PING".as_slice()], Repeat::Safe, after(5)).await;
         assert_eq!(late, Err(RequestError::Closed));
