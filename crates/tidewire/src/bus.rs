@@ -4,6 +4,7 @@ mod append;
 mod batch;
 mod channel;
 mod hub;
+mod item;
 mod lane;
 mod read;
 mod retry;
@@ -19,10 +20,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;
 pub use stats::{PublisherStats, Rates, SubscriberStats};
-pub use subscription::{Gap, GapReason, Item, Received, Subscribing, Subscription};
+pub use subscription::{Subscribing, Subscription};
 
 pub(crate) use hub::Hub;
 

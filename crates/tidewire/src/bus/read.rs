@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::Bus;
-use super::subscription::{Received, received};
+use super::item::Received;
 use crate::clock::Timestamp;
 use crate::engine::{Direction, Range};
 use crate::error::{Error, ErrorKind, Result};
@@ -127,7 +127,7 @@ impl Reading {
             let offset = stored.offset;
             missing_count += previous.map_or(0, |previous| previous.abs_diff(offset) - 1);
             previous = Some(offset);
-            match received(&channel, Position { epoch: page.epoch, offset }, stored) {
+            match Received::stored(&channel, Position { epoch: page.epoch, offset }, stored) {
                 Ok(event) => events.push(event),
                 Err(error) => {
                     tracing::warn!(%error, channel = channel.as_str(), offset, "an event that cannot be decoded");

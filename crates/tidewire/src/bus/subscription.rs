@@ -9,6 +9,7 @@ use futures_util::stream::{self, Stream};
 use rustc_hash::FxHashMap;
 
 use super::Bus;
+use super::item::{Gap, GapReason, Item, Received};
 use super::lane::{Arrival, Burst, Lane};
 use super::stats::{Counters, SubscriberStats};
 use crate::clock::Timestamp;
@@ -21,80 +22,6 @@ use crate::position::Position;
 
 /// Events that one read asks for while a hole is filled.
 const FILL_EVENTS: usize = 256;
-
-/// What a subscription yields: an event, or word of events that it cannot yield.
-#[derive(Debug, Clone)]
-pub enum Item {
-    /// An event.
-    Event(Received),
-    /// Events are missing here.
-    Gap(Gap),
-}
-
-impl Item {
-    /// The event, if this is one.
-    pub fn into_event(self) -> Option<Received> {
-        match self {
-            Self::Event(received) => Some(received),
-            Self::Gap(_) => None,
-        }
-    }
-}
-
-/// An event as a subscriber or reader gets it.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// The channel that it was published on, appended to, or announced on.
-    pub channel: ChannelPath,
-    /// Where it is kept; `None` for a live event.
-    pub position: Option<Position>,
-    /// When it was appended; for a live event, when it happened.
-    pub time: Timestamp,
-    /// The event.
-    pub event: Event,
-}
-
-/// Events that a subscriber does not get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The channel, or for a pattern whose link was lost `None`: any.
-    pub channel: Option<ChannelPath>,
-    /// The first position missed, where known.
-    pub from: Option<Position>,
-    /// The last position missed, where known.
-    pub to: Option<Position>,
-    /// Why.
-    pub reason: GapReason,
-}
-
-/// Why events are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GapReason {
-    /// Retention or a trim removed them before they were read.
-    Trimmed,
-    /// The engine found them damaged and cannot give them back.
-    Damaged,
-    /// The stream goes on under a new epoch: what was not read of the old one is gone.
-    HistoryLost,
-    /// The subscriber was too slow; so many **live** events were dropped. Kept ones never are.
-    Overflow(u64),
-    /// The link to the engine was lost and is back. **Live** events may have been missed; kept ones were not:
-    /// they follow from the stream.
-    LinkLost,
-}
-
-impl fmt::Display for GapReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Trimmed => f.write_str("trimmed"),
-            Self::Damaged => f.write_str("damaged"),
-            Self::HistoryLost => f.write_str("history lost"),
-            Self::Overflow(count) => write!(f, "{count} live events dropped"),
-            Self::LinkLost => f.write_str("link lost"),
-        }
-    }
-}
 
 /// Where a subscription starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -304,7 +231,7 @@ impl Subscription {
             // A pattern hears this stream for the first time.
             if self.next_offsets.len() >= known_max {
                 self.next_offsets.clear();
-                self.ready.push_back(link_gap(None, GapReason::LinkLost));
+                self.ready.push_back(Item::Gap(Gap::anywhere(None, GapReason::LinkLost)));
             }
             let after = Position { offset: position.offset + 1, ..position };
             self.next_offsets.insert(arrival.channel.clone(), after);
@@ -336,7 +263,7 @@ impl Subscription {
                 let time = kept.map_or(event.time(), |kept| kept.time);
                 Item::Event(Received { channel, position, time, event })
             }
-            Err(error) => damaged(channel, position, &error),
+            Err(error) => Item::Gap(Gap::undecodable(channel, position, &error)),
         });
     }
 
@@ -344,9 +271,9 @@ impl Subscription {
         if self.lane.skips(&stored.envelope) {
             return;
         }
-        self.ready.push_back(match received(channel, position, stored) {
+        self.ready.push_back(match Received::stored(channel, position, stored) {
             Ok(received) => Item::Event(received),
-            Err(error) => damaged(channel.clone(), Some(position), &error),
+            Err(error) => Item::Gap(Gap::undecodable(channel.clone(), Some(position), &error)),
         });
     }
 
@@ -359,10 +286,11 @@ impl Subscription {
             Interest::Pattern(_) => None,
         };
         if dropped_count > 0 {
-            self.ready.push_back(link_gap(channel.clone(), GapReason::Overflow(dropped_count)));
+            self.ready
+                .push_back(Item::Gap(Gap::anywhere(channel.clone(), GapReason::Overflow(dropped_count))));
         }
         if is_relinked {
-            self.ready.push_back(link_gap(channel, GapReason::LinkLost));
+            self.ready.push_back(Item::Gap(Gap::anywhere(channel, GapReason::LinkLost)));
         }
         if is_behind {
             self.fills.extend(self.next_offsets.keys().map(|channel| (channel.clone(), u64::MAX)));
@@ -440,19 +368,4 @@ impl Drop for Subscription {
             });
         }
     }
-}
-
-/// Decodes an event of a stream.
-pub(super) fn received(channel: &ChannelPath, position: Position, stored: Stored) -> Result<Received> {
-    let event = Event::try_from(stored.envelope)?;
-    Ok(Received { channel: channel.clone(), position: Some(position), time: stored.time, event })
-}
-
-fn link_gap(channel: Option<ChannelPath>, reason: GapReason) -> Item {
-    Item::Gap(Gap { channel, from: None, to: None, reason })
-}
-
-fn damaged(channel: ChannelPath, position: Option<Position>, error: &Error) -> Item {
-    tracing::warn!(%error, channel = channel.as_str(), "an event that cannot be decoded");
-    Item::Gap(Gap { channel: Some(channel), from: position, to: position, reason: GapReason::Damaged })
 }
