@@ -216,7 +216,11 @@ impl fmt::Display for RequestError {
             Self::TooLarge { bytes } => {
                 write!(f, "a request of {bytes} bytes to redis is over its limit of {IN_FLIGHT_BYTES_MAX}")
             }
-            Self::Refused(text) => write!(f, "redis refused: {}", String::from_utf8_lossy(text)),
+            Self::Refused(text) => {
+                let text = String::from_utf8_lossy(text);
+                // Which line of which script it was says nothing to a caller.
+                write!(f, "redis refused: {}", text.split(" script: ").next().unwrap_or_default())
+            }
             Self::Closed => f.write_str("the connection to redis is closed"),
         }
     }
@@ -237,7 +241,7 @@ impl From<RequestError> for Error {
 }
 
 /// What a caller can do about an error reply, by its first word.
-fn kind_of_refusal(text: &[u8]) -> ErrorKind {
+pub(super) fn kind_of_refusal(text: &[u8]) -> ErrorKind {
     match text.split(|&byte| byte == b' ').next().unwrap_or_default() {
         // The server says so itself: not now. Nothing was executed.
         b"LOADING" | b"MASTERDOWN" | b"READONLY" | b"CLUSTERDOWN" | b"TRYAGAIN" | b"BUSY" | b"NOREPLICAS" => {

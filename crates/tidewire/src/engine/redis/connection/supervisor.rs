@@ -127,9 +127,13 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
         let decoded = decoder.decode(&mut values);
         // Out of band, whatever its kind: never the reply to anything.
         values.retain(|value| !matches!(value, Value::Push(_)));
+        let is_demoted = values.iter().any(is_demotion);
         let is_paired = shared.answer(&mut values, &mut slots);
         if let Err(error) = decoded {
             return io::Error::new(io::ErrorKind::InvalidData, error);
+        }
+        if is_demoted {
+            return io::Error::other("the server has become a read-only replica");
         }
         if !is_paired {
             return io::Error::new(
@@ -138,6 +142,11 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
             );
         }
     }
+}
+
+/// The dialer looks for a primary anew, and says so when there is none.
+fn is_demotion(reply: &Value) -> bool {
+    matches!(reply, Value::Error(text) if text.starts_with(b"READONLY"))
 }
 
 /// Ends deadlines, asks a silent link whether it lives, and says when it does not.

@@ -282,6 +282,23 @@ fn a_reply_that_nobody_asked_for_breaks_the_link() {
 }
 
 #[test]
+fn a_server_that_became_a_replica_is_left_after_it_said_so() {
+    in_virtual_time(async {
+        let (rig, mut remote) = rig();
+        let command: [&[u8]; 3] = [b"SET", b"a", b"1"];
+        let refused = rig.connection.request(&command, Repeat::Safe, after(5));
+        let demoted = async {
+            remote.command().await.unwrap();
+            remote.send("-READONLY You can't write against a read only replica.\r\n").await;
+            assert_eq!(remote.command().await, None, "the link is given up");
+        };
+        let (outcome, ()) = tokio::join!(refused, demoted);
+        assert_eq!(Error::from(outcome.unwrap_err()).kind(), ErrorKind::Unavailable);
+        assert!(format!("{:?}", rig.connection.state()).contains("replica"));
+    });
+}
+
+#[test]
 fn a_closed_connection_answers_what_was_asked_and_refuses_the_rest() {
     in_virtual_time(async {
         let (rig, remote) = rig();

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::clock::millis;
 use crate::engine::redis::command::Command;
+use crate::engine::redis::connection::kind_of_refusal;
 use crate::engine::redis::keys;
 use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::scripts::{Script, Scripts};
@@ -213,7 +214,7 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
 fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> Result<Appended> {
     if let Some(refusal) = exception.strip_prefix('!') {
         let text = format!("redis refused to append to {}: {refusal}", append.channel);
-        return Err(Error::new(ErrorKind::Engine, text));
+        return Err(Error::new(kind_of_refusal(refusal.as_bytes()), text));
     }
     let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
     let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };

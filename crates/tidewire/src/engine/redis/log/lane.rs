@@ -93,6 +93,16 @@ impl Lane {
     }
 }
 
+impl Jobs {
+    /// Ends those whose deadline has passed; nothing of them was sent.
+    fn expire(&mut self, why: &str) {
+        let now = Instant::now();
+        while self.waiting.front().is_some_and(|job| job.deadline <= now) {
+            self.waiting.pop_front().into_iter().for_each(|job| job.fail(ErrorKind::Unavailable, why));
+        }
+    }
+}
+
 struct Runner {
     topology: Arc<Topology>,
     tag: Tag,
@@ -156,11 +166,7 @@ impl Runner {
     /// Ends those whose deadline has passed: what was never sent was not done, what was sent may have been.
     fn expire(&mut self, error: &RequestError) {
         let (now, text) = (Instant::now(), error.to_string());
-        let mut jobs = self.queue.jobs.lock();
-        while jobs.waiting.front().is_some_and(|job| job.deadline <= now) {
-            jobs.waiting.pop_front().into_iter().for_each(|job| job.fail(ErrorKind::Unavailable, &text));
-        }
-        drop(jobs);
+        self.queue.jobs.lock().expire(&text);
         // A batch keeps its place and its entries: it is sent again whole or not at all.
         while self.again.front().and_then(Batch::deadline).is_some_and(|deadline| deadline <= now) {
             self.again.pop_front().into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &text));
@@ -210,6 +216,8 @@ impl Runner {
     /// The jobs that wait, as many as a batch holds.
     fn collect(&mut self) -> Option<Batch> {
         let mut jobs = self.queue.jobs.lock();
+        // A caller that waited too long behind others is told so; its append must not happen after that.
+        jobs.expire("the appends before it took all of its time (limits.call_time_max)");
         let (mut events, mut bytes, mut taken) = (0, 0, Vec::new());
         while let Some(job) = jobs.waiting.front() {
             events += job.appends.len();
