@@ -201,7 +201,11 @@ impl Subscription {
             Start::Earliest => bounds.first,
             Start::Since(time) => log.seek(&channel, time).await?,
             Start::After(position) if position.epoch != bounds.epoch => {
-                self.tell_new_epoch(&channel, Position { offset: position.offset + 1, ..position }, &bounds);
+                self.tell_lost_history(
+                    &channel,
+                    Position { offset: position.offset + 1, ..position },
+                    &bounds,
+                );
                 1
             }
             Start::After(position) if position.offset > bounds.last => {
@@ -313,9 +317,15 @@ impl Subscription {
             }
         };
         if page.epoch != next.epoch {
-            self.tell_new_epoch(channel, next, &page);
+            self.tell_lost_history(channel, next, &page);
             self.next_offsets.insert(channel.clone(), Position { epoch: page.epoch, offset: 1 });
             return page.last == 0;
+        }
+        if page.last + 1 < next.offset {
+            // A stream that ends before what was seen of it has lost its end, whatever its epoch says.
+            self.tell_lost_history(channel, next, &page);
+            self.next_offsets.insert(channel.clone(), Position { offset: page.last + 1, ..next });
+            return true;
         }
         let at = |offset| Position { epoch: page.epoch, offset };
         let mut wanted = next.offset;
@@ -344,8 +354,8 @@ impl Subscription {
         self.ready.push_back(Item::Gap(Gap { channel: Some(channel.clone()), from: Some(from), to, reason }));
     }
 
-    fn tell_new_epoch(&mut self, channel: &ChannelPath, wanted: Position, page: &Page) {
-        tracing::warn!(channel = channel.as_str(), lost = %wanted, found = %page.epoch, "stream has a new epoch");
+    fn tell_lost_history(&mut self, channel: &ChannelPath, wanted: Position, page: &Page) {
+        tracing::warn!(channel = channel.as_str(), lost = %wanted, found = %page.epoch, "stream has lost history");
         let gap = Gap {
             channel: Some(channel.clone()),
             from: Some(wanted),

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Bus, Channel, Hub, Item, RetryPolicy, Settings};
+use super::{Bus, Channel, GapReason, Hub, Item, RetryPolicy, Settings};
 use crate::clock::{Clock, Timestamp};
+use crate::engine::Sink as _;
 use crate::engine::{
-    Answer, Append, Appended, Engine, Interest, Log, Page, Probe, PubSub, Range, Retention, Setup,
+    Answer, Append, Appended, Engine, Heard, Interest, Log, Page, Probe, PubSub, Range, Retention, Setup,
     StreamStats, Trimmed, embedded,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -27,11 +29,13 @@ enum Fault {
     Lost,
 }
 
-/// A memory engine whose `publish` and `append` fail as scripted.
+/// A memory engine whose `publish` and `append` fail as scripted, and whose streams can lose their end.
 struct Faulty {
     pubsub: Arc<dyn PubSub>,
     log: Arc<dyn Log>,
     faults: Mutex<VecDeque<Fault>>,
+    /// No stream shows an event past this offset.
+    end_max: AtomicU64,
 }
 
 impl Faulty {
@@ -84,7 +88,13 @@ impl Log for Faulty {
     }
 
     fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page> {
-        self.log.read(channel, range)
+        let (channel, end_max) = (channel.clone(), self.end_max.load(Relaxed));
+        Box::pin(async move {
+            let mut page = self.log.read(&channel, range).await?;
+            page.last = page.last.min(end_max);
+            page.events.retain(|event| event.offset <= end_max);
+            Ok(page)
+        })
     }
 
     fn seek(&self, channel: &ChannelPath, time: Timestamp) -> Answer<'_, u64> {
@@ -101,6 +111,10 @@ impl Log for Faulty {
 }
 
 fn channel(faults: impl IntoIterator<Item = Fault>) -> Channel {
+    rig(faults).0
+}
+
+fn rig(faults: impl IntoIterator<Item = Fault>) -> (Channel, Arc<Faulty>, Arc<Hub>) {
     let hub = Arc::new(Hub::new());
     let tasks = Tasks::new();
     let (clock, limits) = (Clock::system(), Limits::default());
@@ -108,12 +122,15 @@ fn channel(faults: impl IntoIterator<Item = Fault>) -> Channel {
         Setup { sink: hub.clone(), clock: clock.clone(), limits: limits.clone(), tasks: tasks.clone() };
     let memory = embedded::open_memory(&setup);
     let faults = Mutex::new(faults.into_iter().collect());
-    let faulty = Arc::new(Faulty { pubsub: memory.pubsub.clone(), log: memory.log.clone(), faults });
-    let engine = Engine { pubsub: faulty.clone(), log: faulty, ..memory };
+    let end_max = AtomicU64::new(u64::MAX);
+    let faulty = Arc::new(Faulty { pubsub: memory.pubsub.clone(), log: memory.log.clone(), faults, end_max });
+    let engine = Engine { pubsub: faulty.clone(), log: faulty.clone(), ..memory };
     hub.attach(engine.pubsub.clone());
     let retry = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
-    let bus = Bus::new(engine, hub, tasks, Settings { clock, limits, retry, retention: Retention::BOUNDED });
-    Channel::new(Arc::new(bus), ChannelPath::new("dev", "default", "orders").unwrap())
+    let settings = Settings { clock, limits, retry, retention: Retention::BOUNDED };
+    let bus = Bus::new(engine, hub.clone(), tasks, settings);
+    let path = ChannelPath::new("dev", "default", "orders").unwrap();
+    (Channel::new(Arc::new(bus), path), faulty, hub)
 }
 
 fn event(data: &'static str) -> Event {
@@ -169,4 +186,24 @@ async fn an_error_that_a_retry_cannot_mend_is_returned_at_once() {
     let channel = channel([Fault::Before(ErrorKind::Engine)]);
     assert_eq!(channel.append(event("one")).await.unwrap_err().kind(), ErrorKind::Engine);
     assert!(stored(&channel).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_that_lost_its_end_is_told_even_in_the_same_epoch() {
+    let (channel, engine, hub) = rig([]);
+    let mut subscription = channel.subscribe().open().await.unwrap();
+    for data in ["one", "two", "three"] {
+        channel.append(event(data)).await.unwrap();
+        assert!(subscription.next().await.and_then(Item::into_event).is_some());
+    }
+    engine.end_max.store(1, Relaxed);
+    hub.hear(Heard::Relinked);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        match subscription.next().await {
+            Some(Item::Gap(gap)) => told.push((gap.reason, gap.from.map(|from| from.offset))),
+            other => panic!("expected a gap, got {other:?}"),
+        }
+    }
+    assert_eq!(told, [(GapReason::LinkLost, None), (GapReason::HistoryLost, Some(4))]);
 }
