@@ -15,18 +15,17 @@ const MEASURE_FOR: Duration = Duration::from_secs(10);
 pub(crate) async fn run() -> Result<()> {
     let server = Server::start()?;
     let full_rate = saturate(&server).await?;
-    let rate = full_rate / 2.0;
-    let lags = measure(&server, rate).await?;
-    let at = |quantile| Duration::from_nanos(lags.value_at_quantile(quantile)).as_secs_f64() * 1e3;
     println!("## publish to browser, memory engine, HTTP publish -> WebSocket, 128-byte data\n");
-    println!("| full rate, {PUBLISHERS} publishers | rate measured at | p50 | p99 | p99.9 | budget p99 |");
-    println!("|---|---|---|---|---|---|");
-    println!(
-        "| {full_rate:.0}/s | {rate:.0}/s | {:.2} ms | {:.2} ms | {:.2} ms | 2 ms |\n",
-        at(0.5),
-        at(0.99),
-        at(0.999)
-    );
+    println!("{PUBLISHERS} publishers reach {full_rate:.0}/s; server and clients share the machine.\n");
+    println!("| part of the full rate | p50 | p99 | p99.9 | budget p99 |");
+    println!("|---|---|---|---|---|");
+    for part in [0.1, 0.5] {
+        let lags = measure(&server, full_rate * part).await?;
+        let at = |quantile| Duration::from_nanos(lags.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+        let budget = if part == 0.5 { "2 ms" } else { "" };
+        println!("| {part} | {:.2} ms | {:.2} ms | {:.2} ms | {budget} |", at(0.5), at(0.99), at(0.999));
+    }
+    println!();
     Ok(())
 }
 
