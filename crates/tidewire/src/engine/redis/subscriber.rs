@@ -85,20 +85,20 @@ impl Subscriber {
         Self { shared, _stop: stop.drop_guard() }
     }
 
-    /// Starts to hear `interests`, where one server matches patterns.
-    pub(super) async fn hear(&self, interests: &[Interest], deadline: Instant) -> Result<()> {
+    /// Starts to hear `interests` of a server that matches patterns; answers when it hears for us.
+    pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
         let names: Vec<Name> = interests.iter().map(Name::of).collect();
-        self.subscribe(&names, deadline).await
+        self.hear(&names, deadline).await
     }
 
-    /// Stops to hear `interests`, where one server matches patterns.
-    pub(super) fn leave(&self, interests: &[Interest]) {
+    /// Stops to hear `interests` of a server that matches patterns.
+    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
         let names: Vec<Name> = interests.iter().map(Name::of).collect();
-        self.unsubscribe(&names);
+        self.leave(&names);
     }
 
     /// Starts to hear `names`; answers when the server hears for us.
-    pub(super) async fn subscribe(&self, names: &[Name], deadline: Instant) -> Result<()> {
+    pub(super) async fn hear(&self, names: &[Name], deadline: Instant) -> Result<()> {
         let changes = self.shared.interests.lock().add(names);
         if changes.is_empty() {
             return Ok(());
@@ -111,7 +111,7 @@ impl Subscriber {
     }
 
     /// Stops to hear `names`. What cannot be told to the server now is told by not asking the next link for it.
-    pub(super) fn unsubscribe(&self, names: &[Name]) {
+    pub(super) fn leave(&self, names: &[Name]) {
         let mut held = self.shared.interests.lock();
         let changes = held.remove(names);
         let is_changed = !changes.is_empty();

@@ -133,7 +133,7 @@ impl Topology {
     /// Starts to hear `interests`; answers when the servers hear for us.
     pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
         match &self.servers {
-            Servers::One { subscriber, .. } => subscriber.hear(&interests, deadline).await,
+            Servers::One { subscriber, .. } => subscriber.subscribe(interests, deadline).await,
             Servers::Cluster(cluster) => cluster.subscribe(interests, deadline).await,
         }
     }
@@ -141,7 +141,7 @@ impl Topology {
     /// Stops to hear `interests`.
     pub(super) fn unsubscribe(&self, interests: &[Interest]) {
         match &self.servers {
-            Servers::One { subscriber, .. } => subscriber.leave(interests),
+            Servers::One { subscriber, .. } => subscriber.unsubscribe(interests),
             Servers::Cluster(cluster) => cluster.unsubscribe(interests),
         }
     }

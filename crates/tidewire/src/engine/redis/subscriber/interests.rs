@@ -186,6 +186,11 @@ impl Interests {
         changes
     }
 
+    /// Everything held, as those who hold it know it.
+    pub(super) fn interests(&self) -> Vec<Interest> {
+        interests(self.held.values().map(|held| &held.hears))
+    }
+
     /// The server has taken `changes`; gives the names among them that it does not hear for us after all.
     pub(super) fn confirm(&mut self, changes: &[Change]) -> Vec<Bytes> {
         let mut unheard = Vec::new();
@@ -245,6 +250,25 @@ impl Interests {
         self.is_closed = true;
         self.waiting.clear();
     }
+}
+
+/// For whom all of this is heard, each named once.
+pub(super) fn interests<'a>(all: impl Iterator<Item = &'a Hears>) -> Vec<Interest> {
+    let mut interests = Vec::new();
+    let mut patterns: Vec<TenantPatterns> = Vec::new();
+    for hears in all {
+        match hears {
+            Hears::Channel(path) => interests.push(Interest::Channel(path.clone())),
+            Hears::Pattern(path) => interests.push(Interest::Pattern(path.clone())),
+            // One list under many names.
+            Hears::Patterns(of_tenant) if patterns.iter().any(|seen| Arc::ptr_eq(seen, of_tenant)) => {}
+            Hears::Patterns(of_tenant) => {
+                interests.extend(of_tenant.lock().iter().cloned().map(Interest::Pattern));
+                patterns.push(of_tenant.clone());
+            }
+        }
+    }
+    interests
 }
 
 /// What changes have in common that go into one command.

@@ -185,14 +185,20 @@ impl<'a> Session<'a> {
             Some(_) if is_classic => Vec::new(),
             _ => interests.confirm(&changes),
         };
+        let restored = is_restoring.then(|| match &self.shared.told {
+            Told::Sink(_) => Heard::Relinked,
+            Told::Sharded(_) => Heard::Moved(interests.interests()),
+        });
         drop(interests);
         // A slot that has moved meanwhile: its subscriptions are asked for where it is now.
         let refusal = refusal.or_else(|| (!unheard.is_empty()).then(|| "the slot has moved".to_owned()));
         if let (true, Told::Sharded(sharded)) = (is_restoring, &self.shared.told) {
             sharded.lose(unheard.iter());
         }
-        if is_restoring && (refusal.is_none() || !is_classic) {
-            self.shared.told.hear(Heard::Relinked);
+        if let Some(restored) = restored
+            && (refusal.is_none() || !is_classic)
+        {
+            self.shared.told.hear(restored);
         }
         let outcome = refusal.map_or(Ok(()), Err);
         // Who waited may have gone away.

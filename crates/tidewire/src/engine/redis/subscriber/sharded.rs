@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::interests::{Hears, Name, TenantPatterns};
+use super::interests::{Hears, Name, TenantPatterns, interests};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::topology::Node;
 use crate::engine::{Heard, Interest, Sink};
@@ -163,15 +163,15 @@ impl Sharded {
     ) -> bool {
         let moves = self.misplaced(owners).into_iter().map(async |(node, moves)| {
             for Move { names, from, .. } in &moves {
-                from.iter().for_each(|from| from.subscriber().unsubscribe(names));
+                from.iter().for_each(|from| from.subscriber().leave(names));
             }
             let names: Vec<Name> = moves.iter().flat_map(|part| part.names.iter().cloned()).collect();
-            match node.subscriber().subscribe(&names, deadline).await {
+            match node.subscriber().hear(&names, deadline).await {
                 Ok(()) => {
                     let unwanted = self.arrive(&moves, &node);
-                    node.subscriber().unsubscribe(&unwanted);
+                    node.subscriber().leave(&unwanted);
                     tracing::info!(slots = moves.len(), "subscriptions moved with their slots");
-                    self.sink.hear(Heard::Relinked);
+                    self.sink.hear(Heard::Moved(interests(names.iter().map(|name| &name.hears))));
                     true
                 }
                 Err(error) => {

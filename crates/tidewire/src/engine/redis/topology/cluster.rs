@@ -287,7 +287,7 @@ impl Cluster {
             let mut pauses = Pauses::default();
             loop {
                 let owner = self.shared.wait_for_owner(tag, deadline).await?;
-                match owner.subscriber.subscribe(&names, deadline.min(Instant::now() + MAP_TIME_MAX)).await {
+                match owner.subscriber.hear(&names, deadline.min(Instant::now() + MAP_TIME_MAX)).await {
                     Err(error) if error.kind() != ErrorKind::Closed => {
                         self.shared.stale.notify_one();
                         if !pauses.wait(deadline).await {
@@ -310,7 +310,7 @@ impl Cluster {
     pub(super) fn unsubscribe(&self, interests: &[Interest]) {
         let names = self.shared.sharded.give_up(interests);
         for node in self.shared.nodes() {
-            node.subscriber.unsubscribe(&names);
+            node.subscriber.leave(&names);
         }
     }
 
