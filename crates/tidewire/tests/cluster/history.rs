@@ -1,17 +1,22 @@
 //! What was confirmed against what was heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidewire::{Channel, Event, GapReason, Item, Position, Subscription, Tidewire};
+use futures_util::future::join_all;
+use tidewire::{Channel, ErrorKind, Event, GapReason, Item, Position, Subscription, Tidewire};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// How long a listener may take to hear what was confirmed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const TENANT: &str = "history";
+/// 200 appends a second to each channel.
+const APPEND_EVERY: Duration = Duration::from_millis(5);
+/// How often the channels are told that they have ended.
+const END_EVERY: Duration = Duration::from_millis(500);
 
 /// Writers on one node, listeners on another: one of each per channel, and one listener to all by a pattern.
 pub(crate) struct Load {
@@ -25,16 +30,22 @@ pub(crate) struct Load {
 
 /// The appends of one channel.
 struct Written {
-    /// By number.
-    positions: Vec<Position>,
-    /// Tries that were not confirmed; the same event was tried again.
+    /// By number; none where it is not known whether it was appended.
+    positions: Vec<Option<Position>>,
+    /// Tries of which nothing came; the same event was tried again.
     failed: usize,
     /// The longest time from the first try of an append to its confirmation.
     longest: Duration,
 }
 
+impl Written {
+    fn unknown(&self) -> usize {
+        self.positions.iter().filter(|position| position.is_none()).count()
+    }
+}
+
 /// What one listener was given of one channel.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Heard {
     numbers: Vec<usize>,
     /// How many events the writer said that there are.
@@ -47,8 +58,10 @@ struct Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) confirmed: usize,
+    pub(crate) unknown: usize,
     pub(crate) failed: usize,
-    pub(crate) lost_and_told: usize,
+    /// Channels whose listeners were told that history was lost.
+    pub(crate) histories_lost: usize,
     pub(crate) gaps: usize,
     pub(crate) longest: Duration,
 }
@@ -76,9 +89,13 @@ impl Load {
         let pattern = pattern.expect("a valid pattern").open().await.expect("listening");
         listeners.push(spawn(listen(pattern, count)));
         let (is_over, confirmed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let writer = |channel| spawn(write(channel, is_over.clone(), confirmed.clone()));
         let channels = channels(&writing);
-        let writers = channels.iter().cloned().map(writer).collect();
+        let write = |(number, channel): (usize, &Channel)| {
+            // Half of them leave it to the engine to send again without a second effect.
+            let ids = if number % 2 == 0 { Ids::Given } else { Ids::None };
+            spawn(write(channel.clone(), ids, is_over.clone(), confirmed.clone()))
+        };
+        let writers = channels.iter().enumerate().map(write).collect();
         Self { channels, is_over, confirmed, writers, listeners, nodes: [writing, listening] }
     }
 
@@ -124,43 +141,68 @@ impl Load {
         let mut written = BTreeMap::new();
         for (channel, writer) in self.channels.iter().zip(self.writers) {
             let log = writer.await.expect("the writer ends");
-            outcome.confirmed += log.positions.len();
+            outcome.confirmed += log.positions.len() - log.unknown();
+            outcome.unknown += log.unknown();
             outcome.failed += log.failed;
             outcome.longest = outcome.longest.max(log.longest);
             check_stream(channel, &log).await;
-            // A live event: everything is up again, so it must arrive, over what was just repaired.
-            let end = Event::new("end", log.positions.len().to_string());
-            channel.publish(end).await.expect("published");
             written.insert(channel.path().channel().to_owned(), log);
         }
-        for listener in self.listeners {
-            let heard =
-                timeout(PATIENCE, listener).await.expect("the listeners hear the end").expect("it ends");
+        // Live events, which arrive only over what was repaired; one may come just while a slot moves.
+        let ends = async {
+            let mut ticks = tokio::time::interval(END_EVERY);
+            loop {
+                ticks.tick().await;
+                for channel in &self.channels {
+                    let total = written[channel.path().channel()].positions.len();
+                    channel.publish(Event::new("end", total.to_string())).await.expect("published");
+                }
+            }
+        };
+        let heard = tokio::select! {
+            heard = join_all(self.listeners) => heard,
+            () = ends => unreachable!("it goes on for ever"),
+        };
+        for heard in heard {
+            let heard = heard.expect("the listener ends");
             for (channel, heard) in heard {
                 outcome.gaps += heard.gaps;
-                outcome.lost_and_told += check_heard(&channel, &heard, written[&channel].positions.len());
+                outcome.histories_lost += usize::from(heard.is_history_lost);
+                check_heard(&channel, &heard, &written[&channel]);
             }
         }
         outcome
     }
 }
 
-async fn write(channel: Channel, is_over: Arc<AtomicBool>, confirmed: Arc<AtomicUsize>) -> Written {
+/// Whether an append has a dedup id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    Given,
+    None,
+}
+
+async fn write(channel: Channel, ids: Ids, is_over: Arc<AtomicBool>, confirmed: Arc<AtomicUsize>) -> Written {
     let mut written = Written { positions: Vec::new(), failed: 0, longest: Duration::ZERO };
-    while !is_over.load(Ordering::Relaxed) {
+    let mut ticks = tokio::time::interval(APPEND_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The last one is confirmed, so that listeners know when they have all.
+    while !is_over.load(Ordering::Relaxed) || written.positions.last().is_some_and(Option::is_none) {
+        ticks.tick().await;
         let (number, start) = (written.positions.len().to_string(), Instant::now());
-        let receipt = loop {
-            match channel.append(Event::new("numbered", number.clone())).dedup(&number).await {
-                Ok(receipt) => break receipt,
-                Err(error) => {
-                    assert!(error.is_retryable(), "{error:?}");
-                    written.failed += 1;
-                }
+        let position = loop {
+            let append = channel.append(Event::new("numbered", number.clone()));
+            let append = if ids == Ids::Given { append.dedup(&number) } else { append };
+            match append.await {
+                Ok(receipt) => break Some(receipt.position.expect("it is appended now")),
+                Err(error) if error.kind() == ErrorKind::TimedOut && ids == Ids::None => break None,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
             }
+            written.failed += 1;
         };
         written.longest = written.longest.max(start.elapsed());
-        written.positions.push(receipt.position.expect("it is appended now"));
-        confirmed.fetch_add(1, Ordering::Relaxed);
+        written.positions.push(position);
+        confirmed.fetch_add(usize::from(position.is_some()), Ordering::Relaxed);
     }
     written
 }
@@ -173,7 +215,10 @@ async fn listen(mut subscription: Subscription, channels: usize) -> BTreeMap<Str
         heard.total.is_some_and(|total| heard.numbers.last().is_some_and(|last| last + 1 == total))
     };
     while all.values().filter(|heard| is_done(heard)).count() < channels {
-        match subscription.next().await.expect("the subscription goes on") {
+        let Ok(item) = timeout(PATIENCE, subscription.next()).await else {
+            panic!("nothing comes any more, and the end was not heard: {all:?}");
+        };
+        match item.expect("the subscription goes on") {
             Item::Event(received) => {
                 let number =
                     std::str::from_utf8(received.event.data()).expect("text").parse().expect("a number");
@@ -196,21 +241,20 @@ async fn listen(mut subscription: Subscription, channels: usize) -> BTreeMap<Str
     all
 }
 
-/// Each event once and in order; none missing unless the loss was told. Gives the number of those told.
-fn check_heard(channel: &str, heard: &Heard, total: usize) -> usize {
+/// Each event once and in order; no confirmed one missing unless the loss was told.
+fn check_heard(channel: &str, heard: &Heard, written: &Written) {
     let is_rising = heard.numbers.windows(2).all(|pair| pair[0] < pair[1]);
     assert!(is_rising, "{channel}: heard twice or out of order: {:?}", heard.numbers);
-    let missing = total - heard.numbers.len();
-    assert!(
-        missing == 0 || heard.is_history_lost,
-        "{channel}: {missing} of {total} are missing, and nobody was told"
-    );
-    missing
+    let numbers: BTreeSet<usize> = heard.numbers.iter().copied().collect();
+    let confirmed = written.positions.iter().enumerate().filter(|(_, position)| position.is_some());
+    let missing = confirmed.filter(|(number, _)| !numbers.contains(number)).count();
+    let is_told = missing == 0 || heard.is_history_lost;
+    assert!(is_told, "{channel}: {missing} are missing, and nobody was told");
 }
 
 /// What is kept is what was confirmed in its epoch, each at its position.
 async fn check_stream(channel: &Channel, written: &Written) {
-    let Some(last) = written.positions.last() else { return };
+    let Some(last) = written.positions.last().copied().flatten() else { return };
     let mut kept = BTreeMap::new();
     let mut next = Position { epoch: last.epoch, offset: 0 };
     loop {
@@ -222,8 +266,11 @@ async fn check_stream(channel: &Channel, written: &Written) {
         }
         next = newest;
     }
-    let confirmed = written.positions.iter().enumerate().filter(|(_, position)| position.epoch == last.epoch);
-    for (number, position) in confirmed {
-        assert_eq!(kept.get(&position.offset), Some(&number), "{} at {position}", channel.path());
+    for (number, position) in written.positions.iter().enumerate() {
+        if let Some(position) = position
+            && position.epoch == last.epoch
+        {
+            assert_eq!(kept.get(&position.offset), Some(&number), "{} at {position}", channel.path());
+        }
     }
 }

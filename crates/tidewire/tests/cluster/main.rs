@@ -29,15 +29,14 @@ async fn a_planned_failover_loses_nothing() {
     for primary in cluster.primaries() {
         let replica = cluster.replica_of(primary);
         replica.tell(&["CLUSTER", "FAILOVER"]);
-        let is_primary = |role: &servers::Reply| role.texts().first().is_some_and(|role| role == "master");
-        replica.until("the failover", &["ROLE"], is_primary).await;
+        cluster.until_primary(replica.port).await;
         load.go_on(500).await;
     }
     load.until_healthy().await;
     load.go_on(500).await;
     let outcome = load.finish().await;
     println!("planned failover of 3 primaries: {outcome:?}");
-    assert_eq!(outcome.lost_and_told, 0, "a planned failover waits for the replica");
+    assert_eq!(outcome.histories_lost, 0, "a planned failover waits for the replica");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,15 +45,55 @@ async fn a_replica_takes_over_from_a_dead_primary() {
     let mut cluster = Cluster::start().await;
     let load = Load::start(&cluster.url(), CHANNELS).await;
     load.go_on(500).await;
-    let taker = cluster.replica_of(&cluster.servers[0]).port;
+    let replica = cluster.replica_of(&cluster.servers[0]).port;
     cluster.servers[0].kill();
-    let taker = cluster.servers.iter().find(|server| server.port == taker).expect("it is there");
-    let is_primary = |role: &servers::Reply| role.texts().first().is_some_and(|role| role == "master");
-    taker.until("the replica to take over", &["ROLE"], is_primary).await;
+    cluster.until_primary(replica).await;
+    load.until_healthy().await;
+    load.go_on(2_000).await;
+    println!("kill -9 of a primary: {:?}", load.finish().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_primary_had_confirmed_alone_is_told_as_lost() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let mut cluster = Cluster::start().await;
+    let load = Load::start(&cluster.url(), CHANNELS).await;
+    load.go_on(500).await;
+    let primary = &cluster.servers[0];
+    let replica = cluster.replica_of(primary).port;
+    // Its replica is cut off and cannot come back.
+    primary.tell(&["CONFIG", "SET", "requirepass", "secret"]);
+    cluster.servers.iter().find(|server| server.port == replica).expect("the replica").cut_off();
+    load.go_on(2_000).await;
+    cluster.servers[0].kill();
+    cluster.until_primary(replica).await;
     load.until_healthy().await;
     load.go_on(2_000).await;
     let outcome = load.finish().await;
-    println!("kill -9 of a primary: {outcome:?}");
+    println!("kill -9 of a primary whose replica was behind: {outcome:?}");
+    assert!(outcome.histories_lost > 0, "the listeners of its channels are told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_primary_holds_up_its_own_slots_only_and_comes_back_as_a_replica() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let cluster = Cluster::start().await;
+    let load = Load::start(&cluster.url(), CHANNELS).await;
+    load.go_on(500).await;
+    let primary = &cluster.servers[0];
+    let replica = cluster.replica_of(primary).port;
+    primary.pause();
+    // Those of the other slots.
+    load.go_on(500).await;
+    cluster.until_primary(replica).await;
+    load.until_healthy().await;
+    load.go_on(500).await;
+    primary.go_on();
+    let is_replica = |role: &servers::Reply| role.texts().first().is_some_and(|role| role == "slave");
+    primary.until("it follows", &["ROLE"], is_replica).await;
+    load.go_on(500).await;
+    load.until_healthy().await;
+    println!("SIGSTOP of a primary: {:?}", load.finish().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +115,7 @@ async fn slots_move_while_appends_and_subscriptions_go_on() {
     load.go_on(500).await;
     let outcome = load.finish().await;
     println!("{} slots moved: {outcome:?}", moved.len());
-    assert_eq!(outcome.lost_and_told, 0, "a slot that moves takes everything with it");
+    assert_eq!(outcome.histories_lost, 0, "a slot that moves takes everything with it");
 }
 
 /// Which of the first servers holds the stream of a channel, and the slot that it is in.

@@ -51,6 +51,13 @@ impl Reply {
 }
 
 impl Cluster {
+    /// Waits until the replica on this port has taken over.
+    pub(crate) async fn until_primary(&self, port: u16) {
+        let is_primary = |role: &Reply| role.texts().first().is_some_and(|role| role == "master");
+        let server = self.servers.iter().find(|server| server.port == port).expect("a server of ours");
+        server.until("the replica to take over", &["ROLE"], is_primary).await;
+    }
+
     /// Starts the servers and waits until every one sees a whole cluster with its replicas in step.
     pub(crate) async fn start() -> Self {
         let servers: Vec<Server> = (0..2 * PRIMARIES).map(|_| Server::start()).collect();
@@ -108,7 +115,7 @@ impl Cluster {
         self.servers.iter().find(follows).expect("the primary has a replica")
     }
 
-    /// Moves a slot from one primary to another, key by key, as `redis-cli --cluster reshard` does.
+    /// Moves a slot from one primary to another, some keys at a time, as `redis-cli --cluster reshard` does.
     pub(crate) async fn migrate(&self, slot: u32, from: &Server, to: &Server) {
         let slot = slot.to_string();
         to.tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id()]);
@@ -118,13 +125,13 @@ impl Cluster {
             if keys.is_empty() {
                 break;
             }
-            for key in keys {
-                let port = to.port.to_string();
-                let moved = from.ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).expect("migrated");
-                assert!(["OK", "NOKEY"].contains(&moved.text()), "{moved:?}");
-                // Requests that find the slot on two nodes come in between.
-                tokio::task::yield_now().await;
-            }
+            let port = to.port.to_string();
+            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            command.extend(keys.iter().map(String::as_str));
+            let moved = from.ask(&command).expect("migrated");
+            assert!(["OK", "NOKEY"].contains(&moved.text()), "{moved:?}");
+            // Requests that find the slot on two nodes come in between.
+            tokio::task::yield_now().await;
         }
         let taker = to.id();
         to.tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &taker]);
@@ -159,6 +166,29 @@ impl Server {
         // It may have ended by itself.
         drop(self.process.kill());
         drop(self.process.wait());
+    }
+
+    /// Cuts a replica off its primary for good: a new link is refused.
+    pub(crate) fn cut_off(&self) {
+        let port = self.ask(&["ROLE"]).expect("a role").texts().get(2).cloned().unwrap_or_default();
+        // Asked of the replica itself: the primary takes orders from nobody without the password now.
+        let killed = self.ask(&["CLIENT", "KILL", "TYPE", "master"]).expect("it answers");
+        assert_eq!(killed, Reply::Text("1".to_owned()), "the link to the primary on {port}");
+    }
+
+    /// Stops it where it stands, until [`Server::go_on`].
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.id().to_string();
+        let status = Command::new("kill").args([signal, &process]).status().expect("there is a kill command");
+        assert!(status.success(), "kill {signal} {process}");
     }
 
     fn id(&self) -> String {

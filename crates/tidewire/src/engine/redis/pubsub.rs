@@ -8,9 +8,8 @@ use super::announcement::{self, PublishLive};
 use super::command::Encode;
 use super::connection::Repeat;
 use super::keys::{self, Tag};
-use super::resp::Value;
 use super::scripts::Publish;
-use super::topology::Topology;
+use super::topology::{Topology, listeners};
 use crate::engine::{Answer, Interest, Probe, PubSub};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
@@ -27,33 +26,14 @@ pub(super) async fn publish_on<C: Encode>(
     command: &C,
     for_patterns: impl FnOnce() -> Vec<u8>,
 ) -> Result<()> {
-    let (tag, publish, deadline) = (Tag::of_channel(channel), topology.scripts.publish, topology.deadline());
-    let sent = topology.request(tag, command, Repeat::Never, deadline);
-    if publish == Publish::Classic {
-        sent.await?;
-        return Ok(());
-    }
-    let patterns = keys::patterns(channel.environment(), channel.tenant(), tag);
-    let (sent, count) = tokio::join!(sent, listeners(topology, tag, &patterns));
-    sent?;
-    if count? > 0 {
-        let payload = for_patterns();
-        let command: [&[u8]; 3] = [publish.command().as_bytes(), patterns.as_bytes(), &payload];
+    let (tag, deadline) = (Tag::of_channel(channel), topology.deadline());
+    let patterns = || keys::patterns(channel.environment(), channel.tenant(), tag);
+    if topology.publish(tag, command, patterns, deadline).await? > 0 {
+        let (publish, patterns, payload) = (topology.scripts.publish.command(), patterns(), for_patterns());
+        let command: [&[u8]; 3] = [publish.as_bytes(), patterns.as_bytes(), &payload];
         topology.request(tag, &command, Repeat::Never, deadline).await?;
     }
     Ok(())
-}
-
-/// Nodes that hear a Redis channel.
-async fn listeners(topology: &Topology, tag: Tag, channel: &str) -> Result<u64> {
-    let count: &[u8] = match topology.scripts.publish {
-        Publish::Classic => b"NUMSUB",
-        Publish::Sharded => b"SHARDNUMSUB",
-    };
-    let command: [&[u8]; 3] = [b"PUBSUB", count, channel.as_bytes()];
-    let reply = topology.request(tag, &command, Repeat::Safe, topology.deadline()).await?;
-    let count = reply.into_array().and_then(|counts| counts.get(1).and_then(Value::as_int));
-    count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| malformed("PUBSUB NUMSUB"))
 }
 
 impl PubSub for RedisPubSub {
@@ -79,7 +59,15 @@ impl PubSub for RedisPubSub {
 
     fn subscribers(&self, channel: &ChannelPath) -> Answer<'_, u64> {
         let (tag, key) = (Tag::of_channel(channel), keys::channel(channel));
-        Box::pin(async move { listeners(&self.topology, tag, &key).await })
+        Box::pin(async move {
+            let count: &[u8] = match self.topology.scripts.publish {
+                Publish::Classic => b"NUMSUB",
+                Publish::Sharded => b"SHARDNUMSUB",
+            };
+            let command: [&[u8]; 3] = [b"PUBSUB", count, key.as_bytes()];
+            let deadline = self.topology.deadline();
+            listeners(self.topology.request(tag, &command, Repeat::Safe, deadline).await?)
+        })
     }
 
     fn probe(&self) -> Answer<'_, Vec<Probe>> {

@@ -15,6 +15,7 @@ use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
 use super::link::{Dial, DialAddress, DialError, describe};
+use super::pubsub::malformed;
 use super::resp::Value;
 use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
@@ -71,8 +72,34 @@ impl Topology {
     ) -> Result<Value, RequestError> {
         match &self.servers {
             Servers::One { data, .. } => data.request(command, repeat, deadline).await,
-            Servers::Cluster(cluster) => cluster.request(tag, command, repeat, deadline).await,
+            Servers::Cluster(cluster) => Ok(cluster.request(tag, command, repeat, deadline).await?.0),
         }
+    }
+
+    /// Publishes with `command`; on a cluster it also gives how many nodes hear `beside`, a channel in the same slot.
+    pub(super) async fn publish<C: Encode>(
+        &self,
+        tag: Tag,
+        command: &C,
+        beside: impl FnOnce() -> String,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let Servers::Cluster(cluster) = &self.servers else {
+            self.request(tag, command, Repeat::Never, deadline).await?;
+            return Ok(0);
+        };
+        let beside = beside();
+        let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
+        let (sent, counted) = tokio::join!(
+            cluster.request(tag, command, Repeat::Never, deadline),
+            cluster.request(tag, &count, Repeat::Safe, deadline),
+        );
+        let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
+        // A node counts for any slot; only the one that published knows who hears it there.
+        if !publisher.is(&counter) {
+            counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+        }
+        listeners(counted)
     }
 
     /// Runs a call of a script, and once more if somebody flushed the server's scripts.
@@ -172,6 +199,12 @@ async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_
         Probe { link: format!("data {endpoint}"), outcome: answer },
         Probe { link: format!("pub/sub {endpoint}"), outcome: heard.map_err(|error| error.to_string()) },
     ]
+}
+
+/// The count in an answer to `PUBSUB NUMSUB` or `SHARDNUMSUB` of one channel.
+pub(super) fn listeners(reply: Value) -> Result<u64> {
+    let count = reply.into_array().and_then(|counts| counts.get(1).and_then(Value::as_int));
+    count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| malformed("PUBSUB NUMSUB"))
 }
 
 fn dial_error(error: DialError) -> Error {

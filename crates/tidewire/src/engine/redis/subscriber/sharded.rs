@@ -46,7 +46,9 @@ struct Slot {
 struct Move {
     tag: Tag,
     names: Vec<Name>,
+    /// Where it was heard until now.
     from: Option<Arc<Node>>,
+    was_lost: bool,
 }
 
 impl Sharded {
@@ -130,6 +132,9 @@ impl Sharded {
     pub(in crate::engine::redis) fn settle(&self, tag: Tag, node: &Arc<Node>) {
         if let Some(slot) = self.slots.lock().get_mut(tag.index()) {
             slot.home.get_or_insert_with(|| Arc::downgrade(node));
+            if slot.is_lost {
+                self.lost.notify_one();
+            }
         }
     }
 
@@ -162,21 +167,22 @@ impl Sharded {
         deadline: Instant,
     ) -> bool {
         let moves = self.misplaced(owners).into_iter().map(async |(node, moves)| {
-            for Move { names, from, .. } in &moves {
-                from.iter().for_each(|from| from.subscriber().leave(names));
-            }
             let names: Vec<Name> = moves.iter().flat_map(|part| part.names.iter().cloned()).collect();
             match node.subscriber().hear(&names, deadline).await {
                 Ok(()) => {
                     let unwanted = self.arrive(&moves, &node);
                     node.subscriber().leave(&unwanted);
+                    // Not before: what a node said of the cluster may have been old.
+                    for Move { names, from, .. } in &moves {
+                        from.iter().for_each(|from| from.subscriber().leave(names));
+                    }
                     tracing::info!(slots = moves.len(), "subscriptions moved with their slots");
                     self.sink.hear(Heard::Moved(interests(names.iter().map(|name| &name.hears))));
                     true
                 }
                 Err(error) => {
                     tracing::debug!(%error, slots = moves.len(), "subscriptions could not be moved yet");
-                    self.stay_lost(&moves);
+                    self.stay(&moves);
                     false
                 }
             }
@@ -192,12 +198,13 @@ impl Sharded {
             let (Some(home), Some(owner)) = (&slot.home, owner) else { continue };
             let home = home.upgrade();
             let is_home = home.as_ref().is_some_and(|home| Arc::ptr_eq(home, owner));
-            if is_home && !std::mem::take(&mut slot.is_lost) {
+            let was_lost = std::mem::take(&mut slot.is_lost);
+            if is_home && !was_lost {
                 continue;
             }
             let name = |(text, hears): (&Bytes, &Hears)| Name { text: text.clone(), hears: hears.clone() };
             let names = slot.names.iter().map(name).collect();
-            let part = Move { tag, names, from: home.filter(|_| !is_home) };
+            let part = Move { tag, names, from: home.filter(|_| !is_home), was_lost };
             match moves.iter_mut().find(|(node, _)| Arc::ptr_eq(node, owner)) {
                 Some((_, parts)) => parts.push(part),
                 None => moves.push((owner.clone(), vec![part])),
@@ -220,11 +227,11 @@ impl Sharded {
         unwanted
     }
 
-    fn stay_lost(&self, moves: &[Move]) {
+    fn stay(&self, moves: &[Move]) {
         let mut slots = self.slots.lock();
-        for Move { tag, .. } in moves {
+        for Move { tag, was_lost, .. } in moves {
             if let Some(slot) = slots.get_mut(tag.index()) {
-                slot.is_lost = !slot.names.is_empty();
+                slot.is_lost |= *was_lost && !slot.names.is_empty();
             }
         }
     }

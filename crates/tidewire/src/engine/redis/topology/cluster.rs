@@ -197,14 +197,14 @@ impl Cluster {
     }
 
     /// Sends a command to the primary of its tag and follows the slot until `deadline`; an error reply that does
-    /// not say where or when to try again is an error.
+    /// not say where or when to try again is an error. Gives the connection that answered too.
     pub(super) async fn request<C: Encode + ?Sized>(
         &self,
         tag: Tag,
         command: &C,
         repeat: Repeat,
         deadline: Instant,
-    ) -> Result<Value, RequestError> {
+    ) -> Result<(Value, Connection), RequestError> {
         let (mut pauses, mut sends, mut asked) = (Pauses::default(), 1, None);
         loop {
             let (connection, outcome) = match asked.take() {
@@ -227,7 +227,7 @@ impl Cluster {
                         Some(Next::Nowhere) | None => return Err(RequestError::Refused(text)),
                     }
                 }
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok((value, connection)),
                 Err(RequestError::NotSent(_)) if Instant::now() < deadline => {}
                 Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && sends < SENDS_MAX => sends += 1,
                 Err(error) => return Err(error),
