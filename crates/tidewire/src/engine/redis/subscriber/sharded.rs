@@ -236,3 +236,6 @@ impl Sharded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
