@@ -15,7 +15,8 @@ use crate::tasks::Tasks;
 use crate::tenant::Tenant;
 
 /// The engines a URL can name.
-const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db], unix://PATH";
+const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db], unix://PATH, \
+    redis-cluster://[user:pass@]host:port,host:port";
 
 /// One running node on one engine. Cheap to clone.
 ///
@@ -67,7 +68,8 @@ impl Health {
 impl Tidewire {
     /// Opens a node with default settings in environment `dev`.
     ///
-    /// `url` is `memory:`, `file:DIR` or `redis://[user:pass@]host:port[/db]`.
+    /// `url` is `memory:`, `file:DIR`, `redis://[user:pass@]host:port[/db]` or
+    /// `redis-cluster://[user:pass@]host:port,host:port`.
     ///
     /// # Errors
     /// `InvalidName` for a URL that names no engine; `Unavailable` if the engine cannot be reached; `Conflict` if
@@ -211,7 +213,7 @@ async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
             let open = move || embedded::open_file(&directory, &options, &setup);
             tokio::task::spawn_blocking(open).await.unwrap_or_else(|_| Err(Error::closed("runtime")))
         }
-        Some(("redis" | "unix", _)) => redis::open_redis(url, &setup).await,
+        Some(("redis" | "redis-cluster" | "unix", _)) => redis::open_redis(url, &setup).await,
         _ => Err(Error::new(
             ErrorKind::InvalidName,
             format!("engine URL names no engine; known are {ENGINES}"),

@@ -127,6 +127,13 @@ impl Sink for Hub {
                     lane.push(Arrival { channel, kept, envelope });
                 }
             }
+            Heard::Moved(interests) => {
+                for interest in interests {
+                    if let Some(held) = self.shard(&interest).held.lock().get(&interest) {
+                        held.lanes.iter().for_each(|lane| lane.relink());
+                    }
+                }
+            }
             Heard::Relinked => {
                 for shard in &self.shards {
                     shard.held.lock().values().flat_map(|held| &held.lanes).for_each(|lane| lane.relink());

@@ -16,7 +16,8 @@ use crate::position::Position;
 /// - **Stream order.** Announcements of one stream reach a sink in the order of their offsets, each once per
 ///   matching interest, unless the link was lost in between; then [`Heard::Relinked`] follows.
 /// - **Told.** After the engine may have missed anything (link lost, buffer overrun, slot moved), it restores
-///   every interest and then delivers [`Heard::Relinked`]. The layer above repairs from the stream.
+///   every interest and then delivers [`Heard::Relinked`], or [`Heard::Moved`] where it knows that the others cannot
+///   have missed anything. The layer above repairs from the stream.
 /// - **Confirmed.** When `subscribe` answers, every later `publish` and append by anyone is heard.
 ///
 /// # Atomicity and cost
@@ -77,6 +78,8 @@ pub enum Heard {
     },
     /// The link was lost and is back, every interest is restored; anything may have been missed before this.
     Relinked,
+    /// The same of these interests only: they are heard over another link, or again over the same.
+    Moved(Vec<Interest>),
 }
 
 /// Where an announced event is kept.

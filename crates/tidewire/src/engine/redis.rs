@@ -28,7 +28,8 @@ use self::topology::Topology;
 use crate::engine::{Engine, Setup};
 use crate::error::Result;
 
-/// Opens an engine on one Redis or Valkey: `redis://[user:pass@]host[:port][/db]` or `unix://PATH[?db=N]`.
+/// Opens an engine on one Redis or Valkey: `redis://[user:pass@]host[:port][/db]` or `unix://PATH[?db=N]`; or on a
+/// cluster of them: `redis-cluster://[user:pass@]host[:port],host[:port]`, any nodes of which answer for all.
 ///
 /// Appends are kept as the server's persistence is set. Needs Redis 7.0 or Valkey 7.2.
 ///
@@ -36,10 +37,14 @@ use crate::error::Result;
 /// `InvalidName` for a malformed URL; `Unavailable` if the server cannot be reached now; `Engine` if it refuses us
 /// or is too old.
 pub async fn open_redis(url: &str, setup: &Setup) -> Result<Engine> {
-    let address = Address::parse(url)?;
     // Names this node's connections and its marks in the server; two nodes never share it.
     let node = format!("{:016x}", fastrand::u64(..));
-    let topology = Arc::new(Topology::open(address, &node, setup).await?);
+    let topology = if url.starts_with(address::CLUSTER) {
+        Topology::open_cluster(Address::parse_cluster(url)?, &node, setup).await?
+    } else {
+        Topology::open(Address::parse(url)?, &node, setup).await?
+    };
+    let topology = Arc::new(topology);
     Ok(Engine {
         pubsub: Arc::new(RedisPubSub { topology: topology.clone() }),
         log: Arc::new(RedisLog::new(topology.clone(), &node, setup)),

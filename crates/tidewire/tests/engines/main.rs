@@ -97,7 +97,11 @@ async fn main() -> ExitCode {
         servers.into_iter().map(|(name, variable)| subject::redis(name, variable)).collect();
     let mut subjects = vec![subject::memory(), subject::file(directory.path().to_owned())];
     match servers {
-        Ok(servers) => subjects.extend(servers),
+        Ok(servers) => {
+            subjects.extend(servers);
+            // Until the test command starts one, a cluster is tested where there is one.
+            subjects.extend(subject::redis("cluster", "TIDEWIRE_TEST_REDIS_CLUSTER_URL"));
+        }
         Err(why) => {
             println!("FAILED: {why}");
             return ExitCode::FAILURE;

@@ -39,19 +39,20 @@ pub(crate) fn file(root: PathBuf) -> Subject {
 pub(crate) fn redis(name: &'static str, variable: &str) -> Result<Subject, String> {
     let url = std::env::var(variable)
         .map_err(|_| format!("{variable} is not set: run `cargo xtask test`, which starts the servers"))?;
-    let host =
-        url.strip_prefix("redis://").ok_or_else(|| format!("{variable} is not a redis:// URL"))?.to_owned();
+    let (_, hosts) = url.split_once("://").ok_or_else(|| format!("{variable} is not a URL"))?;
+    // A cluster has more nodes than one; its URL names every primary.
+    let hosts: Vec<String> = hosts.split('/').next().unwrap_or(hosts).split(',').map(str::to_owned).collect();
     Ok(Subject {
         name,
         has: vec![Need::Durable, Need::Shared, Need::CutLinks, Need::DestroyHistory],
         is_time_virtual: false,
         url: Box::new(move |_| url.clone()),
-        cut_links: Some(hook(&host, |_| {
+        cut_links: Some(hook(&hosts, |_| {
             ["normal", "pubsub"]
                 .map(|kind| ["CLIENT", "KILL", "TYPE", kind].map(String::from).to_vec())
                 .to_vec()
         })),
-        destroy_history: Some(hook(&host, |tenant| {
+        destroy_history: Some(hook(&hosts, |tenant| {
             let unlink =
                 "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
             vec![vec!["EVAL".into(), unlink.into(), "0".into(), format!("*:tenant:{tenant}:*")]]
@@ -59,23 +60,21 @@ pub(crate) fn redis(name: &'static str, variable: &str) -> Result<Subject, Strin
     })
 }
 
-/// A hook that runs commands on the server, on a connection of its own.
-fn hook(host: &str, commands: fn(&str) -> Vec<Vec<String>>) -> Hook {
-    let host = host.to_owned();
+/// A hook that runs commands on every server, on connections of its own.
+fn hook(hosts: &[String], commands: fn(&str) -> Vec<Vec<String>>) -> Hook {
+    let hosts = hosts.to_vec();
     Arc::new(move |tenant| {
-        let (host, commands) = (host.clone(), commands(&tenant));
+        let (hosts, commands) = (hosts.clone(), commands(&tenant));
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || run(&host, &commands))
-                .await
-                .expect("the hook ends")
-                .expect("it runs");
+            let run_all = move || hosts.iter().try_for_each(|host| run(host, &commands));
+            tokio::task::spawn_blocking(run_all).await.expect("the hook ends").expect("it runs");
         })
     })
 }
 
 /// Runs commands whose replies are one line each.
 fn run(host: &str, commands: &[Vec<String>]) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(host.split('/').next().unwrap_or(host))?;
+    let mut stream = TcpStream::connect(host)?;
     let mut replies = BufReader::new(stream.try_clone()?).lines();
     for command in commands {
         write!(stream, "*{}\r\n", command.len())?;

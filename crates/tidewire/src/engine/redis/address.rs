@@ -1,4 +1,5 @@
-//! Where a server is and who we are to it: `redis://[user:pass@]host[:port][/db]` and `unix://PATH[?db=N]`.
+//! Where a server is and who we are to it: `redis://[user:pass@]host[:port][/db]`, `unix://PATH[?db=N]`, and for a
+//! cluster `redis-cluster://[user:pass@]host[:port],host[:port]`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// What the URL of a cluster starts with.
+pub(super) const CLUSTER: &str = "redis-cluster://";
 
 const PORT: u16 = 6379;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
@@ -24,7 +28,7 @@ pub(super) struct Address {
 }
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Endpoint {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
@@ -98,6 +102,27 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Reads the URL of a cluster: one address per seed. What is said beside the hosts holds for every node.
+    ///
+    /// # Errors
+    /// As [`Address::parse`].
+    pub(super) fn parse_cluster(text: &str) -> Result<Vec<Self>> {
+        let rest = text.strip_prefix(CLUSTER).unwrap_or(text);
+        let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, options) = rest.split_at(authority_end);
+        if !matches!(options.trim_start_matches('/').chars().next(), None | Some('?')) {
+            return Err(invalid("a redis cluster has one database only; its URL names no other".to_owned()));
+        }
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let address = |host: &str| Self::parse(&format!("redis://{credentials}{host}{options}"));
+        hosts.split(',').map(address).collect()
+    }
+}
+
 fn endpoint(url: &Url) -> Result<Endpoint> {
     match url.scheme() {
         "redis" => {
@@ -165,6 +190,23 @@ mod tests {
 
         let unix = Address::parse("unix:///run/redis%20a.sock?db=2&password=x").unwrap();
         assert_eq!((unix.endpoint, unix.database), (Endpoint::Unix("/run/redis a.sock".into()), 2));
+    }
+
+    #[test]
+    fn reads_the_seeds_of_a_cluster() {
+        let url = "redis-cluster://app:p%40ss@one.internal:7000,10.0.0.2,[::1]:7002?connect_timeout_ms=250";
+        let seeds = Address::parse_cluster(url).unwrap();
+        let endpoints: Vec<_> = seeds.iter().map(|seed| seed.endpoint.clone()).collect();
+        assert_eq!(endpoints, [tcp("one.internal", 7000), tcp("10.0.0.2", 6379), tcp("::1", 7002)]);
+        for seed in seeds {
+            assert_eq!(seed.connect_time_max, Duration::from_millis(250));
+            assert_eq!(seed.credentials.unwrap().password, "p@ss");
+        }
+        for url in
+            ["redis-cluster://", "redis-cluster://h,,g", "redis-cluster://h/1", "redis-cluster://h?nope=1"]
+        {
+            assert_eq!(Address::parse_cluster(url).unwrap_err().kind(), ErrorKind::InvalidName, "{url}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::command::{Encode, HEADER_BYTES_MAX, write_header};
+use super::command::{Encode, HEADER_BYTES_MAX, write_argument, write_header};
+use super::scripts::Publish;
 use crate::clock::Timestamp;
 use crate::engine::Kept;
 use crate::name::ChannelPath;
@@ -14,6 +15,7 @@ const LIVE: &[u8] = b"p";
 
 /// The command that publishes a live event, written without putting name and payload together first.
 pub(super) struct PublishLive<'a> {
+    pub(super) publish: Publish,
     pub(super) channel: [&'a str; 7],
     pub(super) envelope: &'a [u8],
 }
@@ -31,7 +33,8 @@ impl Encode for PublishLive<'_> {
 
     fn encode(&self, out: &mut BytesMut) {
         out.reserve(self.wire_bytes_max());
-        out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
+        out.extend_from_slice(b"*3\r\n");
+        write_argument(out, self.publish.command().as_bytes());
         write_header(out, b'$', self.channel_bytes());
         self.channel.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
         out.extend_from_slice(b"\r\n");
@@ -40,6 +43,24 @@ impl Encode for PublishLive<'_> {
         out.extend_from_slice(self.envelope);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// A live event as those with patterns hear it: where it was published, and the event.
+pub(super) fn live_for_patterns(channel: &str, envelope: &[u8]) -> Vec<u8> {
+    [channel.as_bytes(), b"\n", LIVE, envelope].concat()
+}
+
+/// The announcement of one event on a channel in another slot than its stream, as `append.lua` writes those in its own.
+pub(super) fn elsewhere(
+    stream: &ChannelPath,
+    position: Position,
+    time: Timestamp,
+    envelope: &[u8],
+) -> Vec<u8> {
+    let (Position { epoch, offset }, time) = (position, time.as_millis());
+    let head = format!("a {epoch} {offset} {time} {}\n", stream.channel());
+    let length = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
+    [head.as_bytes(), &length.to_le_bytes(), envelope].concat()
 }
 
 /// What was heard on one channel at once.
@@ -89,7 +110,7 @@ pub(super) fn take_frame(frames: &mut Bytes) -> Option<Bytes> {
     Some(frames.split_to(length))
 }
 
-fn take_line(payload: &mut Bytes) -> Option<Bytes> {
+pub(super) fn take_line(payload: &mut Bytes) -> Option<Bytes> {
     let end = payload.iter().position(|&byte| byte == b'\n')?;
     let line = payload.split_to(end);
     payload.advance(1);
@@ -113,7 +134,7 @@ mod tests {
     fn a_live_event_comes_back_as_it_was() {
         let channel = path("c");
         let parts = keys::channel_parts(&channel, Tag::of_channel(&channel));
-        let command = PublishLive { channel: parts, envelope: b"a b\nc" };
+        let command = PublishLive { publish: Publish::Classic, channel: parts, envelope: b"a b\nc" };
         let mut decoder = Decoder::default();
         command.encode(decoder.buffer());
         assert!(decoder.buffer().len() <= command.wire_bytes_max());
@@ -138,6 +159,8 @@ mod tests {
         assert_eq!(read(&path("c"), here), Some(Heard::Kept(events.to_vec())));
         let elsewhere = Bytes::from_static(b"a 00000000000000ab 7 9 payments\n\0\0\0\0");
         let events = vec![(kept(7, Some(path("payments"))), Bytes::new())];
+        let position = Position { epoch: Epoch::from_u64(0xab), offset: 7 };
+        assert_eq!(super::elsewhere(&path("payments"), position, Timestamp::from_millis(9), b""), elsewhere);
         assert_eq!(read(&path("c"), elsewhere), Some(Heard::Kept(events)));
     }
 

@@ -9,7 +9,33 @@ pub(super) trait Encode: Sync {
 
     /// Writes the whole command.
     fn encode(&self, out: &mut BytesMut);
+
+    /// Replies that come before the one that counts.
+    fn extra_replies(&self) -> usize {
+        0
+    }
 }
+
+/// A command for a node of a cluster that takes over its slot just now: `ASKING` holds for the next command only, so
+/// both are written at once.
+pub(super) struct Asking<'a, C: ?Sized>(pub(super) &'a C);
+
+impl<C: Encode + ?Sized> Encode for Asking<'_, C> {
+    fn wire_bytes_max(&self) -> usize {
+        ASKING.len() + self.0.wire_bytes_max()
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.extend_from_slice(ASKING);
+        self.0.encode(out);
+    }
+
+    fn extra_replies(&self) -> usize {
+        1 + self.0.extra_replies()
+    }
+}
+
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// A short command whose arguments lie where they are: nothing is copied before the link's buffer.
 impl Encode for [&[u8]] {
@@ -105,7 +131,7 @@ impl Encode for Command {
 /// A kind byte, twenty digits, CR and LF.
 pub(super) const HEADER_BYTES_MAX: usize = 23;
 
-fn write_argument(out: &mut BytesMut, arg: &[u8]) {
+pub(super) fn write_argument(out: &mut BytesMut, arg: &[u8]) {
     write_header(out, b'$', arg.len());
     out.extend_from_slice(arg);
     out.extend_from_slice(b"\r\n");

@@ -26,7 +26,7 @@ use crate::tasks::Tasks;
 /// Bytes of commands that wait to be written or answered, per connection. Past it callers wait, in order.
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// How often an outcome-unknown request that may be repeated is sent; a command that breaks each link must end.
-const SENDS_MAX: u32 = 4;
+pub(super) const SENDS_MAX: u32 = 4;
 
 /// A handle on a multiplexed connection. Clones share it.
 #[derive(Clone)]
@@ -96,11 +96,22 @@ pub(super) enum RequestError {
 impl Connection {
     /// Takes over an open link and keeps the connection up with `dial`, until `tasks` stop.
     pub(super) fn open(link: Link, dial: Arc<dyn Dial>, tasks: &Tasks) -> Self {
+        Self::begin(Some(link), dial, tasks)
+    }
+
+    /// As [`Connection::open`], where the first link is dialed in the background too.
+    pub(super) fn dialing(dial: Arc<dyn Dial>, tasks: &Tasks) -> Self {
+        Self::begin(None, dial, tasks)
+    }
+
+    fn begin(link: Option<Link>, dial: Arc<dyn Dial>, tasks: &Tasks) -> Self {
         let (state, _) = watch::channel(LinkState::Down("not connected yet".into()));
         let shared = Arc::new(Shared::new(state, IN_FLIGHT_BYTES_MAX));
         let stop = tasks.stopping().child_token();
         // Opened here, not in the task: a request that is made at once finds the link.
-        shared.open_link();
+        if link.is_some() {
+            shared.open_link();
+        }
         tasks.spawn(supervisor::keep_up(shared.clone(), link, dial, stop.clone(), tasks.clone()));
         Self { shared, _stop: Arc::new(stop.drop_guard()) }
     }
@@ -141,6 +152,15 @@ impl Connection {
                 Err(error) => return Err(error),
             };
         }
+    }
+
+    /// As [`Connection::request`], once and only if there is a link now; an error reply is a value here.
+    pub(super) async fn try_request<C: Encode + ?Sized>(
+        &self,
+        command: &C,
+        deadline: Instant,
+    ) -> Result<Value, RequestError> {
+        self.submit(command, None, deadline).await?.reply().await
     }
 
     /// Queues a command and gives its reply to come. With a `link`, on that link and on no other: commands that
@@ -185,6 +205,11 @@ impl Connection {
             LinkState::Down(why) => why.clone(),
             LinkState::Up(_) | LinkState::Closed => "the link has just changed".into(),
         }
+    }
+
+    /// Whether both are handles on the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// What the connection does now.

@@ -54,6 +54,16 @@ impl Tag {
         Self(hash.finalize().to_le_bytes()[0] & 0x7f)
     }
 
+    /// All of them, by number.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..128).map(Self)
+    }
+
+    /// The slot of a cluster that it is in: CRC-16/XMODEM, as the Redis Cluster specification says.
+    pub(super) fn slot(self) -> u16 {
+        slot(self.text())
+    }
+
     /// Its number, below [`Tag::COUNT`].
     pub(super) fn index(self) -> usize {
         self.0.into()
@@ -99,6 +109,30 @@ pub(super) fn pattern(pattern: &PatternPath) -> String {
     format!("{environment}:tenant:{tenant}:{{*}}:channel:{local}")
 }
 
+/// Where, on a cluster, those with patterns hear all channels of a tenant in one slot.
+pub(super) fn patterns(environment: &str, tenant: &str, tag: Tag) -> String {
+    format!("{environment}:tenant:{tenant}:{{{}}}:patterns", tag.text())
+}
+
+/// What the names of a tenant start with.
+pub(super) fn tenant(environment: &str, tenant: &str) -> String {
+    format!("{environment}:tenant:{tenant}:")
+}
+
+/// The text of the tag in a name.
+pub(super) fn tag_text(name: &[u8]) -> Option<&[u8]> {
+    let start = name.iter().position(|&byte| byte == b'{')? + 1;
+    let end = start + name.get(start..)?.iter().position(|&byte| byte == b'}')?;
+    name.get(start..end)
+}
+
+/// The tag in a name.
+pub(super) fn tag_of(name: &[u8]) -> Option<Tag> {
+    let tag = tag_text(name)?;
+    let number = TAGS.iter().position(|text| text.as_bytes() == tag)?;
+    u8::try_from(number).ok().map(Tag)
+}
+
 /// The channel that a Redis channel stands for.
 pub(super) fn channel_of(key: &[u8]) -> Option<ChannelPath> {
     let key = std::str::from_utf8(key).ok()?;
@@ -133,22 +167,21 @@ fn parts<'a>(channel: &'a ChannelPath, tag: Tag, kind: &'static str) -> [&'a str
     [channel.environment(), ":tenant:", channel.tenant(), ":{", tag.text(), kind, channel.channel()]
 }
 
+fn slot(tag: &str) -> u16 {
+    let crc = tag.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16_384
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn path(channel: &str) -> ChannelPath {
         ChannelPath::new("prod", "org-123", channel).unwrap()
-    }
-
-    /// The slot of a hash tag: CRC-16/XMODEM, as the Redis Cluster specification says.
-    fn slot(tag: &str) -> u16 {
-        let crc = tag.bytes().fold(0_u16, |crc, byte| {
-            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-            })
-        });
-        crc % 16_384
     }
 
     #[test]
@@ -177,6 +210,11 @@ mod tests {
         assert_eq!(channel(&payments), "prod:tenant:org-123:{pm3o}:channel:payments");
         let matches = PatternPath::new("prod", "org-123", "match:*").unwrap();
         assert_eq!(pattern(&matches), "prod:tenant:org-123:{*}:channel:match:*");
+        assert_eq!(
+            patterns("prod", "org-123", Tag::of_channel(&payments)),
+            "prod:tenant:org-123:{pm3o}:patterns"
+        );
+        assert_eq!(tag_of(channel(&payments).as_bytes()), Some(Tag::of_channel(&payments)));
         let key = EntryPath::new("prod", "org-123", "session:9").unwrap();
         assert_eq!(entry(&key), "prod:tenant:org-123:{p6jv}:entry:session:9");
         assert_eq!(answer("n1", Tag::of_channel(&payments), 3), "tidewire:node:n1:{pm3o}:answer:3");

@@ -62,6 +62,8 @@ pub(super) enum DialError {
     Replica,
     #[error("the server refused the greeting: {0}")]
     Refused(String),
+    #[error("{0} is not a node of a cluster, or serves no slots")]
+    NoSlots(String),
 }
 
 impl DialError {
@@ -70,7 +72,11 @@ impl DialError {
         match self {
             Self::Protocol(_) | Self::NoResp3(_) | Self::OldServer(_) => true,
             Self::Refused(text) => !text.starts_with("LOADING"),
-            Self::Connect { .. } | Self::Silent { .. } | Self::Broken(_) | Self::Replica => false,
+            Self::Connect { .. }
+            | Self::Silent { .. }
+            | Self::Broken(_)
+            | Self::Replica
+            | Self::NoSlots(_) => false,
         }
     }
 }
@@ -86,6 +92,26 @@ pub(super) struct DialAddress {
 impl DialAddress {
     pub(super) fn new(address: Address, client_name: String, prelude: Vec<Command>) -> Self {
         Self { address, client_name, prelude }
+    }
+
+    /// Asks a server of any role one thing, on a link of its own.
+    pub(super) async fn ask(&self, command: Command) -> Result<Value, DialError> {
+        let answer = async {
+            let mut link = self.open().await?;
+            let Link { reader, writer, decoder, .. } = &mut link;
+            let reply = exchange(reader, writer, decoder, &[command]).await?.pop().unwrap_or(Value::Null);
+            match reply {
+                Value::Error(text) => Err(DialError::Refused(String::from_utf8_lossy(&text).into_owned())),
+                reply => Ok(reply),
+            }
+        };
+        let time_max = self.address.connect_time_max;
+        tokio::time::timeout(time_max, answer).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> DialError {
+        let seconds = self.address.connect_time_max.as_secs_f32();
+        DialError::Silent { endpoint: self.address.endpoint.to_string(), seconds }
     }
 
     async fn open(&self) -> Result<Link, DialError> {
@@ -137,10 +163,7 @@ impl Dial for DialAddress {
             match tokio::time::timeout(time_max, self.open()).await {
                 Ok(Ok(link)) if link.server.is_replica => Err(DialError::Replica),
                 Ok(result) => result,
-                Err(_) => Err(DialError::Silent {
-                    endpoint: self.address.endpoint.to_string(),
-                    seconds: time_max.as_secs_f32(),
-                }),
+                Err(_) => Err(self.silent()),
             }
         })
     }

@@ -1,6 +1,7 @@
 //! Streams as Redis streams.
 
 mod batch;
+mod elsewhere;
 mod lane;
 mod lanes;
 mod schedule;
@@ -88,9 +89,8 @@ impl RedisLog {
 
     /// What these scripts change, they change to the same when they run again.
     async fn run(&self, script: Script, channel: &ChannelPath, call: &Command) -> Result<Vec<Value>> {
-        let connection = self.topology.data(Tag::of_channel(channel));
-        let deadline = self.topology.deadline();
-        let reply = self.topology.scripts.run(script, call, connection, Repeat::Safe, deadline).await?;
+        let (tag, deadline) = (Tag::of_channel(channel), self.topology.deadline());
+        let reply = self.topology.run(tag, script, call, Repeat::Safe, deadline).await?;
         reply.into_array().ok_or_else(|| malformed("a stream script"))
     }
 }

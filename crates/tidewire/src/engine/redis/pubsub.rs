@@ -4,49 +4,69 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::announcement::PublishLive;
+use super::announcement::{self, PublishLive};
+use super::command::Encode;
 use super::connection::Repeat;
 use super::keys::{self, Tag};
-use super::resp::Value;
-use super::topology::Topology;
+use super::scripts::Publish;
+use super::topology::{Topology, listeners};
 use crate::engine::{Answer, Interest, Probe, PubSub};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 
 pub(super) struct RedisPubSub {
     pub(super) topology: Arc<Topology>,
 }
 
+/// Sends what `command` publishes on a channel, and on a cluster to those with patterns too, if there are any in the
+/// channel's slot: `for_patterns` is what they hear.
+pub(super) async fn publish_on<C: Encode>(
+    topology: &Topology,
+    channel: &ChannelPath,
+    command: &C,
+    for_patterns: impl FnOnce() -> Vec<u8>,
+) -> Result<()> {
+    let (tag, deadline) = (Tag::of_channel(channel), topology.deadline());
+    let patterns = || keys::patterns(channel.environment(), channel.tenant(), tag);
+    if topology.publish(tag, command, patterns, deadline).await? > 0 {
+        let (publish, patterns, payload) = (topology.scripts.publish.command(), patterns(), for_patterns());
+        let command: [&[u8]; 3] = [publish.as_bytes(), patterns.as_bytes(), &payload];
+        topology.request(tag, &command, Repeat::Never, deadline).await?;
+    }
+    Ok(())
+}
+
 impl PubSub for RedisPubSub {
     fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
-        let (tag, channel) = (Tag::of_channel(channel), channel.clone());
+        let channel = channel.clone();
         Box::pin(async move {
-            let command = PublishLive { channel: keys::channel_parts(&channel, tag), envelope: &envelope };
-            let deadline = self.topology.deadline();
-            self.topology.data(tag).request(&command, Repeat::Never, deadline).await?;
-            Ok(())
+            let parts = keys::channel_parts(&channel, Tag::of_channel(&channel));
+            let command =
+                PublishLive { publish: self.topology.scripts.publish, channel: parts, envelope: &envelope };
+            let for_patterns = || announcement::live_for_patterns(&keys::channel(&channel), &envelope);
+            publish_on(&self.topology, &channel, &command, for_patterns).await
         })
     }
 
     fn subscribe(&self, interests: Vec<Interest>) -> Answer<'_, ()> {
-        Box::pin(
-            async move { self.topology.subscriber().subscribe(interests, self.topology.deadline()).await },
-        )
+        Box::pin(async move { self.topology.subscribe(interests, self.topology.deadline()).await })
     }
 
     fn unsubscribe(&self, interests: Vec<Interest>) -> Answer<'_, ()> {
-        self.topology.subscriber().unsubscribe(&interests);
+        self.topology.unsubscribe(&interests);
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn subscribers(&self, channel: &ChannelPath) -> Answer<'_, u64> {
         let (tag, key) = (Tag::of_channel(channel), keys::channel(channel));
         Box::pin(async move {
-            let command: [&[u8]; 3] = [b"PUBSUB", b"NUMSUB", key.as_bytes()];
+            let count: &[u8] = match self.topology.scripts.publish {
+                Publish::Classic => b"NUMSUB",
+                Publish::Sharded => b"SHARDNUMSUB",
+            };
+            let command: [&[u8]; 3] = [b"PUBSUB", count, key.as_bytes()];
             let deadline = self.topology.deadline();
-            let reply = self.topology.data(tag).request(&command, Repeat::Safe, deadline).await?;
-            let count = reply.into_array().and_then(|counts| counts.get(1).and_then(Value::as_int));
-            count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| malformed("PUBSUB NUMSUB"))
+            listeners(self.topology.request(tag, &command, Repeat::Safe, deadline).await?)
         })
     }
 

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::command::Command;
 use super::connection::{Connection, Repeat, RequestError};
-use super::resp::Value;
 
 /// A script of this engine. What it does, takes and returns is said at the head of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,26 +45,51 @@ impl Script {
         }
     }
 
-    fn load(self) -> Command {
-        Command::new("SCRIPT").arg("LOAD").arg(self.source())
+    pub(super) fn load(self, publish: Publish) -> Command {
+        let text = format!("local PUBLISH = '{}'\n{}", publish.command(), self.source());
+        Command::new("SCRIPT").arg("LOAD").arg(text)
+    }
+}
+
+/// With which command scripts and publishers reach the listeners of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publish {
+    /// On one server.
+    Classic,
+    /// On a cluster, where a classic publish goes to every node.
+    Sharded,
+}
+
+impl Publish {
+    /// The command's name.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Classic => "PUBLISH",
+            Self::Sharded => "SPUBLISH",
+        }
     }
 }
 
 /// Commands that load every script; they open each link, so that a restarted server has them before it is asked.
-pub(super) fn prelude() -> Vec<Command> {
-    SCRIPTS.iter().map(|script| script.load()).collect()
+pub(super) fn prelude(publish: Publish) -> Vec<Command> {
+    SCRIPTS.iter().map(|script| script.load(publish)).collect()
 }
 
 /// The digests of the scripts, as the server computes them from their text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) publish: Publish,
     digests: [OnceLock<Vec<u8>>; SCRIPTS.len()],
 }
 
 impl Scripts {
     /// Loads every script and learns its digest.
-    pub(super) async fn load(connection: &Connection, deadline: Instant) -> Result<Self, RequestError> {
-        let scripts = Self::default();
+    pub(super) async fn load(
+        publish: Publish,
+        connection: &Connection,
+        deadline: Instant,
+    ) -> Result<Self, RequestError> {
+        let scripts = Self { publish, digests: Default::default() };
         for script in SCRIPTS {
             scripts.reload(script, connection, deadline).await?;
         }
@@ -79,7 +103,7 @@ impl Scripts {
         connection: &Connection,
         deadline: Instant,
     ) -> Result<(), RequestError> {
-        let digest = connection.request(&script.load(), Repeat::Safe, deadline).await?;
+        let digest = connection.request(&script.load(self.publish), Repeat::Safe, deadline).await?;
         let cell = self.digests.get(script as usize);
         if let (Some(cell), Some(digest)) = (cell, digest.as_bytes()) {
             cell.get_or_init(|| digest.to_vec());
@@ -94,23 +118,5 @@ impl Scripts {
         command.push(digest.map(Vec::as_slice).unwrap_or_default());
         command.push_int(i64::try_from(keys).unwrap_or(i64::MAX));
         command
-    }
-
-    /// Runs a call, and once more if somebody flushed the server's scripts.
-    pub(super) async fn run(
-        &self,
-        script: Script,
-        call: &Command,
-        connection: &Connection,
-        repeat: Repeat,
-        deadline: Instant,
-    ) -> Result<Value, RequestError> {
-        match connection.request(call, repeat, deadline).await {
-            Err(RequestError::Refused(text)) if text.starts_with(b"NOSCRIPT") => {
-                self.reload(script, connection, deadline).await?;
-                connection.request(call, repeat, deadline).await
-            }
-            outcome => outcome,
-        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct RedisStore {
 impl RedisStore {
     async fn request<C: Encode + ?Sized>(&self, tag: Tag, command: &C, repeat: Repeat) -> Result<Value> {
         let deadline = self.topology.deadline();
-        Ok(self.topology.data(tag).request(command, repeat, deadline).await?)
+        Ok(self.topology.request(tag, command, repeat, deadline).await?)
     }
 
     async fn put_if_equal(
@@ -35,15 +35,15 @@ impl RedisStore {
         value: &[u8],
         ttl: Option<i64>,
     ) -> Result<bool> {
-        let scripts = &self.topology.scripts;
         let bytes = key.len() + expected.len() + value.len();
-        let mut call = scripts.call(Script::PutIfEqual, 1, bytes).arg(key).arg(expected).arg(value);
+        let call = self.topology.scripts.call(Script::PutIfEqual, 1, bytes);
+        let mut call = call.arg(key).arg(expected).arg(value);
         match ttl {
             Some(ttl) => call.push_int(ttl),
             None => call.push(b""),
         }
-        let (connection, deadline) = (self.topology.data(tag), self.topology.deadline());
-        let reply = scripts.run(Script::PutIfEqual, &call, connection, Repeat::Never, deadline).await?;
+        let deadline = self.topology.deadline();
+        let reply = self.topology.run(tag, Script::PutIfEqual, &call, Repeat::Never, deadline).await?;
         Ok(reply.as_int() == Some(1))
     }
 }

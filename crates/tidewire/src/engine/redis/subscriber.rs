@@ -1,11 +1,14 @@
-//! The connection that listens: one for all channels and patterns of a node, apart from the data connection.
+//! The connection that listens: one for all channels and patterns of a node, apart from the data connection. On a
+//! cluster, one for each primary.
 //!
 //! Nothing here pairs replies with requests by their count. Each batch of changes is followed by a `PING` with a number
 //! of its own; when that number comes back, everything before it has taken effect, and an error that came before it
-//! belongs to that batch. Confirmations and `*unsubscribe` pushes are not looked at: a server may send them unasked.
+//! belongs to that batch. Confirmations and `*unsubscribe` pushes are not replies: a server may send them unasked. On a
+//! cluster the last one of a name says whether the server hears it for us.
 
 mod interests;
 mod listen;
+mod sharded;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +18,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
-use self::interests::{Change, Interests};
+use self::interests::{Change, Interests, Mode, Name};
+pub(super) use self::sharded::Sharded;
 use super::link::{Dial, Link};
-use crate::engine::{Interest, Sink};
+use crate::engine::{Heard, Interest, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tasks::Tasks;
 
@@ -34,13 +38,43 @@ struct Shared {
     interests: Mutex<Interests>,
     /// Wakes the connection when there are changes to send.
     changed: Notify,
-    sink: Arc<dyn Sink>,
+    told: Told,
+}
+
+/// Who is told what this connection hears, and what it does not hear any more.
+enum Told {
+    Sink(Arc<dyn Sink>),
+    Sharded(Arc<Sharded>),
+}
+
+impl Told {
+    fn hear(&self, heard: Heard) {
+        match self {
+            Self::Sink(sink) => sink.hear(heard),
+            Self::Sharded(sharded) => sharded.hear(heard),
+        }
+    }
 }
 
 impl Subscriber {
     /// Takes over an open link and listens on it, and on those that `dial` opens after it.
     pub(super) fn open(link: Link, dial: Arc<dyn Dial>, sink: Arc<dyn Sink>, tasks: &Tasks) -> Self {
-        let shared = Arc::new(Shared { interests: Mutex::default(), changed: Notify::new(), sink });
+        Self::begin(Some(link), dial, Interests::new(Mode::Classic), Told::Sink(sink), tasks)
+    }
+
+    /// Listens to the slots of one primary of a cluster, on the links that `dial` opens in the background.
+    pub(super) fn sharded(dial: Arc<dyn Dial>, sharded: Arc<Sharded>, tasks: &Tasks) -> Self {
+        Self::begin(None, dial, Interests::new(Mode::Sharded), Told::Sharded(sharded), tasks)
+    }
+
+    fn begin(
+        link: Option<Link>,
+        dial: Arc<dyn Dial>,
+        interests: Interests,
+        told: Told,
+        tasks: &Tasks,
+    ) -> Self {
+        let shared = Arc::new(Shared { interests: Mutex::new(interests), changed: Notify::new(), told });
         let stop = tasks.stopping().child_token();
         let listening = listen::keep_listening(shared.clone(), link, dial);
         let (stopped, closed) = (stop.clone(), shared.clone());
@@ -51,23 +85,35 @@ impl Subscriber {
         Self { shared, _stop: stop.drop_guard() }
     }
 
-    /// Starts to hear `interests`; answers when the server hears for us.
+    /// Starts to hear `interests` of a server that matches patterns; answers when it hears for us.
     pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
-        let changes = self.shared.interests.lock().add(&interests);
+        let names: Vec<Name> = interests.iter().map(Name::of).collect();
+        self.hear(&names, deadline).await
+    }
+
+    /// Stops to hear `interests` of a server that matches patterns.
+    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
+        let names: Vec<Name> = interests.iter().map(Name::of).collect();
+        self.leave(&names);
+    }
+
+    /// Starts to hear `names`; answers when the server hears for us.
+    pub(super) async fn hear(&self, names: &[Name], deadline: Instant) -> Result<()> {
+        let changes = self.shared.interests.lock().add(names);
         if changes.is_empty() {
             return Ok(());
         }
         let outcome = self.confirm(changes, deadline).await;
         if outcome.is_err() {
-            self.shared.interests.lock().give_up(&interests);
+            self.shared.interests.lock().give_up(names);
         }
         outcome
     }
 
-    /// Stops to hear `interests`. What cannot be told to the server now is told by not asking the next link for it.
-    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
+    /// Stops to hear `names`. What cannot be told to the server now is told by not asking the next link for it.
+    pub(super) fn leave(&self, names: &[Name]) {
         let mut held = self.shared.interests.lock();
-        let changes = held.remove(interests);
+        let changes = held.remove(names);
         let is_changed = !changes.is_empty();
         held.queue(changes, None);
         drop(held);

@@ -1,26 +1,37 @@
-//! Which connection serves which slot. On one server: one for data, one that listens.
+//! Which connection serves which slot. On one server: one for data, one that listens. On a cluster: both per primary.
+
+mod cluster;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::cluster::Cluster;
+pub(super) use self::cluster::{Next, Node, Pauses};
 use super::address::Address;
-use super::connection::{Connection, LinkState};
+use super::command::{Command, Encode};
+use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
 use super::link::{Dial, DialAddress, DialError, describe};
-use super::scripts::{self, Scripts};
+use super::pubsub::malformed;
+use super::resp::Value;
+use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
-use crate::engine::{Probe, Setup};
+use crate::engine::{Interest, Probe, Setup};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The connections of a node. Everything that talks to a server asks here for the one to use.
 pub(super) struct Topology {
-    endpoint: String,
-    data: Connection,
-    subscriber: Subscriber,
+    servers: Servers,
     pub(super) scripts: Scripts,
     call_time_max: Duration,
+}
+
+enum Servers {
+    One { endpoint: String, data: Connection, subscriber: Subscriber },
+    Cluster(Cluster),
 }
 
 impl Topology {
@@ -30,26 +41,136 @@ impl Topology {
         let dial = |role: &str, prelude| -> Arc<dyn Dial> {
             Arc::new(DialAddress::new(address.clone(), format!("tidewire-{node}-{role}"), prelude))
         };
-        let data = dial("data", scripts::prelude());
+        let data = dial("data", scripts::prelude(Publish::Classic));
         let listening = dial("pubsub", Vec::new());
         let data_link = data.dial().await.map_err(dial_error)?;
         let listening_link = listening.dial().await.map_err(dial_error)?;
         tracing::info!(%endpoint, version = %data_link.server.version, "redis engine connected");
         let data = Connection::open(data_link, data, &setup.tasks);
         let call_time_max = setup.limits.call_time_max;
-        let scripts = Scripts::load(&data, Instant::now() + call_time_max).await?;
+        let scripts = Scripts::load(Publish::Classic, &data, Instant::now() + call_time_max).await?;
         let subscriber = Subscriber::open(listening_link, listening, setup.sink.clone(), &setup.tasks);
-        Ok(Self { endpoint, data, subscriber, scripts, call_time_max })
+        Ok(Self { servers: Servers::One { endpoint, data, subscriber }, scripts, call_time_max })
     }
 
-    /// The connection to the primary that holds a tag's slot.
-    pub(super) fn data(&self, _tag: Tag) -> &Connection {
-        &self.data
+    /// Connects to the cluster that any of the seeds belongs to. Fails when no primary can be used now.
+    pub(super) async fn open_cluster(seeds: Vec<Address>, node: &str, setup: &Setup) -> Result<Self> {
+        let call_time_max = setup.limits.call_time_max;
+        let cluster = Cluster::open(seeds, node, setup).await?;
+        let data = cluster.any().ok_or_else(|| Error::closed("the connection to redis"))?;
+        let scripts = Scripts::load(Publish::Sharded, &data, Instant::now() + call_time_max).await?;
+        Ok(Self { servers: Servers::Cluster(cluster), scripts, call_time_max })
     }
 
-    /// The connection that listens.
-    pub(super) fn subscriber(&self) -> &Subscriber {
-        &self.subscriber
+    /// Sends a command to the primary that holds a tag's slot; an error reply is an error.
+    pub(super) async fn request<C: Encode + ?Sized>(
+        &self,
+        tag: Tag,
+        command: &C,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<Value, RequestError> {
+        match &self.servers {
+            Servers::One { data, .. } => data.request(command, repeat, deadline).await,
+            Servers::Cluster(cluster) => Ok(cluster.request(tag, command, repeat, deadline).await?.0),
+        }
+    }
+
+    /// Publishes with `command`; on a cluster it also gives how many nodes hear `beside`, a channel in the same slot.
+    pub(super) async fn publish<C: Encode>(
+        &self,
+        tag: Tag,
+        command: &C,
+        beside: impl FnOnce() -> String,
+        deadline: Instant,
+    ) -> Result<u64> {
+        let Servers::Cluster(cluster) = &self.servers else {
+            self.request(tag, command, Repeat::Never, deadline).await?;
+            return Ok(0);
+        };
+        let beside = beside();
+        let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
+        let (sent, counted) = tokio::join!(
+            cluster.request(tag, command, Repeat::Never, deadline),
+            cluster.request(tag, &count, Repeat::Safe, deadline),
+        );
+        let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
+        // A node counts for any slot; only the one that published knows who hears it there.
+        if !publisher.is(&counter) {
+            counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+        }
+        listeners(counted)
+    }
+
+    /// Runs a call of a script, and once more if somebody flushed the server's scripts.
+    pub(super) async fn run(
+        &self,
+        tag: Tag,
+        script: Script,
+        call: &Command,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<Value, RequestError> {
+        match self.request(tag, call, repeat, deadline).await {
+            Err(RequestError::Refused(text)) if text.starts_with(b"NOSCRIPT") => {
+                let load = script.load(self.scripts.publish);
+                self.request(tag, &load, Repeat::Safe, deadline).await?;
+                self.request(tag, call, repeat, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
+    pub(super) async fn link(&self, tag: Tag, deadline: Instant) -> Result<(Connection, u64), RequestError> {
+        match &self.servers {
+            Servers::One { data, .. } => Ok((data.clone(), data.link(deadline).await?)),
+            Servers::Cluster(cluster) => cluster.link(tag, deadline).await,
+        }
+    }
+
+    /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
+    pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
+        match &self.servers {
+            Servers::One { .. } => false,
+            Servers::Cluster(cluster) => cluster.is_redirect(text),
+        }
+    }
+
+    /// What to do about an error reply that says that the slot is elsewhere; none if it does not.
+    pub(super) async fn heed(
+        &self,
+        tag: Tag,
+        text: &[u8],
+        connection: &Connection,
+        pauses: &mut Pauses,
+        deadline: Instant,
+    ) -> Option<Next> {
+        match &self.servers {
+            Servers::One { .. } => None,
+            Servers::Cluster(cluster) => cluster.heed(tag, text, connection, pauses, deadline).await,
+        }
+    }
+
+    /// Whether a step may touch both tags.
+    pub(super) fn is_together(&self, one: Tag, other: Tag) -> bool {
+        one == other || matches!(self.servers, Servers::One { .. })
+    }
+
+    /// Starts to hear `interests`; answers when the servers hear for us.
+    pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
+        match &self.servers {
+            Servers::One { subscriber, .. } => subscriber.subscribe(interests, deadline).await,
+            Servers::Cluster(cluster) => cluster.subscribe(interests, deadline).await,
+        }
+    }
+
+    /// Stops to hear `interests`.
+    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
+        match &self.servers {
+            Servers::One { subscriber, .. } => subscriber.unsubscribe(interests),
+            Servers::Cluster(cluster) => cluster.unsubscribe(interests),
+        }
     }
 
     /// When a call that starts now must have ended.
@@ -59,20 +180,31 @@ impl Topology {
 
     /// Proves a round trip on every link.
     pub(super) async fn probe(&self) -> Vec<Probe> {
-        let time_max = self.call_time_max;
-        let (data, listening) = tokio::join!(self.data.ping(time_max), self.subscriber.ping(time_max));
-        let data = data.map_err(|error| match self.data.state() {
-            LinkState::Down(why) => why.to_string(),
-            _ => error.to_string(),
-        });
-        vec![
-            Probe { link: format!("data {}", self.endpoint), outcome: data },
-            Probe {
-                link: format!("pub/sub {}", self.endpoint),
-                outcome: listening.map_err(|error| error.to_string()),
-            },
-        ]
+        match &self.servers {
+            Servers::One { endpoint, data, subscriber } => {
+                probe(endpoint, data, subscriber, self.call_time_max).await
+            }
+            Servers::Cluster(cluster) => cluster.probe(self.call_time_max).await,
+        }
     }
+}
+
+async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_max: Duration) -> Vec<Probe> {
+    let (answer, heard) = tokio::join!(data.ping(time_max), subscriber.ping(time_max));
+    let answer = answer.map_err(|error| match data.state() {
+        LinkState::Down(why) => why.to_string(),
+        _ => error.to_string(),
+    });
+    vec![
+        Probe { link: format!("data {endpoint}"), outcome: answer },
+        Probe { link: format!("pub/sub {endpoint}"), outcome: heard.map_err(|error| error.to_string()) },
+    ]
+}
+
+/// The count in an answer to `PUBSUB NUMSUB` or `SHARDNUMSUB` of one channel.
+pub(super) fn listeners(reply: Value) -> Result<u64> {
+    let count = reply.into_array().and_then(|counts| counts.get(1).and_then(Value::as_int));
+    count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| malformed("PUBSUB NUMSUB"))
 }
 
 fn dial_error(error: DialError) -> Error {

@@ -106,6 +106,9 @@ impl Shared {
         queue.encoded += (queue.out.len() - before) as u64;
         let (sender, receiver) = oneshot::channel();
         let end = queue.encoded;
+        for _ in 0..command.extra_replies() {
+            queue.slots.push_back(Slot { reply: None, end, cost: 0, deadline });
+        }
         queue.slots.push_back(Slot { reply: Some(sender), end, cost, deadline });
         let wake = std::mem::take(&mut queue.is_writer_idle);
         drop(queue);

@@ -31,14 +31,24 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Runs links one after the other until told to stop.
 pub(super) async fn keep_up(
     shared: Arc<Shared>,
-    first: Link,
+    mut first: Option<Link>,
     dial: Arc<dyn Dial>,
     stop: CancellationToken,
     tasks: Tasks,
 ) {
-    let mut link = first;
     let mut backoff = Backoff::new();
     loop {
+        let link = match first.take() {
+            Some(link) => link,
+            None => {
+                let Some(link) = stop.run_until_cancelled(redial(&shared, &*dial, &mut backoff)).await else {
+                    shared.state.send_replace(LinkState::Closed);
+                    return;
+                };
+                shared.open_link();
+                link
+            }
+        };
         let opened = Instant::now();
         let why = run(&shared, link, &stop, &tasks).await;
         let why: Arc<str> = why.to_string().into();
@@ -52,27 +62,27 @@ pub(super) async fn keep_up(
         if opened.elapsed() > Duration::from_secs(5) {
             backoff.reset();
         }
-        let Some(next) = stop.run_until_cancelled(redial(&shared, &*dial, &mut backoff)).await else {
+        if stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.is_none() {
             shared.state.send_replace(LinkState::Closed);
             return;
-        };
-        tracing::info!("link to redis restored");
-        shared.open_link();
-        link = next;
+        }
     }
 }
 
 async fn redial(shared: &Shared, dial: &dyn Dial, backoff: &mut Backoff) -> Link {
     loop {
-        tokio::time::sleep(backoff.wait()).await;
         match dial.dial().await {
-            Ok(link) => return link,
+            Ok(link) => {
+                tracing::info!("link to redis open");
+                return link;
+            }
             Err(error) => {
                 let why: Arc<str> = describe(&error).into();
                 tracing::debug!(%why, "redis cannot be reached");
                 shared.state.send_replace(LinkState::Down(why));
             }
         }
+        tokio::time::sleep(backoff.wait()).await;
     }
 }
 

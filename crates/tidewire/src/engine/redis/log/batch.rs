@@ -4,12 +4,14 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::clock::millis;
+use super::elsewhere::{Elsewhere, apart};
+use crate::clock::{Timestamp, millis};
 use crate::engine::redis::command::Command;
 use crate::engine::redis::connection::kind_of_refusal;
-use crate::engine::redis::keys;
+use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::pubsub::malformed;
-use crate::engine::redis::scripts::{Script, Scripts};
+use crate::engine::redis::scripts::{Publish, Script};
+use crate::engine::redis::topology::Topology;
 use crate::engine::{Announce, Append, Appended, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
@@ -75,7 +77,8 @@ impl Batch {
     }
 
     /// The call of `append.lua`; `answer` is the key under which the server keeps its answer.
-    pub(super) fn call(&self, scripts: &Scripts, answer: &str, floors: &Floors) -> Command {
+    pub(super) fn call(&self, topology: &Topology, answer: &str, floors: &Floors) -> Command {
+        let scripts = &topology.scripts;
         let groups = self.groups();
         let appends = || groups.iter().flat_map(|group| &group.events).map(|(_, append)| *append);
         let marks = appends().filter(|append| append.dedup.is_some()).count();
@@ -97,9 +100,9 @@ impl Batch {
         push_number(&mut call, groups.len() as u64);
         let mut marks = 0;
         for group in &groups {
-            push_stream(&mut call, group, floors);
+            push_stream(&mut call, group, floors, scripts.publish);
             for (_, append) in &group.events {
-                call.push(options(append, &mut marks).as_bytes());
+                call.push(options(append, &mut marks, apart(append, topology).is_some()).as_bytes());
                 let length = u32::try_from(append.envelope.len()).unwrap_or(u32::MAX);
                 call.push_parts(&length.to_le_bytes(), &append.envelope);
             }
@@ -108,7 +111,7 @@ impl Batch {
     }
 
     /// Gives each job its part of the script's answer, and remembers the positions confirmed.
-    pub(super) fn answer(self, answer: &[u8], floors: &mut Floors) {
+    pub(super) fn answer(self, answer: &[u8], floors: &mut Floors, elsewhere: &Elsewhere) {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.split('\n');
         let groups = self.groups();
@@ -116,8 +119,10 @@ impl Batch {
         let mut exceptions = lines.filter_map(|line| line.split_once(' ')).peekable();
         let mut outcomes: Vec<Option<Result<Appended>>> = Vec::new();
         outcomes.resize_with(groups.iter().map(|group| group.events.len()).sum(), || None);
+        let mut notices = Vec::new();
         let mut number = 0_usize;
         for (group, start) in groups.iter().zip(starts) {
+            let (start, time) = start.unzip();
             let mut next = start;
             for (place, append) in &group.events {
                 number += 1;
@@ -126,6 +131,7 @@ impl Batch {
                     Some((_, exception)) => read_exception(append, start, exception),
                     None => appended(&mut next),
                 };
+                notices.extend(elsewhere.notice(append, &outcome, time));
                 if let Some(outcomes) = outcomes.get_mut(*place) {
                     *outcomes = Some(outcome);
                 }
@@ -138,11 +144,21 @@ impl Batch {
         }
         drop(groups);
         let mut outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(unreadable())));
-        for job in self.jobs {
-            let part = outcomes.by_ref().take(job.appends.len()).collect();
-            // The caller may have gone away.
-            drop(job.outcome.send(Ok(part)));
-        }
+        let jobs: Vec<_> = self
+            .jobs
+            .into_iter()
+            .map(|job| {
+                let part = outcomes.by_ref().take(job.appends.len()).collect();
+                (job.outcome, part)
+            })
+            .collect();
+        let tell = move || {
+            for (outcome, part) in jobs {
+                // The caller may have gone away.
+                drop(outcome.send(Ok(part)));
+            }
+        };
+        elsewhere.announce(notices, tell);
     }
 
     /// Tells everyone in the batch that nothing came of it.
@@ -151,7 +167,7 @@ impl Batch {
     }
 }
 
-fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors) {
+fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors, publish: Publish) {
     // What the newest event says is what the stream keeps from now on.
     let retention = group.events.last().map_or_else(Retention::default, |(_, append)| append.retention);
     for bound in [retention.events_max, retention.age_max.map(millis), retention.bytes_max] {
@@ -172,11 +188,19 @@ fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors) {
     }
     call.push(group.channel.channel().as_bytes());
     call.push(keys::channel(group.channel).as_bytes());
+    match publish {
+        Publish::Classic => call.push(b""),
+        Publish::Sharded => {
+            let channel = group.channel;
+            let tag = Tag::of_channel(channel);
+            call.push(keys::patterns(channel.environment(), channel.tenant(), tag).as_bytes());
+        }
+    }
     push_number(call, group.events.len() as u64);
 }
 
 /// What is special about an event; `marks` counts the dedup keys of the batch.
-fn options(append: &Append, marks: &mut u64) -> String {
+fn options(append: &Append, marks: &mut u64, is_apart: bool) -> String {
     let (mark, window) = match &append.dedup {
         Some(dedup) => {
             *marks += 1;
@@ -185,10 +209,10 @@ fn options(append: &Append, marks: &mut u64) -> String {
         None => (0, 0),
     };
     match &append.announce {
-        Announce::Here if mark == 0 => String::new(),
-        Announce::Here => format!("h {mark} {window} "),
         Announce::Quiet => format!("q {mark} {window} "),
-        Announce::AlsoOn(other) => format!("b {mark} {window} {}", keys::channel(other)),
+        Announce::AlsoOn(other) if !is_apart => format!("b {mark} {window} {}", keys::channel(other)),
+        Announce::Here | Announce::AlsoOn(_) if mark == 0 => String::new(),
+        Announce::Here | Announce::AlsoOn(_) => format!("h {mark} {window} "),
     }
 }
 
@@ -196,10 +220,11 @@ fn push_number(call: &mut Command, number: u64) {
     call.push_int(i64::try_from(number).unwrap_or(i64::MAX));
 }
 
-/// A stream's line of the answer: its epoch and the offset of its first event in the batch.
-fn read_start(line: &str) -> Option<Position> {
-    let (epoch, offset) = line.split_once(' ')?;
-    Some(Position { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
+/// A stream's line of the answer: its epoch, the offset of its first event in the batch, and their time.
+fn read_start(line: &str) -> Option<(Position, Timestamp)> {
+    let mut words = line.split(' ');
+    let (epoch, offset) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some((Position { epoch, offset }, Timestamp::from_millis(words.next()?.parse().ok()?)))
 }
 
 /// The outcome of an event that got the next offset.

@@ -8,17 +8,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Floors, Job};
-use crate::engine::redis::connection::{Connection, Pending, RequestError};
+use super::elsewhere::Elsewhere;
+use crate::engine::redis::command::Asking;
+use crate::engine::redis::connection::{Connection, LinkState, Pending, Repeat, RequestError};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
-use crate::engine::redis::topology::Topology;
+use crate::engine::redis::topology::{Next, Pauses, Topology};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::tasks::Tasks;
@@ -58,9 +61,11 @@ impl Lane {
         let queue = Arc::new(Queue::default());
         let runner = Runner {
             node: node.to_owned(),
-            topology,
+            topology: topology.clone(),
             tag,
             queue: queue.clone(),
+            elsewhere: Elsewhere { topology, tasks: tasks.clone() },
+            pauses: Pauses::default(),
             flight: VecDeque::new(),
             landed: VecDeque::new(),
             again: VecDeque::new(),
@@ -108,6 +113,9 @@ struct Runner {
     tag: Tag,
     node: String,
     queue: Arc<Queue>,
+    elsewhere: Elsewhere,
+    /// How long to wait when nobody serves the slot; until something is answered.
+    pauses: Pauses,
     /// Sent on the link that is open, oldest first.
     flight: VecDeque<(Batch, Pending)>,
     /// Came back from a link that cannot be used any more, and not with an answer, oldest first.
@@ -118,36 +126,70 @@ struct Runner {
     floors: Floors,
 }
 
+/// A link on which a lane sends.
+struct Route {
+    connection: Connection,
+    link: u64,
+    /// The node only takes the slot over: one batch goes there, behind `ASKING`.
+    is_asked: bool,
+}
+
 /// Why a lane stopped to use a link.
 enum Halt {
     LinkLost,
     /// Somebody flushed the server's scripts.
     NoScript,
+    /// The slot is elsewhere, or nobody serves it now: the error reply that says so.
+    Refused(Bytes),
+    /// The one batch is answered.
+    Asked,
 }
 
 impl Runner {
     async fn run(mut self) {
-        let topology = self.topology.clone();
+        let mut asked = None;
         loop {
-            let connection = topology.data(self.tag);
-            let Some(link) = self.wait_for_link(connection).await else { return };
-            let halt = self.use_link(connection, link).await;
-            self.land().await;
-            if let Halt::NoScript = halt {
-                // If it fails, the next try says so to those who wait.
-                drop(topology.scripts.reload(Script::Append, connection, topology.deadline()).await);
+            let Some(route) = self.find_route(asked.take()).await else { return };
+            let halt = self.use_link(&route).await;
+            let last = self.land().await;
+            // The one batch that a node was asked to take is answered while it lands.
+            let halt = if route.is_asked { last.unwrap_or(halt) } else { halt };
+            match halt {
+                Halt::LinkLost | Halt::Asked => {}
+                Halt::NoScript => {
+                    let load = Script::Append.load(self.topology.scripts.publish);
+                    // If it fails, the next try says so to those who wait.
+                    drop(route.connection.request(&load, Repeat::Safe, self.topology.deadline()).await);
+                }
+                Halt::Refused(text) => asked = self.heed(text, &route.connection).await,
             }
         }
     }
 
-    /// The number of the open link; while there is none, deadlines pass. None when the connection was closed.
-    async fn wait_for_link(&mut self, connection: &Connection) -> Option<u64> {
+    /// Finds out where a refused batch goes, and waits if it cannot go anywhere now.
+    async fn heed(&mut self, text: Bytes, connection: &Connection) -> Option<Connection> {
+        let deadline = self.next_deadline();
+        let next = self.topology.heed(self.tag, &text, connection, &mut self.pauses, deadline).await;
+        self.expire(&RequestError::Refused(text));
+        match next {
+            Some(Next::Asked(connection)) => Some(connection),
+            Some(Next::Owner | Next::Nowhere) | None => None,
+        }
+    }
+
+    /// The link to send on; while there is none, deadlines pass. None when the connection was closed.
+    async fn find_route(&mut self, asked: Option<Connection>) -> Option<Route> {
+        if let Some(connection) = asked
+            && let LinkState::Up(link) = connection.state()
+        {
+            return Some(Route { connection, link, is_asked: true });
+        }
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
-                link = connection.link(deadline) => match link {
-                    Ok(link) => return Some(link),
+                link = self.topology.link(self.tag, deadline) => match link {
+                    Ok((connection, link)) => return Some(Route { connection, link, is_asked: false }),
                     Err(RequestError::Closed) => return None,
                     Err(error) => self.expire(&error),
                 },
@@ -174,13 +216,16 @@ impl Runner {
     }
 
     /// Sends and answers until the link cannot be used any more.
-    async fn use_link(&mut self, connection: &Connection, link: u64) -> Halt {
+    async fn use_link(&mut self, route: &Route) -> Halt {
         let queue = self.queue.clone();
         loop {
             while self.has_room() {
                 let Some(batch) = self.again.pop_front().or_else(|| self.collect()) else { break };
-                if let Err(halt) = self.send(batch, connection, link).await {
+                if let Err(halt) = self.send(batch, route).await {
                     return halt;
+                }
+                if route.is_asked {
+                    return Halt::Asked;
                 }
             }
             let has_room = self.has_room();
@@ -234,11 +279,16 @@ impl Runner {
         Some(Batch { number: self.last_number, jobs: taken, was_sent: false })
     }
 
-    async fn send(&mut self, batch: Batch, connection: &Connection, link: u64) -> Result<(), Halt> {
+    async fn send(&mut self, batch: Batch, route: &Route) -> Result<(), Halt> {
         let answer = keys::answer(&self.node, self.tag, batch.number % BATCHES_IN_FLIGHT_MAX);
-        let call = batch.call(&self.topology.scripts, &answer, &self.floors);
+        let call = batch.call(&self.topology, &answer, &self.floors);
         let deadline = batch.deadline().unwrap_or_else(Instant::now);
-        match connection.submit(&call, Some(link), deadline).await {
+        let Route { connection, link, is_asked } = route;
+        let submitted = match is_asked {
+            true => connection.submit(&Asking(&call), Some(*link), deadline).await,
+            false => connection.submit(&call, Some(*link), deadline).await,
+        };
+        match submitted {
             Ok(pending) => self.flight.push_back((batch, pending)),
             Err(RequestError::NotSent(_)) => {
                 self.put_back(batch);
@@ -253,6 +303,7 @@ impl Runner {
     fn settle(&mut self, mut batch: Batch, reply: Result<Value, RequestError>) -> Result<(), Halt> {
         let halt = match reply {
             Ok(Value::Error(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
+            Ok(Value::Error(text)) if self.topology.is_redirect(&text) => Halt::Refused(text),
             Ok(Value::Error(text)) => {
                 fail(batch, RequestError::Refused(text));
                 return Ok(());
@@ -261,7 +312,8 @@ impl Runner {
                 if self.floors.len() > FLOORS_MAX {
                     self.floors.clear();
                 }
-                batch.answer(reply.as_bytes().unwrap_or_default(), &mut self.floors);
+                self.pauses = Pauses::default();
+                batch.answer(reply.as_bytes().unwrap_or_default(), &mut self.floors, &self.elsewhere);
                 return Ok(());
             }
             Err(RequestError::NotSent(_)) => Halt::LinkLost,
@@ -279,10 +331,12 @@ impl Runner {
     }
 
     /// Waits for what is still in flight on a link that is not used any more, and puts everything in order again.
-    async fn land(&mut self) {
+    /// Gives what the last that was not answered said.
+    async fn land(&mut self) -> Option<Halt> {
+        let mut last = None;
         while let Some((batch, pending)) = self.flight.pop_front() {
-            // Each is landed or ended by itself; that the link is lost is known.
-            drop(self.settle(batch, pending.reply().await));
+            // Each is landed or ended by itself.
+            last = self.settle(batch, pending.reply().await).err().or(last);
         }
         self.landed.append(&mut self.again);
         std::mem::swap(&mut self.landed, &mut self.again);
@@ -290,6 +344,7 @@ impl Runner {
         while self.again.back().is_some_and(|batch| !batch.was_sent) {
             self.again.pop_back().into_iter().for_each(|batch| self.put_back(batch));
         }
+        last
     }
 
     /// Puts a batch that was not sent before everything else that waits.

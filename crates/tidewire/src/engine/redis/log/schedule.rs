@@ -69,8 +69,8 @@ impl Schedule {
         let scripts = &self.topology.scripts;
         let call = scripts.call(Script::Schedule, 2, append.envelope.len() + 1_024);
         let call = call.arg(times).arg(appends).arg(id).int(to_int(due.as_millis())).arg(encode(append));
-        let (connection, deadline) = (self.topology.data(Tag::of_schedule()), self.topology.deadline());
-        scripts.run(Script::Schedule, &call, connection, Repeat::Safe, deadline).await?;
+        let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
+        self.topology.run(tag, Script::Schedule, &call, Repeat::Safe, deadline).await?;
         self.added.notify_one();
         Ok(Appended { position: None, is_duplicate: false })
     }
@@ -134,8 +134,8 @@ impl Mover {
         let call = scripts.call(Script::Due, 2, 256).arg(times).arg(appends);
         let call = call.int(to_int(limits::BATCH_BYTES_MAX as u64)).int(MOVED_MAX);
         let call = self.done.iter().fold(call, |call, id| call.arg(id));
-        let (connection, deadline) = (self.topology.data(Tag::of_schedule()), self.topology.deadline());
-        let reply = scripts.run(Script::Due, &call, connection, Repeat::Safe, deadline).await?;
+        let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
+        let reply = self.topology.run(tag, Script::Due, &call, Repeat::Safe, deadline).await?;
         self.done.clear();
         read_due(reply).ok_or_else(|| malformed("due.lua"))
     }

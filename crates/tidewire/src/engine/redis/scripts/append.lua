@@ -8,16 +8,19 @@
 --               count of streams; then for each stream, in the order of the keys:
 --   events kept, age kept (ms), bytes kept (each may be empty),
 --   epoch and offset that this node saw confirmed last (empty and 0 if none),
---   the channel's name within its tenant, the Redis channel to announce on, count of events; then for each event:
+--   the channel's name within its tenant, the Redis channel to announce on, the one that those with patterns hear
+--   (empty: the server matches them), count of events; then for each event:
 --     options: empty to announce it and no more, else `KIND MARK WINDOW CHANNEL`: kind `h` announced, `q` quiet or
 --     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms);
 --     frame: the length of the envelope (4 bytes, the lowest first) and the envelope
--- Returns lines: for each stream its epoch and the offset of its first event appended here; then for each event of the
+-- PUBLISH       the command that announces; it stands before this text
+-- Returns lines: for each stream its epoch, the offset of its first event appended here and their time (ms); then for each event of the
 -- batch that did not get the next offset of its stream, its number in the batch and `d` with the offset of the append
 -- that took effect, or `!` with an error.
 --
 -- An announcement is `a EPOCH OFFSET TIME[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
--- another. CHANNEL is the stream's where it is announced on another.
+-- another. CHANNEL is the stream's where it is announced on another. For those with patterns, the Redis channel and a
+-- line feed stand before it.
 --
 -- Every string that Lua makes is hashed whole, and numbers that it turns into text cost more than the rest of an
 -- append: so a frame is touched twice, numbers are formatted as integers, and once where that is enough.
@@ -48,13 +51,20 @@ local cursor, event_number = 4, 0
 local frames, count, bytes = {}, 0, 0
 local first, target = 0, nil
 
+local function publish(state, channel, announcement)
+  call(PUBLISH, channel, announcement)
+  if state.has_patterns then
+    call(PUBLISH, state.patterns, channel .. '\n' .. announcement)
+  end
+end
+
 local function announce(state)
   if count > 0 then
     local head = format('a %s %d %d', state.e, first, state.t)
     local events = table.concat(frames, '', 1, count)
-    call('PUBLISH', state.channel, head .. '\n' .. events)
+    publish(state, state.channel, head .. '\n' .. events)
     if target ~= '' then
-      call('PUBLISH', target, head .. ' ' .. state.name .. '\n' .. events)
+      publish(state, target, head .. ' ' .. state.name .. '\n' .. events)
     end
   end
   count, bytes = 0, 0
@@ -132,13 +142,14 @@ local function append_all(index)
   local state = open(key, meta, candidate, time, ARGV[cursor + 4], tonumber(ARGV[cursor + 5]))
   local old_n, old_a, old_b = state.n, state.a, state.b
   state.n, state.a, state.b = tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2]), tonumber(ARGV[cursor + 3])
-  state.name, state.channel = ARGV[cursor + 6], ARGV[cursor + 7]
+  state.name, state.channel, state.patterns = ARGV[cursor + 6], ARGV[cursor + 7], ARGV[cursor + 8]
+  state.has_patterns = state.patterns ~= '' and call('PUBSUB', 'SHARDNUMSUB', state.patterns)[2] > 0
   state.key, state.meta, state.start = key, meta, state.o
   state.t = math.max(state.t, time)
   state.id = format('%%d-%d', state.t)
-  answer[index] = format('%s %d', state.e, state.o + 1)
-  local at = cursor + 8
-  for number = 1, tonumber(ARGV[cursor + 8]) do
+  answer[index] = format('%s %d %d', state.e, state.o + 1, state.t)
+  local at = cursor + 9
+  for number = 1, tonumber(ARGV[cursor + 9]) do
     local exception = append(state, ARGV[at + 1], ARGV[at + 2])
     if exception then
       exceptions[#exceptions + 1] = format('%d %s', event_number + number, exception)
@@ -157,18 +168,18 @@ end
 
 for index = 1, stream_count do
   local done, fault = pcall(append_all, index)
-  local events = tonumber(ARGV[cursor + 8])
+  local events = tonumber(ARGV[cursor + 9])
   if not done then
     -- A key of another type, put there by somebody else. Nothing of this stream was appended.
     fault = type(fault) == 'table' and fault.err or tostring(fault)
-    answer[index] = '0000000000000000 0'
+    answer[index] = '0000000000000000 0 0'
     count, bytes = 0, 0
     for number = 1, events do
       exceptions[#exceptions + 1] = format('%d !%s', event_number + number, fault)
     end
   end
   event_number = event_number + events
-  cursor = cursor + 8 + 2 * events
+  cursor = cursor + 9 + 2 * events
 end
 
 for _, exception in ipairs(exceptions) do

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::interests::{Change, commands};
-use super::{Confirm, Shared};
+use super::interests::{Change, Hears, Mode, commands};
+use super::{Confirm, Shared, Told};
 use crate::engine::redis::announcement;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
@@ -18,6 +18,7 @@ use crate::engine::redis::keys;
 use crate::engine::redis::link::{Dial, Link, describe};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::engine::{Heard, Interest};
+use crate::name::{self, ChannelPath, PatternPath};
 
 /// The grain of the watch for silence.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,12 +30,15 @@ const DEAD_TICKS: u32 = 25;
 const COPIED_BYTES_MAX: usize = 8 << 10;
 
 /// Listens on one link after the other, for ever.
-pub(super) async fn keep_listening(shared: Arc<Shared>, first: Link, dial: Arc<dyn Dial>) {
-    let mut link = first;
+pub(super) async fn keep_listening(shared: Arc<Shared>, mut first: Option<Link>, dial: Arc<dyn Dial>) {
     let mut backoff = Backoff::new();
     let mut kept_waiting = Vec::new();
     let mut is_first = true;
     loop {
+        let link = match first.take() {
+            Some(link) => link,
+            None => dial_until_open(&shared, &*dial, &mut backoff).await,
+        };
         let opened = Instant::now();
         let mut session = Session::new(&shared, kept_waiting, is_first);
         let why = session.run(link).await;
@@ -45,14 +49,20 @@ pub(super) async fn keep_listening(shared: Arc<Shared>, first: Link, dial: Arc<d
         if opened.elapsed() > Duration::from_secs(5) {
             backoff.reset();
         }
-        link = loop {
-            tokio::time::sleep(backoff.wait()).await;
-            match dial.dial().await {
-                Ok(link) => break link,
-                Err(error) => shared.interests.lock().set_fault(Some(describe(&error).into())),
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
+async fn dial_until_open(shared: &Shared, dial: &dyn Dial, backoff: &mut Backoff) -> Link {
+    loop {
+        match dial.dial().await {
+            Ok(link) => {
+                tracing::info!("pub/sub link to redis open");
+                return link;
             }
-        };
-        tracing::info!("pub/sub link to redis restored");
+            Err(error) => shared.interests.lock().set_fault(Some(describe(&error).into())),
+        }
+        tokio::time::sleep(backoff.wait()).await;
     }
 }
 
@@ -168,21 +178,35 @@ impl<'a> Session<'a> {
         if reply.as_int().and_then(|number| u64::try_from(number).ok()) != Some(batch.number) {
             return Err(unexpected("a reply to another request"));
         }
-        match batch.refusal {
-            None => {
-                self.shared.interests.lock().confirm(&batch.changes);
-                if batch.is_restoring {
-                    self.shared.sink.hear(Heard::Relinked);
-                }
-                // Who waited may have gone away.
-                batch.waiting.into_iter().for_each(|waiting| drop(waiting.send(Ok(()))));
-                Ok(())
-            }
-            Some(refusal) => {
-                batch.waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(refusal.clone()))));
-                // What was heard before is not heard any more: only another link can mend that.
-                if batch.is_restoring { Err(io::Error::other(refusal)) } else { Ok(()) }
-            }
+        let Batch { changes, waiting, refusal, is_restoring, .. } = batch;
+        let mut interests = self.shared.interests.lock();
+        let is_classic = interests.mode() == Mode::Classic;
+        let unheard = match &refusal {
+            Some(_) if is_classic => Vec::new(),
+            _ => interests.confirm(&changes),
+        };
+        let restored = is_restoring.then(|| match &self.shared.told {
+            Told::Sink(_) => Heard::Relinked,
+            Told::Sharded(_) => Heard::Moved(interests.interests()),
+        });
+        drop(interests);
+        // A slot that has moved meanwhile: its subscriptions are asked for where it is now.
+        let refusal = refusal.or_else(|| (!unheard.is_empty()).then(|| "the slot has moved".to_owned()));
+        if let (true, Told::Sharded(sharded)) = (is_restoring, &self.shared.told) {
+            sharded.lose(unheard.iter());
+        }
+        if let Some(restored) = restored
+            && (refusal.is_none() || !is_classic)
+        {
+            self.shared.told.hear(restored);
+        }
+        let outcome = refusal.map_or(Ok(()), Err);
+        // Who waited may have gone away.
+        waiting.into_iter().for_each(|waiting| drop(waiting.send(outcome.clone())));
+        match outcome {
+            // What was heard before is not heard any more: only another link can mend that.
+            Err(refusal) if is_restoring && is_classic => Err(io::Error::other(refusal)),
+            _ => Ok(()),
         }
     }
 
@@ -190,32 +214,54 @@ impl<'a> Session<'a> {
     fn hear(&self, items: Vec<Value>) -> Option<()> {
         let mut items = items.into_iter();
         let kind = items.next()?.into_bytes()?;
-        let (interest, channel) = match &kind[..] {
-            b"message" => {
-                let name = items.next()?.into_bytes()?;
-                let path = self.shared.interests.lock().channel(&name)?.clone();
-                (Interest::Channel(path.clone()), path)
+        let name = items.next()?.into_bytes()?;
+        let is_glob = match &kind[..] {
+            b"message" | b"smessage" => false,
+            b"pmessage" => true,
+            b"ssubscribe" => {
+                self.shared.interests.lock().begin_hearing(&name);
+                return None;
             }
-            b"pmessage" => {
-                let (pattern, name) = (items.next()?.into_bytes()?, items.next()?.into_bytes()?);
-                let path = self.shared.interests.lock().pattern(&pattern)?.clone();
-                (Interest::Pattern(path), keys::channel_of(&name)?)
+            b"sunsubscribe" => {
+                let is_lost = self.shared.interests.lock().end_hearing(&name);
+                if let (true, Told::Sharded(sharded)) = (is_lost, &self.shared.told) {
+                    sharded.lose(std::iter::once(&name));
+                }
+                return None;
             }
             _ => return None,
         };
+        let hears = self.shared.interests.lock().hears(&name)?.clone();
+        let channel = if is_glob { keys::channel_of(&items.next()?.into_bytes()?) } else { None };
+        let mut payload = items.next()?.into_bytes()?;
+        match hears {
+            Hears::Channel(path) => self.tell(&Interest::Channel(path.clone()), &path, payload),
+            Hears::Pattern(pattern) => self.tell(&Interest::Pattern(pattern), &channel?, payload),
+            Hears::Patterns(patterns) => {
+                let channel = keys::channel_of(&announcement::take_line(&mut payload)?)?;
+                let is_match = |path: &&PatternPath| name::matches(path.pattern(), channel.channel());
+                let matching: Vec<_> = patterns.lock().iter().filter(is_match).cloned().collect();
+                for pattern in matching {
+                    self.tell(&Interest::Pattern(pattern), &channel, payload.clone());
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn tell(&self, interest: &Interest, channel: &ChannelPath, payload: Bytes) {
         let tell = |kept, envelope: Bytes| {
             let envelope = own(envelope);
             let (interest, channel) = (interest.clone(), channel.clone());
-            self.shared.sink.hear(Heard::Event { interest, channel, kept, envelope });
+            self.shared.told.hear(Heard::Event { interest, channel, kept, envelope });
         };
-        match announcement::read(&channel, items.next()?.into_bytes()?) {
+        match announcement::read(channel, payload) {
             Some(announcement::Heard::Live(envelope)) => tell(None, envelope),
             Some(announcement::Heard::Kept(events)) => {
                 events.into_iter().for_each(|(kept, envelope)| tell(Some(kept), envelope));
             }
             None => tracing::warn!(%channel, "dropped what somebody else published on a channel of ours"),
         }
-        Some(())
     }
 }
 

@@ -1,0 +1,513 @@
+//! A Redis Cluster: which primary serves which tag, found out again and again, and requests that follow the slots.
+//!
+//! Every primary has one connection for data and one that listens, each dialed in the background: a sick node holds up
+//! its own slots and no others. What a node says when it is asked for a slot that is not its own counts at once; the
+//! whole map is asked for again when a link breaks, when a slot has moved, and now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join_all, select_ok};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::DropGuard;
+
+use super::slots::{Redirect, SlotMap};
+use crate::engine::Probe;
+use crate::engine::redis::address::{Address, Endpoint};
+use crate::engine::redis::command::{Asking, Command, Encode};
+use crate::engine::redis::connection::{Connection, LinkState, Repeat, RequestError, SENDS_MAX};
+use crate::engine::redis::keys::Tag;
+use crate::engine::redis::link::{Dial, DialAddress, DialError, Link};
+use crate::engine::redis::resp::Value;
+use crate::engine::redis::scripts;
+use crate::engine::redis::subscriber::{Sharded, Subscriber};
+use crate::engine::{Interest, Setup};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tasks::Tasks;
+
+/// How often the map is asked for when nothing is wrong.
+const REFRESH_EVERY: Duration = Duration::from_secs(30);
+/// How often while a primary cannot be reached: it may have been replaced.
+const REFRESH_EVERY_WHILE_BROKEN: Duration = Duration::from_millis(500);
+/// The least time between two looks at the map.
+const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// How long one node may take to answer with its map.
+const MAP_TIME_MAX: Duration = Duration::from_secs(1);
+/// Nodes that are asked for the map at once; the first answer counts.
+const ASKED_FOR_MAP: usize = 3;
+/// How long a node that takes slots over is kept connected before the map names it.
+const KEPT_AFTER_ASK: Duration = Duration::from_secs(60);
+/// Waits between tries of a request that no node serves now.
+const PAUSE_FIRST: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// The primaries of a cluster and who serves what. Dropping it closes every connection.
+pub(in crate::engine::redis) struct Cluster {
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+struct Shared {
+    /// Where the cluster was found first, with the credentials that hold for every node.
+    seeds: Vec<Address>,
+    /// What holds for every node: all but the endpoint.
+    template: Address,
+    node: String,
+    view: watch::Sender<Arc<View>>,
+    stale: Arc<Notify>,
+    sharded: Arc<Sharded>,
+    tasks: Tasks,
+}
+
+/// What is known of the cluster now.
+#[derive(Clone)]
+struct View {
+    /// By the number of the tag.
+    owners: Vec<Option<Arc<Node>>>,
+    nodes: FxHashMap<Endpoint, Arc<Node>>,
+}
+
+/// A primary.
+pub(in crate::engine::redis) struct Node {
+    endpoint: Endpoint,
+    data: Connection,
+    subscriber: Subscriber,
+    /// When it was last to be asked for a slot that it takes over.
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Node {
+    pub(in crate::engine::redis) fn subscriber(&self) -> &Subscriber {
+        &self.subscriber
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.data.state(), LinkState::Up(_))
+    }
+}
+
+/// Dials a node, and has the map looked at: the node may be gone for good.
+struct DialNode {
+    address: DialAddress,
+    stale: Arc<Notify>,
+}
+
+impl Dial for DialNode {
+    fn dial(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>> {
+        self.stale.notify_one();
+        self.address.dial()
+    }
+}
+
+/// Waits that grow while a request is tried again.
+pub(in crate::engine::redis) struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: PAUSE_FIRST }
+    }
+}
+
+impl Pauses {
+    /// Waits, not past `deadline`. False when that has passed.
+    async fn wait(&mut self, deadline: Instant) -> bool {
+        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.next = (self.next * 2).min(PAUSE_MAX);
+        tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+        Instant::now() < deadline
+    }
+}
+
+/// Where a refused request goes now.
+pub(in crate::engine::redis) enum Next {
+    /// To the primary of its tag, as it is known now.
+    Owner,
+    /// To this node, this once, behind `ASKING`.
+    Asked(Connection),
+    /// Nowhere: its time is up.
+    Nowhere,
+}
+
+impl Cluster {
+    /// Finds the cluster through any of the seeds, and connects to its primaries.
+    ///
+    /// # Errors
+    /// When no seed answers with a map, or no primary can be reached.
+    pub(super) async fn open(seeds: Vec<Address>, node: &str, setup: &Setup) -> Result<Self> {
+        let Some(template) = seeds.first().cloned() else {
+            return Err(Error::new(ErrorKind::InvalidName, "redis cluster URL names no node"));
+        };
+        let time_max = template.connect_time_max;
+        let stop = setup.tasks.stopping().child_token();
+        let stale = Arc::new(Notify::new());
+        let view = View { owners: vec![None; Tag::COUNT], nodes: FxHashMap::default() };
+        let shared = Arc::new(Shared {
+            seeds,
+            template,
+            node: node.to_owned(),
+            view: watch::channel(Arc::new(view)).0,
+            sharded: Arc::new(Sharded::new(setup.sink.clone(), stale.clone())),
+            stale,
+            tasks: setup.tasks.clone(),
+        });
+        let map = shared.discover().await.map_err(super::dial_error)?;
+        shared.adopt(&map);
+        let nodes = shared.nodes();
+        let links = nodes.iter().map(|node| node.data.link(Instant::now() + time_max));
+        let links = join_all(links).await;
+        if !links.iter().any(std::result::Result::is_ok) {
+            let why = links.into_iter().find_map(std::result::Result::err);
+            let why = why.map_or_else(|| "it has no primary".to_owned(), |error| error.to_string());
+            return Err(Error::new(ErrorKind::Unavailable, format!("redis cluster cannot be used: {why}")));
+        }
+        tracing::info!(primaries = nodes.len(), "redis cluster connected");
+        let keeping = (keep_current(shared.clone()), keep_hearing(shared.clone()));
+        let (stopped, tasks) = (stop.clone(), &setup.tasks);
+        tasks.spawn(async move {
+            let both = async { tokio::join!(keeping.0, keeping.1) };
+            stopped.run_until_cancelled(both).await;
+        });
+        Ok(Self { shared, _stop: stop.drop_guard() })
+    }
+
+    /// The primary of a tag and its open link; waits for one, and for another primary, until `deadline`.
+    pub(super) async fn link(&self, tag: Tag, deadline: Instant) -> Result<(Connection, u64), RequestError> {
+        let mut view = self.shared.view.subscribe();
+        loop {
+            let owner = view.borrow_and_update().owners.get(tag.index()).cloned().flatten();
+            let Some(owner) = owner else {
+                self.shared.stale.notify_one();
+                if timeout_at(deadline, view.changed()).await.is_err() {
+                    return Err(unserved(tag));
+                }
+                continue;
+            };
+            tokio::select! {
+                biased;
+                link = owner.data.link(deadline) => return Ok((owner.data.clone(), link?)),
+                // A change of the view that leaves this tag where it is only looks again.
+                _ = view.changed() => {}
+            }
+        }
+    }
+
+    /// Sends a command to the primary of its tag and follows the slot until `deadline`; an error reply that does
+    /// not say where or when to try again is an error. Gives the connection that answered too.
+    pub(super) async fn request<C: Encode + ?Sized>(
+        &self,
+        tag: Tag,
+        command: &C,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<(Value, Connection), RequestError> {
+        let (mut pauses, mut sends, mut asked) = (Pauses::default(), 1, None);
+        loop {
+            let (connection, outcome) = match asked.take() {
+                Some(node) => {
+                    let node: Connection = node;
+                    let outcome = node.try_request(&Asking(command), deadline).await;
+                    (node, outcome)
+                }
+                None => {
+                    let (owner, _) = self.link(tag, deadline).await?;
+                    let outcome = owner.try_request(command, deadline).await;
+                    (owner, outcome)
+                }
+            };
+            match outcome {
+                Ok(Value::Error(text)) => {
+                    match self.heed(tag, &text, &connection, &mut pauses, deadline).await {
+                        Some(Next::Owner) => {}
+                        Some(Next::Asked(node)) => asked = Some(node),
+                        Some(Next::Nowhere) | None => return Err(RequestError::Refused(text)),
+                    }
+                }
+                Ok(value) => return Ok((value, connection)),
+                Err(RequestError::NotSent(_)) if Instant::now() < deadline => {}
+                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && sends < SENDS_MAX => sends += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
+    pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
+        Redirect::read(text, &self.shared.template.endpoint).is_some()
+    }
+
+    /// Learns from an error reply of the node behind `connection` where its request belongs, and waits if that is
+    /// what it says. None if the error is of another kind.
+    pub(super) async fn heed(
+        &self,
+        tag: Tag,
+        text: &[u8],
+        connection: &Connection,
+        pauses: &mut Pauses,
+        deadline: Instant,
+    ) -> Option<Next> {
+        let answering = self.shared.nodes().into_iter().find(|node| node.data.is(connection));
+        let answering = answering.map(|node| node.endpoint.clone());
+        let redirect = Redirect::read(text, answering.as_ref().unwrap_or(&self.shared.template.endpoint))?;
+        tracing::debug!(slot = tag.slot(), ?redirect, "a request came to the wrong node");
+        match redirect {
+            Redirect::Moved(owner) => {
+                let is_news = self.shared.learn(tag, owner);
+                self.shared.stale.notify_one();
+                // Two nodes that name each other must not keep us busy.
+                if !is_news && !pauses.wait(deadline).await {
+                    return Some(Next::Nowhere);
+                }
+                Some(Next::Owner)
+            }
+            Redirect::Ask(taker) => {
+                let node = self.shared.taker(taker);
+                match node.data.link(deadline).await {
+                    Ok(_) => Some(Next::Asked(node.data.clone())),
+                    Err(_) => Some(Next::Nowhere),
+                }
+            }
+            Redirect::TryAgain | Redirect::Unserved => {
+                if redirect == Redirect::Unserved {
+                    self.shared.stale.notify_one();
+                }
+                Some(if pauses.wait(deadline).await { Next::Owner } else { Next::Nowhere })
+            }
+        }
+    }
+
+    /// Starts to hear `interests`, each at the primary of its slot.
+    pub(super) async fn subscribe(&self, interests: Vec<Interest>, deadline: Instant) -> Result<()> {
+        let names = self.shared.sharded.want(&interests);
+        let hears = names.into_iter().map(|(tag, names)| async move {
+            let mut pauses = Pauses::default();
+            loop {
+                let owner = self.shared.wait_for_owner(tag, deadline).await?;
+                match owner.subscriber.hear(&names, deadline.min(Instant::now() + MAP_TIME_MAX)).await {
+                    Err(error) if error.kind() != ErrorKind::Closed => {
+                        self.shared.stale.notify_one();
+                        if !pauses.wait(deadline).await {
+                            return Err(error);
+                        }
+                    }
+                    outcome => return outcome.inspect(|()| self.shared.sharded.settle(tag, &owner)),
+                }
+            }
+        });
+        let outcome: Result<()> = join_all(hears).await.into_iter().collect();
+        if let Err(error) = outcome {
+            self.unsubscribe(&interests);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Stops to hear `interests`.
+    pub(super) fn unsubscribe(&self, interests: &[Interest]) {
+        let names = self.shared.sharded.give_up(interests);
+        for node in self.shared.nodes() {
+            node.subscriber.leave(&names);
+        }
+    }
+
+    /// Proves a round trip on every link to a primary, and that every slot of ours has one.
+    pub(super) async fn probe(&self, time_max: Duration) -> Vec<Probe> {
+        let nodes = self.shared.nodes();
+        let probes = nodes.iter().map(async |node| {
+            let endpoint = &node.endpoint;
+            super::probe(&endpoint.to_string(), &node.data, &node.subscriber, time_max).await
+        });
+        let mut probes = join_all(probes).await.concat();
+        let unserved = self.shared.view.borrow().owners.iter().filter(|owner| owner.is_none()).count();
+        if unserved > 0 {
+            let why = format!("no primary serves {unserved} of {} tags", Tag::COUNT);
+            probes.push(Probe { link: "cluster slots".to_owned(), outcome: Err(why) });
+        }
+        probes
+    }
+
+    /// A connection to any primary that is up.
+    pub(super) fn any(&self) -> Option<Connection> {
+        self.shared.nodes().iter().find(|node| node.is_up()).map(|node| node.data.clone())
+    }
+}
+
+impl Shared {
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.view.borrow().nodes.values().cloned().collect()
+    }
+
+    fn address(&self, endpoint: &Endpoint) -> Address {
+        Address { endpoint: endpoint.clone(), ..self.template.clone() }
+    }
+
+    /// A node that serves or will serve; dialed in the background.
+    fn begin(&self, endpoint: &Endpoint) -> Arc<Node> {
+        let dial = |role: &str, prelude| -> Arc<dyn Dial> {
+            let name = format!("tidewire-{}-{role}", self.node);
+            let address = DialAddress::new(self.address(endpoint), name, prelude);
+            Arc::new(DialNode { address, stale: self.stale.clone() })
+        };
+        let data =
+            Connection::dialing(dial("data", scripts::prelude(scripts::Publish::Sharded)), &self.tasks);
+        let subscriber = Subscriber::sharded(dial("pubsub", Vec::new()), self.sharded.clone(), &self.tasks);
+        Arc::new(Node { endpoint: endpoint.clone(), data, subscriber, asked: Mutex::default() })
+    }
+
+    /// Takes over what a node says of the whole cluster.
+    fn adopt(&self, map: &SlotMap) {
+        let old = self.view.borrow().clone();
+        let mut nodes = FxHashMap::default();
+        let mut owners = Vec::with_capacity(Tag::COUNT);
+        for (found, held) in map.owners.iter().zip(&old.owners) {
+            let owner = match (found, held) {
+                (Some(endpoint), _) => {
+                    let known = || old.nodes.get(endpoint).cloned().unwrap_or_else(|| self.begin(endpoint));
+                    Some(nodes.entry(endpoint.clone()).or_insert_with(known).clone())
+                }
+                // Nobody is named: whoever served it last is the best guess.
+                (None, held) => held.clone(),
+            };
+            if let Some(owner) = &owner {
+                nodes.entry(owner.endpoint.clone()).or_insert_with(|| owner.clone());
+            }
+            owners.push(owner);
+        }
+        for (endpoint, node) in &old.nodes {
+            if node.asked.lock().is_some_and(|asked| asked.elapsed() < KEPT_AFTER_ASK) {
+                nodes.entry(endpoint.clone()).or_insert_with(|| node.clone());
+            }
+        }
+        let same = |(one, other): (&Option<Arc<Node>>, &Option<Arc<Node>>)| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        if nodes.len() != old.nodes.len() || !owners.iter().zip(&old.owners).all(same) {
+            self.view.send_replace(Arc::new(View { owners, nodes }));
+        }
+    }
+
+    /// A slot has moved. False if that was known.
+    fn learn(&self, tag: Tag, endpoint: Endpoint) -> bool {
+        self.view.send_if_modified(|view| {
+            let is_known = |owner: &Arc<Node>| owner.endpoint == endpoint;
+            if view.owners.get(tag.index()).is_some_and(|owner| owner.as_ref().is_some_and(is_known)) {
+                return false;
+            }
+            let mut next = View::clone(view);
+            let owner = next.nodes.entry(endpoint.clone()).or_insert_with(|| self.begin(&endpoint)).clone();
+            if let Some(held) = next.owners.get_mut(tag.index()) {
+                *held = Some(owner);
+            }
+            *view = Arc::new(next);
+            true
+        })
+    }
+
+    /// A node that takes over a slot.
+    fn taker(&self, endpoint: Endpoint) -> Arc<Node> {
+        let known = self.view.borrow().nodes.get(&endpoint).cloned();
+        let node = known.unwrap_or_else(|| {
+            let mut node = None;
+            self.view.send_modify(|view| {
+                let mut next = View::clone(view);
+                let taker = next.nodes.entry(endpoint.clone()).or_insert_with(|| self.begin(&endpoint));
+                node = Some(taker.clone());
+                *view = Arc::new(next);
+            });
+            node.unwrap_or_else(|| self.begin(&endpoint))
+        });
+        *node.asked.lock() = Some(Instant::now());
+        node
+    }
+
+    async fn wait_for_owner(&self, tag: Tag, deadline: Instant) -> Result<Arc<Node>, Error> {
+        let mut view = self.view.subscribe();
+        let served = view.wait_for(|view| view.owners.get(tag.index()).is_some_and(Option::is_some));
+        match timeout_at(deadline, served).await {
+            Ok(Ok(view)) => {
+                let owner = view.owners.get(tag.index()).cloned().flatten();
+                owner.ok_or_else(|| unserved(tag).into())
+            }
+            _ => Err(unserved(tag).into()),
+        }
+    }
+
+    /// Asks for the map: some of the primaries that are up, else whatever can be dialed.
+    async fn discover(&self) -> Result<SlotMap, DialError> {
+        let mut up: Vec<_> = self.nodes().into_iter().filter(|node| node.is_up()).collect();
+        fastrand::shuffle(&mut up);
+        up.truncate(ASKED_FOR_MAP);
+        let asks = up.iter().map(|node| {
+            Box::pin(async {
+                let reply = node.data.try_request(&SLOTS, Instant::now() + MAP_TIME_MAX).await;
+                SlotMap::read(reply.map_err(drop)?, &node.endpoint).ok_or(())
+            })
+        });
+        if !up.is_empty()
+            && let Ok((map, _)) = select_ok(asks).await
+        {
+            return Ok(map);
+        }
+        let known = self.nodes();
+        let known = known.iter().map(|node| self.address(&node.endpoint));
+        let dials = self.seeds.iter().cloned().chain(known).map(|address| {
+            let name = format!("tidewire-{}-slots", self.node);
+            Box::pin(async move {
+                let endpoint = address.endpoint.clone();
+                let slots = Command::new("CLUSTER").arg("SLOTS");
+                let reply = DialAddress::new(address, name, Vec::new()).ask(slots).await?;
+                SlotMap::read(reply, &endpoint).ok_or_else(|| DialError::NoSlots(endpoint.to_string()))
+            })
+        });
+        select_ok(dials).await.map(|(map, _)| map)
+    }
+}
+
+const SLOTS: [&[u8]; 2] = [b"CLUSTER", b"SLOTS"];
+
+fn unserved(tag: Tag) -> RequestError {
+    RequestError::NotSent(format!("no primary serves slot {} now", tag.slot()).into())
+}
+
+/// Keeps the view of the cluster current.
+async fn keep_current(shared: Arc<Shared>) {
+    loop {
+        let is_broken = {
+            let view = shared.view.borrow().clone();
+            view.owners.iter().any(|owner| owner.as_ref().is_none_or(|owner| !owner.is_up()))
+        };
+        let every = if is_broken { REFRESH_EVERY_WHILE_BROKEN } else { REFRESH_EVERY };
+        // Either is a reason to look.
+        drop(timeout(every, shared.stale.notified()).await);
+        match shared.discover().await {
+            Ok(map) => shared.adopt(&map),
+            Err(error) => tracing::debug!(%error, "no node of the cluster gives its map"),
+        }
+        tokio::time::sleep(REFRESH_PAUSE).await;
+    }
+}
+
+/// Moves subscriptions with their slots.
+async fn keep_hearing(shared: Arc<Shared>) {
+    let mut view = shared.view.subscribe();
+    loop {
+        tokio::select! {
+            _ = view.changed() => {}
+            () = shared.sharded.lost() => {}
+        }
+        loop {
+            let owners = view.borrow_and_update().owners.clone();
+            let is_settled = shared.sharded.follow(&owners, Instant::now() + MAP_TIME_MAX / 2).await;
+            if is_settled {
+                break;
+            }
+            shared.stale.notify_one();
+            tokio::time::sleep(REFRESH_PAUSE).await;
+        }
+    }
+}
