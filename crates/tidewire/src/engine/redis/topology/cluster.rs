@@ -322,6 +322,7 @@ impl Cluster {
             super::probe(&endpoint.to_string(), &node.data, &node.subscriber, time_max).await
         });
         let mut probes = join_all(probes).await.concat();
+        probes.sort_by(|one, other| one.link.cmp(&other.link));
         let unserved = self.shared.view.borrow().owners.iter().filter(|owner| owner.is_none()).count();
         if unserved > 0 {
             let why = format!("no primary serves {unserved} of {} tags", Tag::COUNT);
