@@ -257,7 +257,9 @@ fn read_reply(reader: &mut BufReader<TcpStream>) -> std::io::Result<Reply> {
     })
 }
 
+/// A port that nobody listens on, below those that the system gives to outgoing connections: one of these could be taken
+/// before the server has it.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(10_000..30_000)).find(is_free).expect("a free port")
 }
