@@ -118,9 +118,11 @@ pub enum Durability {
     /// at any moment, not a power failure. Redis keeps it as its persistence is set.
     #[default]
     Fast,
-    /// So many copies beside the first. Engines that keep one copy refuse it.
+    /// So many copies beside the first have received it; a failover to one of them keeps it. Engines that keep one copy
+    /// refuse it. When too few have it in time, the append fails as `TimedOut`, and is kept all the same if nothing
+    /// happens to the first copy: an append under a dedup id can be tried again until it is confirmed.
     Replicated(u8),
-    /// The device has it.
+    /// The device of the first copy has it. Refused by a server that cannot tell.
     Fsynced,
 }
 
@@ -131,6 +133,8 @@ pub struct Appended {
     pub position: Option<Position>,
     /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
     pub is_duplicate: bool,
+    /// What holds now: as much as was asked for, or more.
+    pub durability: Durability,
 }
 
 /// Which way to read.
