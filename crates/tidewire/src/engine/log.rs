@@ -12,7 +12,7 @@ use crate::position::{Epoch, Position};
 /// Keeps streams: one per channel, ordered, each event under the next offset.
 ///
 /// # Guarantees
-/// - **Contiguous.** The first event of an epoch has offset 1, each next one 1 more. A confirmed append is at
+/// - **Contiguous.** The first event of a stream has offset 1, each next one 1 more. A confirmed append is at
 ///   the returned position, once. A stream that is trimmed empty goes on counting.
 /// - **Atomic.** One append - its offset, its dedup mark, its record and its announcement - happens wholly or
 ///   not at all. A batch is not one step: each entry has an outcome of its own. Entries of one channel keep
@@ -21,7 +21,9 @@ use crate::position::{Epoch, Position};
 ///   [`Announce`]). An announcement under another name is in the same step where both names are together
 ///   (embedded, one Redis, one hash tag of a Cluster); else it follows at once, never before.
 /// - **History that is lost is told.** When a stream cannot go on from what it confirmed (flushed, evicted,
-///   rolled back, damaged), it starts under a new [`Epoch`]; offsets never rewind within one.
+///   rolled back, damaged), it goes on under a new [`Epoch`], from what is left of it ([`Page::forks`]) or from
+///   nothing; offsets never rewind within one. A loss that only a reader or an appender can know of, because the server
+///   that confirmed is gone, is found by what they have ([`Range::seen`]) and then told to all.
 /// - **Sent again without a second effect.** Where the link of an engine can fail between an append and its
 ///   answer, the engine sends the batch again itself, marked, so that it takes effect once. Only when its time
 ///   runs out does it answer `TimedOut`, and a later append with the same dedup id is safe.
@@ -141,6 +143,20 @@ pub enum Direction {
     Backwards,
 }
 
+/// A stretch of a stream's history that one server wrote without a break, by a number that no other has. An engine whose
+/// server can be replaced by one that lacks the newest events begins another at each takeover; the others stay in 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Term(pub u64);
+
+/// The end of what somebody has of a stream: the last offset, and in which term it was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The last position had; its offset is 0 where there is none.
+    pub position: Position,
+    /// The term in which it was heard or read.
+    pub term: Term,
+}
+
 /// Which events to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
@@ -152,15 +168,18 @@ pub struct Range {
     pub events_max: usize,
     /// From which end.
     pub direction: Direction,
+    /// What the reader has already. A stream that has lost some of it starts a new epoch.
+    pub seen: Option<Seen>,
 }
 
 impl Range {
     /// No events: only the epoch and the bounds of the stream.
-    pub const BOUNDS: Self = Self { first: 0, last: 0, events_max: 0, direction: Direction::Forwards };
+    pub const BOUNDS: Self =
+        Self { first: 0, last: 0, events_max: 0, direction: Direction::Forwards, seen: None };
 
     /// Up to `events_max` events from `first` on.
     pub const fn from(first: u64, events_max: usize) -> Self {
-        Self { first, last: u64::MAX, events_max, direction: Direction::Forwards }
+        Self { first, last: u64::MAX, events_max, ..Self::BOUNDS }
     }
 }
 
@@ -171,10 +190,31 @@ pub struct Page {
     pub epoch: Epoch,
     /// Offset of the oldest event kept; `last + 1` if none is.
     pub first: u64,
-    /// Offset of the newest event ever appended in this epoch; 0 before the first.
+    /// Offset of the newest event ever appended; 0 before the first.
     pub last: u64,
+    /// The term that the stream is in now.
+    pub term: Term,
+    /// The epochs before this one that the stream goes on from, the newest first.
+    pub forks: Vec<Fork>,
     /// The events, in the direction asked for.
     pub events: Vec<Stored>,
+}
+
+/// Where a new epoch left an earlier one: up to here the events are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// The earlier epoch.
+    pub epoch: Epoch,
+    /// The last offset that both have.
+    pub last: u64,
+}
+
+impl Page {
+    /// The first offset that somebody wants from this stream who wanted `next` when it was in another epoch.
+    pub fn resume(&self, next: Position) -> u64 {
+        let fork = self.forks.iter().find(|fork| fork.epoch == next.epoch);
+        fork.map_or(1, |fork| next.offset.min(fork.last + 1))
+    }
 }
 
 /// An event as it is kept.

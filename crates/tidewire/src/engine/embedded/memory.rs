@@ -15,7 +15,7 @@ use self::stream::Stream;
 use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{
-    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Trimmed,
+    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Term, Trimmed,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
@@ -97,7 +97,7 @@ impl MemoryLog {
             stream.dedup.insert(dedup, offset, now);
         }
         let position = self.position(offset);
-        self.pubsub.announce(&append, &Kept { position, time: now, stream: None });
+        self.pubsub.announce(&append, &Kept { position, term: Term::default(), time: now, stream: None });
         Ok(Appended { position: Some(position), is_duplicate: false })
     }
 

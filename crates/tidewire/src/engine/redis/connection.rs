@@ -200,6 +200,13 @@ impl Connection {
         }
     }
 
+    /// Waits until `link` is not the open link any more.
+    pub(super) async fn lost(&self, link: u64) {
+        let mut state = self.shared.state.subscribe();
+        // An error says that the connection itself is gone.
+        drop(state.wait_for(|state| !matches!(state, LinkState::Up(up) if *up == link)).await);
+    }
+
     fn why_down(&self) -> Arc<str> {
         match &*self.shared.state.borrow() {
             LinkState::Down(why) => why.clone(),

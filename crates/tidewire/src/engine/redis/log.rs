@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::DropGuard;
 
+use self::batch::push_seen;
 use self::lanes::Lanes;
 use self::schedule::Schedule;
-use super::announcement::{FRAME_HEAD_BYTES, take_frame};
+use super::announcement::{FRAME_HEAD_BYTES, read_term, take_frame};
 use super::command::Command;
 use super::connection::Repeat;
 use super::keys::{self, Tag};
@@ -22,12 +23,13 @@ use super::scripts::Script;
 use super::topology::Topology;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{
-    Answer, Append, Appended, Direction, Durability, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
+    Answer, Append, Appended, Direction, Durability, Fork, Log, Page, Range, Setup, Stored, StreamStats,
+    Trimmed,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 
 pub(super) struct RedisLog {
     topology: Arc<Topology>,
@@ -112,6 +114,9 @@ impl Log for RedisLog {
             Direction::Forwards => b"+",
             Direction::Backwards => b"-",
         });
+        push_seen(&mut call, range.seen);
+        call.push(keys::channel(channel).as_bytes());
+        call.push(self.topology.scripts.publish.patterns(channel).as_bytes());
         let channel = channel.clone();
         Box::pin(async move {
             let reply = self.run(Script::Read, &channel, &call).await?;
@@ -158,14 +163,22 @@ fn to_int(number: u64) -> i64 {
 
 fn page(reply: Vec<Value>) -> Option<Page> {
     let (epoch, [first, last]) = (epoch(reply.first()?)?, numbers(reply.get(1..3)?)?);
-    let mut rest = reply.into_iter().skip(3);
+    let text = |at: usize| std::str::from_utf8(reply.get(at)?.as_bytes()?).ok();
+    let (term, forks) = (read_term(text(3)?)?, text(4)?.split_whitespace().map(fork).collect::<Option<_>>()?);
+    let mut rest = reply.into_iter().skip(5);
     let mut events = Vec::with_capacity(rest.len() / 2);
     while let Some(id) = rest.next() {
         let (offset, time) = split_id(id.as_bytes()?)?;
         let envelope = take_frame(&mut rest.next()?.into_bytes()?)?;
         events.push(Stored { offset, time, envelope });
     }
-    Some(Page { epoch, first, last, events })
+    Some(Page { epoch, first, last, term, forks, events })
+}
+
+/// `EPOCH:OFFSET`.
+fn fork(text: &str) -> Option<Fork> {
+    let Position { epoch, offset: last } = text.parse().ok()?;
+    Some(Fork { epoch, last })
 }
 
 fn stream_stats(reply: &[Value]) -> Option<StreamStats> {

@@ -129,6 +129,17 @@ impl Topology {
         }
     }
 
+    /// Waits until `link` of `connection` is not the one to use for a tag any more.
+    pub(super) async fn rerouted(&self, tag: Tag, connection: &Connection, link: u64) {
+        match &self.servers {
+            Servers::One { .. } => connection.lost(link).await,
+            Servers::Cluster(cluster) => tokio::select! {
+                () = connection.lost(link) => {}
+                () = cluster.rerouted(tag, connection) => {}
+            },
+        }
+    }
+
     /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
     pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
         match &self.servers {

@@ -5,6 +5,7 @@
 //! are sent again, in order and before anything else, and the server answers from memory those that it executed.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,15 @@ use crate::engine::redis::scripts::Script;
 use crate::engine::redis::topology::{Next, Pauses, Topology};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
+use crate::name::ChannelPath;
 use crate::tasks::Tasks;
 
 /// Batches in flight per lane; the server keeps the answers of so many for each node and tag.
 const BATCHES_IN_FLIGHT_MAX: u64 = 2;
 /// Streams of which a lane remembers what it saw confirmed; past it, it starts to remember anew.
 const FLOORS_MAX: usize = 8_192;
+/// Streams that are looked at in one step.
+const LOOKS_MAX: usize = 100;
 /// A wait without anything to wait for.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -71,6 +75,8 @@ impl Lane {
             again: VecDeque::new(),
             last_number: 0,
             floors: Floors::default(),
+            looks: Vec::new(),
+            looked_on: None,
         };
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -124,6 +130,10 @@ struct Runner {
     again: VecDeque<Batch>,
     last_number: u64,
     floors: Floors,
+    /// Streams that may have lost what was confirmed, because another link is used since.
+    looks: Vec<ChannelPath>,
+    /// The link for which they were noted.
+    looked_on: Option<(Connection, u64)>,
 }
 
 /// A link on which a lane sends.
@@ -150,6 +160,7 @@ impl Runner {
         let mut asked = None;
         loop {
             let Some(route) = self.find_route(asked.take()).await else { return };
+            self.look_again(&route);
             let halt = self.use_link(&route).await;
             let last = self.land().await;
             // The one batch that a node was asked to take is answered while it lands.
@@ -163,6 +174,16 @@ impl Runner {
                 }
                 Halt::Refused(text) => asked = self.heed(text, &route.connection).await,
             }
+        }
+    }
+
+    /// Notes every stream to be looked at when the link is a new one: whoever answers on it may be a replica that took
+    /// over, or may have started again.
+    fn look_again(&mut self, Route { connection, link, is_asked }: &Route) {
+        let is_known = |(known, number): &(Connection, u64)| known.is(connection) && number == link;
+        if !is_asked && !self.looked_on.as_ref().is_some_and(is_known) {
+            self.looks = self.floors.keys().cloned().collect();
+            self.looked_on = Some((connection.clone(), *link));
         }
     }
 
@@ -217,10 +238,12 @@ impl Runner {
 
     /// Sends and answers until the link cannot be used any more.
     async fn use_link(&mut self, route: &Route) -> Halt {
-        let queue = self.queue.clone();
+        let (queue, topology) = (self.queue.clone(), self.topology.clone());
+        let mut rerouted = pin!(topology.rerouted(self.tag, &route.connection, route.link));
         loop {
             while self.has_room() {
-                let Some(batch) = self.again.pop_front().or_else(|| self.collect()) else { break };
+                let next = self.again.pop_front().or_else(|| self.look()).or_else(|| self.collect());
+                let Some(batch) = next else { break };
                 if let Err(halt) = self.send(batch, route).await {
                     return halt;
                 }
@@ -238,6 +261,7 @@ impl Runner {
             let reply = tokio::select! {
                 biased;
                 reply = reply => reply,
+                () = &mut rerouted, if !route.is_asked => return Halt::LinkLost,
                 () = queue.pushed.notified(), if has_room => {
                     // Those who were woken with the first caller join its batch.
                     tokio::task::yield_now().await;
@@ -258,6 +282,17 @@ impl Runner {
         self.flight.front().is_none_or(|(oldest, _)| next - oldest.number < BATCHES_IN_FLIGHT_MAX)
     }
 
+    /// Some of the streams to be looked at; apart from appends, which may be possible where this is not.
+    fn look(&mut self) -> Option<Batch> {
+        let rest = self.looks.len().saturating_sub(LOOKS_MAX);
+        let looks = self.looks.split_off(rest);
+        if looks.is_empty() {
+            return None;
+        }
+        self.last_number += 1;
+        Some(Batch { number: self.last_number, jobs: Vec::new(), looks, was_sent: false })
+    }
+
     /// The jobs that wait, as many as a batch holds.
     fn collect(&mut self) -> Option<Batch> {
         let mut jobs = self.queue.jobs.lock();
@@ -276,13 +311,13 @@ impl Runner {
             return None;
         }
         self.last_number += 1;
-        Some(Batch { number: self.last_number, jobs: taken, was_sent: false })
+        Some(Batch { number: self.last_number, jobs: taken, looks: Vec::new(), was_sent: false })
     }
 
     async fn send(&mut self, batch: Batch, route: &Route) -> Result<(), Halt> {
         let answer = keys::answer(&self.node, self.tag, batch.number % BATCHES_IN_FLIGHT_MAX);
         let call = batch.call(&self.topology, &answer, &self.floors);
-        let deadline = batch.deadline().unwrap_or_else(Instant::now);
+        let deadline = batch.deadline().unwrap_or_else(|| self.topology.deadline());
         let Route { connection, link, is_asked } = route;
         let submitted = match is_asked {
             true => connection.submit(&Asking(&call), Some(*link), deadline).await,
@@ -353,6 +388,7 @@ impl Runner {
             self.again.push_front(batch);
             return;
         }
+        // What was to be looked at is given up when it is refused: the next append to it looks too.
         let mut jobs = self.queue.jobs.lock();
         batch.jobs.into_iter().rev().for_each(|job| jobs.waiting.push_front(job));
     }

@@ -196,6 +196,17 @@ impl Cluster {
         }
     }
 
+    /// Waits until a tag's primary is another one than that behind `connection`.
+    pub(super) async fn rerouted(&self, tag: Tag, connection: &Connection) {
+        let mut view = self.shared.view.subscribe();
+        let is_owner = |owner: &Arc<Node>| owner.data.is(connection);
+        let is_elsewhere = |view: &Arc<View>| {
+            view.owners.get(tag.index()).is_some_and(|owner| !owner.as_ref().is_some_and(is_owner))
+        };
+        // An error says that the engine has stopped.
+        drop(view.wait_for(is_elsewhere).await);
+    }
+
     /// Sends a command to the primary of its tag and follows the slot until `deadline`; an error reply that does
     /// not say where or when to try again is an error. Gives the connection that answered too.
     pub(super) async fn request<C: Encode + ?Sized>(
