@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::cargo;
+use crate::services::Services;
 use crate::stage::Stages;
-use crate::test::Services;
 
 /// Runs all benchmark programs of the workspace, or of the one called `name` the `parts`.
 pub(crate) fn run(root: &Path, stages: &mut Stages, name: Option<&str>, parts: &[String]) -> Result<()> {

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
 use crate::provision::{self, CHROMIUM, CURL, NODE, NPM};
+use crate::services::Services;
 use crate::stage::Stages;
-use crate::test::{BUILD, Services};
+use crate::test::BUILD;
 
 /// The first version whose `node --test` has all that the tests use; Debian 12 ships it.
 const NODE_MAJOR_MIN: u32 = 18;

@@ -8,7 +8,7 @@ mod ci;
 mod command;
 mod e2e;
 mod provision;
-mod redis;
+mod services;
 mod stage;
 mod test;
 mod tidy;

@@ -1,10 +1,10 @@
 //! The programs that tests need: found on this machine, else installed with its package manager, else a loud failure.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use tidewire_fleet::find_program;
 
 use crate::command;
 use crate::stage::Stages;
@@ -189,22 +189,9 @@ fn packages(tools: &[&Tool], manager: &PackageManager) -> Vec<&'static str> {
     packages
 }
 
-fn find_program(program: &str, search: &OsStr) -> Option<PathBuf> {
-    // An absolute program replaces the folder in `join`, and is found wherever the search points.
-    std::env::split_paths(search).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_a_program_on_the_path_and_an_absolute_one() {
-        let shell = find_program("sh", OsStr::new("/no-such-folder:/bin")).unwrap();
-        assert_eq!(shell, Path::new("/bin/sh"));
-        assert_eq!(find_program("/bin/sh", OsStr::new("/no-such-folder")).unwrap(), Path::new("/bin/sh"));
-        assert_eq!(find_program("sh", OsStr::new("/no-such-folder")), None);
-    }
 
     #[test]
     fn one_missing_package_is_asked_for_once() {

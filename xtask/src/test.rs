@@ -1,14 +1,13 @@
 //! `cargo xtask test`: every test there is, with the services that they need.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::command::{self, cargo};
-use crate::redis::{Persistence, Redis};
+use crate::e2e;
+use crate::services::Services;
 use crate::stage::Stages;
-use crate::{e2e, provision};
 
 /// What builds once for both the Rust tests and the end-to-end tests. One selection for all, because cargo unifies
 /// features per selection: building the binary on its own would compile half of the dependencies a second time.
@@ -31,34 +30,4 @@ pub(crate) fn run(root: &Path, stages: &mut Stages, cargo_arguments: &[String]) 
     // The end-to-end tests run also after a failure: one run shows all that is wrong.
     let end_to_end = e2e::run(root, stages, &programs, &services, None);
     rust.and(end_to_end)
-}
-
-/// The servers that tests use. Dropping them stops them.
-pub(crate) struct Services {
-    server_program: PathBuf,
-    standalone: Redis,
-    append_only: Redis,
-}
-
-impl Services {
-    /// Finds or installs Redis and starts what tests need.
-    pub(crate) fn start(stages: &mut Stages) -> Result<Services> {
-        let [server_program] =
-            stages.run("find redis", |stages| provision::provide(stages, [&provision::REDIS]))?;
-        stages.run("start redis", |stages| {
-            let standalone = Redis::start(&server_program, Persistence::Nothing)?;
-            let append_only = Redis::start(&server_program, Persistence::AppendOnlyFile)?;
-            stages.note("redis, standalone", standalone.url());
-            stages.note("redis, append-only", append_only.url());
-            Ok(Services { server_program: server_program.clone(), standalone, append_only })
-        })
-    }
-
-    /// Tells `command` where the services are.
-    pub(crate) fn tell<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command
-            .env(provision::REDIS.setting(), &self.server_program)
-            .env("TIDEWIRE_TEST_REDIS_URL", self.standalone.url())
-            .env("TIDEWIRE_TEST_REDIS_AOF_URL", self.append_only.url())
-    }
 }

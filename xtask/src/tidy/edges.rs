@@ -12,8 +12,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tidewire-server", &["tidewire", "tidewire-protocol"]),
     // `tidewire` only for the types of tokens and URLs: commands reach a server by HTTP and the wire.
     ("tidewire-cli", &["tidewire", "tidewire-protocol", "tidewire-server"]),
-    ("xtask", &[]),
+    (FLEET, &[]),
+    ("xtask", &[FLEET]),
 ];
+
+/// Starts servers for tests and benchmarks of any crate; no part of one.
+const FLEET: &str = "tidewire-fleet";
 
 const RULE: &str = "crates use each other one way";
 
@@ -41,21 +45,24 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         );
     };
     let mut findings = Vec::new();
-    for used in dependencies(&manifest) {
+    for (kind, used) in dependencies(&manifest) {
         let is_ours = EDGES.iter().any(|(crate_name, _)| *crate_name == used);
-        if is_ours && !allowed.contains(&used) {
+        let is_for_tests = kind == "dev-dependencies" && used == FLEET;
+        if is_ours && !is_for_tests && !allowed.contains(&used) {
             findings.extend(finding(used, format!("`{name}` may not use `{used}`; it may use {allowed:?}")));
         }
     }
     findings
 }
 
-fn dependencies(manifest: &Table) -> Vec<&str> {
+/// Each kind of dependency with the name of what is used.
+fn dependencies(manifest: &Table) -> Vec<(&'static str, &str)> {
     let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
     let targets = manifest.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values);
     let tables = targets.filter_map(Value::as_table).chain([manifest]);
-    let dependencies = tables.flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()));
-    dependencies.flat_map(Table::keys).map(String::as_str).collect()
+    let dependencies =
+        tables.flat_map(|table| kinds.iter().filter_map(|&kind| Some((kind, table.get(kind)?.as_table()?))));
+    dependencies.flat_map(|(kind, table)| table.keys().map(move |name| (kind, name.as_str()))).collect()
 }
 
 #[cfg(test)]
@@ -76,6 +83,14 @@ mod tests {
         assert_eq!(check_text(of_tests).len(), 1);
         let of_target = "[package]\nname = \"xtask\"\n[target.'cfg(unix)'.dependencies]\ntidewire = \"1\"\n";
         assert_eq!(check_text(of_target).len(), 1);
+    }
+
+    #[test]
+    fn only_tests_use_the_fleet() {
+        let of_tests =
+            "[package]\nname = \"tidewire\"\n[dev-dependencies]\ntidewire-fleet.workspace = true\n";
+        assert!(check_text(of_tests).is_empty());
+        assert_eq!(check_text(&of_tests.replace("dev-", "")).len(), 1);
     }
 
     #[test]

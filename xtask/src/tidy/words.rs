@@ -10,7 +10,8 @@ const REDIS_PLACES: &[(&str, &str)] = &[
     ("crates/tidewire/src/engine/embedded", "tells which engine can do what it cannot"),
     ("crates/tidewire/src/tidewire.rs", "chooses the engine by URL"),
     ("crates/tidewire-cli/src/doctor", "tells the operator what to change in Redis"),
-    ("xtask/src/", "starts Redis for the tests"),
+    ("fleet/src/", "starts Redis for the tests"),
+    ("xtask/src/", "hands Redis to the tests"),
 ];
 
 /// Words that DESIGN gives another name, and that name. A type that its module keeps to itself may have them.

@@ -92,19 +92,15 @@ fn print_table(cases: &[&Case], columns: &[Column]) {
 async fn main() -> ExitCode {
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let servers = [("redis", "TIDEWIRE_TEST_REDIS_URL"), ("redis-aof", "TIDEWIRE_TEST_REDIS_AOF_URL")];
-    let servers: Result<Vec<_>, _> =
-        servers.into_iter().map(|(name, variable)| subject::redis(name, variable)).collect();
     let mut subjects = vec![subject::memory(), subject::file(directory.path().to_owned())];
-    match servers {
-        Ok(servers) => {
-            subjects.extend(servers);
-            // Until the test command starts one, a cluster is tested where there is one.
-            subjects.extend(subject::redis("cluster", "TIDEWIRE_TEST_REDIS_CLUSTER_URL"));
-        }
-        Err(why) => {
-            println!("FAILED: {why}");
-            return ExitCode::FAILURE;
+    for (name, variable) in subject::TOPOLOGIES {
+        match subject::redis(name, variable) {
+            Ok(subject) => subjects.push(subject),
+            Err(why) if name == subject::VALKEY => println!("skipped: {name}: {why}"),
+            Err(why) => {
+                println!("FAILED: {name}: {why}");
+                return ExitCode::FAILURE;
+            }
         }
     }
     let is_engine = subjects.iter().any(|subject| subject.name == part);

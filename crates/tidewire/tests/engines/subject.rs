@@ -1,11 +1,10 @@
 //! The engines under test.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidewire::conformance::{Hook, Need, Subject};
+use tidewire_fleet::Admin;
 
 /// Keeps nothing; time is virtual.
 pub(crate) fn memory() -> Subject {
@@ -31,58 +30,62 @@ pub(crate) fn file(root: PathBuf) -> Subject {
     }
 }
 
-/// A server that `cargo xtask test` has started and named in the environment variable.
+/// The topologies that `cargo xtask test` starts: the name of the column, and what its variables are called.
+pub(crate) const TOPOLOGIES: [(&str, &str); 5] = [
+    ("redis", "REDIS"),
+    ("redis-aof", "REDIS_AOF"),
+    ("cluster", "REDIS_CLUSTER"),
+    ("acl", "REDIS_ACL"),
+    (VALKEY, "VALKEY"),
+];
+
+/// The one that a machine may lack.
+pub(crate) const VALKEY: &str = "valkey";
+
+/// Servers that `cargo xtask test` has started and named in `TIDEWIRE_TEST_X_URL` and `TIDEWIRE_TEST_X_ADMIN`.
 ///
 /// # Errors
-/// Says how to get one.
-#[expect(clippy::disallowed_methods, reason = "the test command hands servers over by environment")]
+/// Says how to get them.
 pub(crate) fn redis(name: &'static str, variable: &str) -> Result<Subject, String> {
-    let url = std::env::var(variable)
-        .map_err(|_| format!("{variable} is not set: run `cargo xtask test`, which starts the servers"))?;
-    let (_, hosts) = url.split_once("://").ok_or_else(|| format!("{variable} is not a URL"))?;
-    // A cluster has more nodes than one; its URL names every primary.
-    let hosts: Vec<String> = hosts.split('/').next().unwrap_or(hosts).split(',').map(str::to_owned).collect();
+    let url = setting(&format!("TIDEWIRE_TEST_{variable}_URL"))?;
+    let admins = setting(&format!("TIDEWIRE_TEST_{variable}_ADMIN"))?;
+    let admins = admins.split(',').map(Admin::parse).collect::<Result<Arc<[_]>, _>>();
+    let admins = admins.map_err(|error| error.to_string())?;
     Ok(Subject {
         name,
         has: vec![Need::Durable, Need::Shared, Need::CutLinks, Need::DestroyHistory],
         is_time_virtual: false,
         url: Box::new(move |_| url.clone()),
-        cut_links: Some(hook(&hosts, |_| {
-            ["normal", "pubsub"]
-                .map(|kind| ["CLIENT", "KILL", "TYPE", kind].map(String::from).to_vec())
-                .to_vec()
+        cut_links: Some(hook(&admins, |server, _| {
+            for kind in ["normal", "pubsub"] {
+                server.ask(&["CLIENT", "KILL", "TYPE", kind]).expect("its clients are cut off");
+            }
         })),
-        destroy_history: Some(hook(&hosts, |tenant| {
-            let unlink =
-                "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
-            vec![vec!["EVAL".into(), unlink.into(), "0".into(), format!("*:tenant:{tenant}:*")]]
+        destroy_history: Some(hook(&admins, |server, tenant| {
+            // A replica follows its primary in this too.
+            if server.is_primary().expect("it says what it is") {
+                let unlink = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
+                let keys = format!("*:tenant:{tenant}:*");
+                server.ask(&["EVAL", unlink, "0", &keys]).expect("the keys are gone");
+            }
         })),
     })
 }
 
-/// A hook that runs commands on every server, on connections of its own.
-fn hook(hosts: &[String], commands: fn(&str) -> Vec<Vec<String>>) -> Hook {
-    let hosts = hosts.to_vec();
+#[expect(clippy::disallowed_methods, reason = "the test command hands servers over by environment")]
+fn setting(variable: &str) -> Result<String, String> {
+    std::env::var(variable)
+        .map_err(|_| format!("{variable} is not set: run `cargo xtask test`, which starts the servers"))
+}
+
+/// A hook that does something to every server, on connections of its own.
+fn hook(admins: &Arc<[Admin]>, action: fn(&Admin, &str)) -> Hook {
+    let admins = admins.clone();
     Arc::new(move |tenant| {
-        let (hosts, commands) = (hosts.clone(), commands(&tenant));
+        let admins = admins.clone();
         Box::pin(async move {
-            let run_all = move || hosts.iter().try_for_each(|host| run(host, &commands));
-            tokio::task::spawn_blocking(run_all).await.expect("the hook ends").expect("it runs");
+            let run_all = move || admins.iter().for_each(|admin| action(admin, &tenant));
+            tokio::task::spawn_blocking(run_all).await.expect("the hook ends");
         })
     })
-}
-
-/// Runs commands whose replies are one line each.
-fn run(host: &str, commands: &[Vec<String>]) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(host)?;
-    let mut replies = BufReader::new(stream.try_clone()?).lines();
-    for command in commands {
-        write!(stream, "*{}\r\n", command.len())?;
-        for word in command {
-            write!(stream, "${}\r\n{word}\r\n", word.len())?;
-        }
-        let reply = replies.next().ok_or(std::io::ErrorKind::UnexpectedEof)??;
-        assert!(!reply.starts_with('-'), "{command:?}: {reply}");
-    }
-    Ok(())
 }
