@@ -204,17 +204,14 @@ impl Connection {
             }
             false => None,
         };
-        let mut reached = Reached::default();
-        reached.copies = u8::try_from(number(copies.reply().await?)?).unwrap_or(u8::MAX);
-        if let Some(synced) = synced {
-            let counts = synced.reply().await?;
-            let local = match counts {
-                Value::Array(counts) => counts.into_iter().next().unwrap_or(Value::Null),
-                other => other,
-            };
-            reached.is_fsynced = number(local)? > 0;
-        }
-        Ok(reached)
+        let copies = u8::try_from(number(copies.reply().await?)?).unwrap_or(u8::MAX);
+        let Some(synced) = synced else { return Ok(Reached { copies, is_fsynced: false }) };
+        // The server's own device, then those of replicas.
+        let local = match synced.reply().await? {
+            Value::Array(counts) => counts.into_iter().next().unwrap_or(Value::Null),
+            other => other,
+        };
+        Ok(Reached { copies, is_fsynced: number(local)? > 0 })
     }
 }
 
