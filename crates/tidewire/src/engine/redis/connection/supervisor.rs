@@ -122,6 +122,10 @@ async fn write(shared: &Shared, mut writer: Writer) -> io::Error {
                 Err(error) => return error,
             }
         }
+        // An encrypted link takes bytes before it has sent them.
+        if let Err(error) = writer.flush().await {
+            return error;
+        }
     }
 }
 
