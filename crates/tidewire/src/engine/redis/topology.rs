@@ -145,7 +145,17 @@ impl Topology {
     ) -> Result<Value, RequestError> {
         match &self.servers {
             Servers::One { data, .. } => data.request(command, repeat, deadline).await,
-            Servers::Cluster(cluster) => Ok(cluster.request(tag, command, repeat, deadline).await?.0),
+            Servers::Cluster(cluster) => {
+                Ok(Box::pin(cluster.request(tag, command, repeat, deadline)).await?.0)
+            }
+        }
+    }
+
+    /// The connection to the only server; none on a cluster.
+    pub(super) fn only(&self) -> Option<&Connection> {
+        match &self.servers {
+            Servers::One { data, .. } => Some(data),
+            Servers::Cluster(_) => None,
         }
     }
 
@@ -157,22 +167,15 @@ impl Topology {
         beside: impl FnOnce() -> String,
         deadline: Instant,
     ) -> Result<u64> {
-        let Servers::Cluster(cluster) = &self.servers else {
-            self.request(tag, command, Repeat::Never, deadline).await?;
-            return Ok(0);
-        };
-        let beside = beside();
-        let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
-        let (sent, counted) = tokio::join!(
-            cluster.request(tag, command, Repeat::Never, deadline),
-            cluster.request(tag, &count, Repeat::Safe, deadline),
-        );
-        let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
-        // A node counts for any slot; only the one that published knows who hears it there.
-        if !publisher.is(&counter) {
-            counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+        match &self.servers {
+            Servers::One { data, .. } => {
+                data.request(command, Repeat::Never, deadline).await?;
+                Ok(0)
+            }
+            Servers::Cluster(cluster) => {
+                Box::pin(publish_in_slot(cluster, tag, command, &beside(), deadline)).await
+            }
         }
-        listeners(counted)
     }
 
     /// Runs a call of a script, and once more if somebody flushed the server's scripts.
@@ -294,6 +297,27 @@ async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_
         Probe { link: format!("data {endpoint}"), outcome: answer, is_needed: true },
         Probe { link: format!("pub/sub {endpoint}"), outcome: heard, is_needed: true },
     ]
+}
+
+/// Publishes in the slot of a tag and asks at once how many nodes hear `beside`.
+async fn publish_in_slot<C: Encode>(
+    cluster: &Cluster,
+    tag: Tag,
+    command: &C,
+    beside: &str,
+    deadline: Instant,
+) -> Result<u64> {
+    let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
+    let (sent, counted) = tokio::join!(
+        cluster.request(tag, command, Repeat::Never, deadline),
+        cluster.request(tag, &count, Repeat::Safe, deadline),
+    );
+    let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
+    // A node counts for any slot; only the one that published knows who hears it there.
+    if !publisher.is(&counter) {
+        counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+    }
+    listeners(counted)
 }
 
 /// The count in an answer to `PUBSUB NUMSUB` or `SHARDNUMSUB` of one channel.
