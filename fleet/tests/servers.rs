@@ -140,6 +140,10 @@ fn a_proxy_forwards_holds_swallows_and_cuts() {
     assert_eq!(kind(&dial()), std::io::ErrorKind::WouldBlock);
     proxy.pass();
     ping(&stream).unwrap();
+    proxy.freeze();
+    assert_eq!(kind(&stream), std::io::ErrorKind::WouldBlock);
+    ping(&dial()).unwrap();
+    proxy.pass();
 
     for way in [Way::Out, Way::In] {
         let stream = dial();
