@@ -1,11 +1,14 @@
 //! The kept half of the seam.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Answer;
 use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
 
@@ -118,10 +121,42 @@ pub enum Durability {
     /// at any moment, not a power failure. Redis keeps it as its persistence is set.
     #[default]
     Fast,
-    /// So many copies beside the first. Engines that keep one copy refuse it.
+    /// So many copies beside the first have received it; a failover to one of them keeps it. Engines that keep one copy
+    /// refuse it. When too few have it in time, the append fails as `TimedOut`, and is kept all the same if nothing
+    /// happens to the first copy: an append under a dedup id can be tried again until it is confirmed.
     Replicated(u8),
-    /// The device has it.
+    /// The device of the first copy has it. Refused by a server that cannot tell.
     Fsynced,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fast => f.write_str("fast"),
+            Self::Replicated(copies) => write!(f, "replicated({copies})"),
+            Self::Fsynced => f.write_str("fsynced"),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    /// Reads `fast`, `replicated(N)` or `fsynced`.
+    fn from_str(text: &str) -> Result<Self> {
+        let copies = text.strip_prefix("replicated(").and_then(|rest| rest.strip_suffix(')'));
+        match (text, copies.and_then(|copies| copies.parse().ok())) {
+            ("fast", _) => Ok(Self::Fast),
+            ("fsynced", _) => Ok(Self::Fsynced),
+            (_, Some(copies @ 1..)) => Ok(Self::Replicated(copies)),
+            _ => Err(Error::new(
+                ErrorKind::InvalidName,
+                format!(
+                    "durability {text:?} is unknown; known are fast, replicated(1) to replicated(255), fsynced"
+                ),
+            )),
+        }
+    }
 }
 
 /// The outcome of an append.
@@ -131,6 +166,8 @@ pub struct Appended {
     pub position: Option<Position>,
     /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
     pub is_duplicate: bool,
+    /// What holds now: as much as was asked for, or more.
+    pub durability: Durability,
 }
 
 /// Which way to read.
@@ -252,4 +289,20 @@ pub struct StreamStats {
     pub bytes: u64,
     /// Events that retention, trims and damage have removed in this epoch.
     pub removed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_durability_is_read_as_it_is_written() {
+        for durability in [Durability::Fast, Durability::Replicated(2), Durability::Fsynced] {
+            assert_eq!(durability.to_string().parse::<Durability>().unwrap(), durability);
+        }
+        for text in ["", "Fast", "replicated", "replicated(0)", "replicated(256)", "replicated(1"] {
+            let error = text.parse::<Durability>().unwrap_err();
+            assert!(error.to_string().contains("replicated(1)"), "{error}");
+        }
+    }
 }

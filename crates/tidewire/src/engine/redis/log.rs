@@ -23,10 +23,9 @@ use super::scripts::Script;
 use super::topology::Topology;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{
-    Answer, Append, Appended, Direction, Durability, Fork, Log, Page, Range, Setup, Stored, StreamStats,
-    Trimmed,
+    Answer, Append, Appended, Direction, Fork, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -51,16 +50,13 @@ impl RedisLog {
 
     async fn append_or_schedule(&self, mut batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
         let now = self.clock.now();
-        let is_plain = |append: &Append| {
-            append.durability == Durability::Fast && append.deliver_at.is_none_or(|time| time <= now)
-        };
-        if batch.iter().all(is_plain) {
+        let is_due = |append: &Append| append.deliver_at.is_none_or(|time| time <= now);
+        if batch.iter().all(is_due) {
             return self.lanes.append(batch).await;
         }
         let mut outcomes = Vec::with_capacity(batch.len());
         for append in batch.drain(..) {
             outcomes.push(match append.deliver_at {
-                _ if append.durability != Durability::Fast => Err(refuse(append.durability)),
                 Some(due) if due > now => self.schedule.add(due, &append).await,
                 _ => {
                     self.lanes.append(vec![append]).await.and_then(|mut outcomes| {
@@ -148,12 +144,6 @@ impl Log for RedisLog {
             stream_stats(&reply).ok_or_else(|| malformed("stats.lua"))
         })
     }
-}
-
-fn refuse(durability: Durability) -> Error {
-    let text =
-        format!("engine redis cannot confirm {durability:?} yet; use Fast, and set the server's persistence");
-    Error::new(ErrorKind::Engine, text)
 }
 
 /// Offsets and times stay far below the largest number that a script can count with.

@@ -3,7 +3,7 @@
 mod cluster;
 mod slots;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
 use crate::engine::{Interest, Probe, Setup};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tasks::Tasks;
 
 /// The connections of a node. Everything that talks to a server asks here for the one to use.
 pub(super) struct Topology {
@@ -30,8 +31,37 @@ pub(super) struct Topology {
 }
 
 enum Servers {
-    One { endpoint: String, data: Connection, subscriber: Subscriber },
+    One { endpoint: String, data: Connection, durable: Durable, subscriber: Subscriber },
     Cluster(Cluster),
+}
+
+/// Which of the connections to a server is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Data,
+    /// For appends that wait for copies, which holds up everything behind them.
+    Durable,
+}
+
+/// A connection that is opened when somebody asks for it first.
+struct Durable {
+    dial: Arc<dyn Dial>,
+    tasks: Tasks,
+    connection: OnceLock<Connection>,
+}
+
+impl Durable {
+    fn new(dial: Arc<dyn Dial>, tasks: &Tasks) -> Self {
+        Self { dial, tasks: tasks.clone(), connection: OnceLock::new() }
+    }
+
+    fn connection(&self) -> &Connection {
+        self.connection.get_or_init(|| Connection::dialing(self.dial.clone(), &self.tasks))
+    }
+
+    fn is(&self, other: &Connection) -> bool {
+        self.connection.get().is_some_and(|connection| connection.is(other))
+    }
 }
 
 impl Topology {
@@ -50,7 +80,9 @@ impl Topology {
         let call_time_max = setup.limits.call_time_max;
         let scripts = Scripts::load(Publish::Classic, &data, Instant::now() + call_time_max).await?;
         let subscriber = Subscriber::open(listening_link, listening, setup.sink.clone(), &setup.tasks);
-        Ok(Self { servers: Servers::One { endpoint, data, subscriber }, scripts, call_time_max })
+        let durable = Durable::new(dial("durable", scripts::prelude(Publish::Classic)), &setup.tasks);
+        let servers = Servers::One { endpoint, data, durable, subscriber };
+        Ok(Self { servers, scripts, call_time_max })
     }
 
     /// Connects to the cluster that any of the seeds belongs to. Fails when no primary can be used now.
@@ -121,12 +153,19 @@ impl Topology {
         }
     }
 
-    /// The connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
-    pub(super) async fn link(&self, tag: Tag, deadline: Instant) -> Result<(Connection, u64), RequestError> {
-        match &self.servers {
-            Servers::One { data, .. } => Ok((data.clone(), data.link(deadline).await?)),
-            Servers::Cluster(cluster) => cluster.link(tag, deadline).await,
-        }
+    /// A connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
+    pub(super) async fn link(
+        &self,
+        tag: Tag,
+        line: Line,
+        deadline: Instant,
+    ) -> Result<(Connection, u64), RequestError> {
+        let connection = match (&self.servers, line) {
+            (Servers::One { data, .. }, Line::Data) => data,
+            (Servers::One { durable, .. }, Line::Durable) => durable.connection(),
+            (Servers::Cluster(cluster), _) => return cluster.link(tag, line, deadline).await,
+        };
+        Ok((connection.clone(), connection.link(deadline).await?))
     }
 
     /// Waits until `link` of `connection` is not the one to use for a tag any more.
@@ -192,7 +231,7 @@ impl Topology {
     /// Proves a round trip on every link.
     pub(super) async fn probe(&self) -> Vec<Probe> {
         match &self.servers {
-            Servers::One { endpoint, data, subscriber } => {
+            Servers::One { endpoint, data, subscriber, .. } => {
                 probe(endpoint, data, subscriber, self.call_time_max).await
             }
             Servers::Cluster(cluster) => cluster.probe(self.call_time_max).await,

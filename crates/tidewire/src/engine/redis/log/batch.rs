@@ -8,12 +8,12 @@ use super::elsewhere::{Elsewhere, apart};
 use crate::clock::millis;
 use crate::engine::redis::announcement::{Place, write_term};
 use crate::engine::redis::command::Command;
-use crate::engine::redis::connection::kind_of_refusal;
+use crate::engine::redis::connection::{Reached, kind_of_refusal};
 use crate::engine::redis::keys;
 use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::scripts::{Publish, Script};
 use crate::engine::redis::topology::Topology;
-use crate::engine::{Announce, Append, Appended, Retention, Seen};
+use crate::engine::{Announce, Append, Appended, Durability, Retention, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -115,8 +115,8 @@ impl Batch {
         call
     }
 
-    /// Gives each job its part of the script's answer, and remembers the positions confirmed.
-    pub(super) fn answer(self, answer: &[u8], floors: &mut Floors, elsewhere: &Elsewhere) {
+    /// Gives each job its part of the script's answer, and remembers the positions confirmed; `reached` is who has them.
+    pub(super) fn answer(self, answer: &[u8], reached: Reached, floors: &mut Floors, elsewhere: &Elsewhere) {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.split('\n');
         let groups = self.groups();
@@ -139,7 +139,7 @@ impl Batch {
                 };
                 notices.extend(elsewhere.notice(append, &outcome, start));
                 if let Some(outcomes) = outcomes.get_mut(*place) {
-                    *outcomes = Some(outcome);
+                    *outcomes = Some(outcome.and_then(|appended| confirm(append, appended, reached)));
                 }
             }
             if let (Some(Place { term, .. }), Some(next)) = (start, next)
@@ -228,7 +228,7 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
     let next = next.as_mut().ok_or_else(unreadable)?;
     let position = *next;
     next.offset += 1;
-    Ok(Appended { position: Some(position), is_duplicate: false })
+    Ok(Appended { position: Some(position), is_duplicate: false, durability: Durability::Fast })
 }
 
 /// The outcome of an event that did not: `d7` or `!ERROR`.
@@ -239,7 +239,21 @@ fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> 
     }
     let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
     let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };
-    Ok(Appended { position: Some(Position { offset, ..start }), is_duplicate: true })
+    let position = Some(Position { offset, ..start });
+    Ok(Appended { position, is_duplicate: true, durability: Durability::Fast })
+}
+
+/// Confirms an append that is kept, if as much holds as was asked for.
+fn confirm(append: &Append, appended: Appended, reached: Reached) -> Result<Appended> {
+    if let Some(durability) = reached.confirms(append.durability) {
+        return Ok(Appended { durability, ..appended });
+    }
+    let text = format!(
+        "appended to {}, but only {} replicas confirmed it in time and {:?} was asked for; try again under a dedup id, \
+         and see whether the server has its replicas (limits.call_time_max)",
+        append.channel, reached.copies, append.durability
+    );
+    Err(Error::new(ErrorKind::TimedOut, text))
 }
 
 fn unreadable() -> Error {

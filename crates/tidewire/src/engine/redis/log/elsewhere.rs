@@ -39,7 +39,7 @@ impl Elsewhere {
         start: Option<Place>,
     ) -> Option<Notice> {
         let channel = apart(append, &self.topology)?.clone();
-        let Ok(Appended { position: Some(position), is_duplicate: false }) = outcome else { return None };
+        let Ok(Appended { position: Some(position), is_duplicate: false, .. }) = outcome else { return None };
         let place = Place { position: *position, ..start? };
         let payload = announcement::elsewhere(&append.channel, place, &append.envelope);
         Some(Notice { channel, payload })

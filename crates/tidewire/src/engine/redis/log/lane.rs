@@ -1,4 +1,4 @@
-//! A lane: the appends of one node to one hash tag, in order, in batches.
+//! A lane: the appends of one node to one hash tag that are to be equally durable, in order, in batches.
 //!
 //! While batches are being written and answered, the next one collects, so batches grow with the load and a lone append
 //! waits for nobody. A few batches are in flight at once. When the link breaks, those that may have been executed
@@ -18,11 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, Floors, Job};
 use super::elsewhere::Elsewhere;
 use crate::engine::redis::command::Asking;
-use crate::engine::redis::connection::{Connection, LinkState, Pending, Repeat, RequestError};
+use crate::engine::redis::connection::{
+    Connection, LinkState, Need, Pending, Reached, Repeat, RequestError, Syncing,
+};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
-use crate::engine::redis::topology::{Next, Pauses, Topology};
+use crate::engine::redis::topology::{Line, Next, Pauses, Topology};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::name::ChannelPath;
@@ -59,6 +61,7 @@ impl Lane {
         topology: Arc<Topology>,
         node: &str,
         tag: Tag,
+        need: Need,
         tasks: &Tasks,
         stop: &CancellationToken,
     ) -> Self {
@@ -67,6 +70,7 @@ impl Lane {
             node: node.to_owned(),
             topology: topology.clone(),
             tag,
+            need,
             queue: queue.clone(),
             elsewhere: Elsewhere { topology, tasks: tasks.clone() },
             pauses: Pauses::default(),
@@ -117,6 +121,8 @@ impl Jobs {
 struct Runner {
     topology: Arc<Topology>,
     tag: Tag,
+    /// Who has an append before it is confirmed.
+    need: Need,
     node: String,
     queue: Arc<Queue>,
     elsewhere: Elsewhere,
@@ -140,6 +146,8 @@ struct Runner {
 struct Route {
     connection: Connection,
     link: u64,
+    /// How its server syncs, where that is needed.
+    syncing: Option<Syncing>,
     /// The node only takes the slot over: one batch goes there, behind `ASKING`.
     is_asked: bool,
 }
@@ -159,10 +167,19 @@ impl Runner {
     async fn run(mut self) {
         let mut asked = None;
         loop {
-            let Some(route) = self.find_route(asked.take()).await else { return };
+            let Some((connection, link, is_asked)) = self.find_link(asked.take()).await else { return };
+            let syncing = match self.syncing(&connection, link).await {
+                Ok(syncing) => syncing,
+                Err(error) => {
+                    self.refuse(&error);
+                    self.queue.pushed.notified().await;
+                    continue;
+                }
+            };
+            let route = Route { connection, link, syncing, is_asked };
             self.look_again(&route);
             let halt = self.use_link(&route).await;
-            let last = self.land().await;
+            let last = self.land(&route).await;
             // The one batch that a node was asked to take is answered while it lands.
             let halt = if route.is_asked { last.unwrap_or(halt) } else { halt };
             match halt {
@@ -179,7 +196,7 @@ impl Runner {
 
     /// Notes every stream to be looked at when the link is a new one: whoever answers on it may be a replica that took
     /// over, or may have started again.
-    fn look_again(&mut self, Route { connection, link, is_asked }: &Route) {
+    fn look_again(&mut self, Route { connection, link, is_asked, .. }: &Route) {
         let is_known = |(known, number): &(Connection, u64)| known.is(connection) && number == link;
         if !is_asked && !self.looked_on.as_ref().is_some_and(is_known) {
             self.looks = self.floors.keys().cloned().collect();
@@ -198,19 +215,21 @@ impl Runner {
         }
     }
 
-    /// The link to send on; while there is none, deadlines pass. None when the connection was closed.
-    async fn find_route(&mut self, asked: Option<Connection>) -> Option<Route> {
+    /// The link to send on, and whether it is that of a node that is asked; while there is none, deadlines pass. None when
+    /// the connection was closed.
+    async fn find_link(&mut self, asked: Option<Connection>) -> Option<(Connection, u64, bool)> {
         if let Some(connection) = asked
             && let LinkState::Up(link) = connection.state()
         {
-            return Some(Route { connection, link, is_asked: true });
+            return Some((connection, link, true));
         }
+        let line = if self.need.is_any() { Line::Durable } else { Line::Data };
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
-                link = self.topology.link(self.tag, deadline) => match link {
-                    Ok((connection, link)) => return Some(Route { connection, link, is_asked: false }),
+                link = self.topology.link(self.tag, line, deadline) => match link {
+                    Ok((connection, link)) => return Some((connection, link, false)),
                     Err(RequestError::Closed) => return None,
                     Err(error) => self.expire(&error),
                 },
@@ -218,6 +237,23 @@ impl Runner {
                 () = self.queue.pushed.notified() => {}
             }
         }
+    }
+
+    /// How the server of a link syncs, where that matters; an error if it cannot, or cannot tell.
+    async fn syncing(&self, connection: &Connection, link: u64) -> Result<Option<Syncing>, RequestError> {
+        match self.need.is_fsynced {
+            true => connection.syncing(link, self.topology.deadline()).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Ends all that waits: it cannot be confirmed as it is to be.
+    fn refuse(&mut self, error: &RequestError) {
+        let error = Error::from(error.clone());
+        let jobs = std::mem::take(&mut self.queue.jobs.lock().waiting);
+        jobs.into_iter().for_each(|job| job.fail(error.kind(), &error.to_string()));
+        let sent = std::mem::take(&mut self.again);
+        sent.into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &error.to_string()));
     }
 
     fn next_deadline(&self) -> Instant {
@@ -269,7 +305,7 @@ impl Runner {
                 }
             };
             if let Some((batch, _)) = self.flight.pop_front()
-                && let Err(halt) = self.settle(batch, reply)
+                && let Err(halt) = self.settle(batch, reply, route).await
             {
                 return halt;
             }
@@ -315,10 +351,10 @@ impl Runner {
     }
 
     async fn send(&mut self, batch: Batch, route: &Route) -> Result<(), Halt> {
-        let answer = keys::answer(&self.node, self.tag, batch.number % BATCHES_IN_FLIGHT_MAX);
+        let answer = keys::answer(&self.node, self.tag, self.need, batch.number % BATCHES_IN_FLIGHT_MAX);
         let call = batch.call(&self.topology, &answer, &self.floors);
         let deadline = batch.deadline().unwrap_or_else(|| self.topology.deadline());
-        let Route { connection, link, is_asked } = route;
+        let Route { connection, link, is_asked, .. } = route;
         let submitted = match is_asked {
             true => connection.submit(&Asking(&call), Some(*link), deadline).await,
             false => connection.submit(&call, Some(*link), deadline).await,
@@ -335,23 +371,35 @@ impl Runner {
     }
 
     /// Brings a batch to its end, or lands it to be sent again.
-    fn settle(&mut self, mut batch: Batch, reply: Result<Value, RequestError>) -> Result<(), Halt> {
+    async fn settle(
+        &mut self,
+        mut batch: Batch,
+        reply: Result<Value, RequestError>,
+        route: &Route,
+    ) -> Result<(), Halt> {
+        let reply = match reply {
+            Ok(Value::Error(text)) => Ok(Err(text)),
+            Ok(answer) => self.reach(&batch, route).await.map(|reached| Ok((answer, reached))),
+            Err(error) => Err(error),
+        };
         let halt = match reply {
-            Ok(Value::Error(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
-            Ok(Value::Error(text)) if self.topology.is_redirect(&text) => Halt::Refused(text),
-            Ok(Value::Error(text)) => {
+            Ok(Err(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
+            Ok(Err(text)) if self.topology.is_redirect(&text) => Halt::Refused(text),
+            Ok(Err(text)) => {
                 fail(batch, RequestError::Refused(text));
                 return Ok(());
             }
-            Ok(reply) => {
+            Ok(Ok((answer, reached))) => {
                 if self.floors.len() > FLOORS_MAX {
                     self.floors.clear();
                 }
                 self.pauses = Pauses::default();
-                batch.answer(reply.as_bytes().unwrap_or_default(), &mut self.floors, &self.elsewhere);
+                let answer = answer.as_bytes().unwrap_or_default();
+                batch.answer(answer, reached, &mut self.floors, &self.elsewhere);
                 return Ok(());
             }
             Err(RequestError::NotSent(_)) => Halt::LinkLost,
+            // It is sent again also where it was answered and its copies are not known: to whoever took over.
             Err(RequestError::Unknown(_)) => {
                 batch.was_sent = true;
                 Halt::LinkLost
@@ -365,13 +413,26 @@ impl Runner {
         Err(halt)
     }
 
+    /// Waits until those have a batch that are to have it, or its time is up.
+    async fn reach(&self, batch: &Batch, route: &Route) -> Result<Reached, RequestError> {
+        let Route { connection, link, syncing, .. } = route;
+        let Some(deadline) = batch.deadline().filter(|_| self.need.is_any()) else {
+            return Ok(Reached::default());
+        };
+        match connection.reach(*link, self.need, *syncing, deadline).await {
+            // The batch was executed, and the link on which that could be confirmed is gone.
+            Err(RequestError::NotSent(why)) => Err(RequestError::Unknown(why)),
+            outcome => outcome,
+        }
+    }
+
     /// Waits for what is still in flight on a link that is not used any more, and puts everything in order again.
     /// Gives what the last that was not answered said.
-    async fn land(&mut self) -> Option<Halt> {
+    async fn land(&mut self, route: &Route) -> Option<Halt> {
         let mut last = None;
         while let Some((batch, pending)) = self.flight.pop_front() {
             // Each is landed or ended by itself.
-            last = self.settle(batch, pending.reply().await).err().or(last);
+            last = self.settle(batch, pending.reply().await, route).await.err().or(last);
         }
         self.landed.append(&mut self.again);
         std::mem::swap(&mut self.landed, &mut self.again);

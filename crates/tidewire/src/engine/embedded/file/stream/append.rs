@@ -162,7 +162,9 @@ impl Stream {
                     &Kept { position, term: Term::default(), time: place.time, stream: None },
                 );
             }
-            entry.outcome = Some(Ok(Appended { position: Some(position), is_duplicate: place.is_duplicate }));
+            let (position, is_duplicate) = (Some(position), place.is_duplicate);
+            entry.outcome =
+                Some(Ok(Appended { position, is_duplicate, durability: entry.append.durability }));
         }
     }
 
