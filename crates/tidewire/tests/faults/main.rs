@@ -1,7 +1,8 @@
 //! Seeded faults on real servers, and what was confirmed against what was kept and heard.
 //!
 //! Each schedule is a load on three nodes and a few faults, all of which follow from its seed. `TIDEWIRE_SEED` is the
-//! first seed, and with it alone that schedule runs alone; `TIDEWIRE_SCHEDULES` says how many run.
+//! first seed, and with it alone that schedule runs alone; `TIDEWIRE_SCHEDULES` says how many run. An argument names a
+//! topology: then only its schedules run, as many.
 
 #![expect(
     clippy::indexing_slicing,
@@ -45,12 +46,14 @@ async fn main() -> ExitCode {
         println!("FAILED: redis-server is not on the PATH: run `cargo xtask test`, which installs it");
         return ExitCode::FAILURE;
     };
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     println!("faults: {count} schedules from seed {first}");
+    let schedules = (first..).map(Schedule::of).filter(|schedule| schedule.topology.name().contains(&part));
+    let schedules: Vec<_> = schedules.take(usize::try_from(count).expect("not too many")).collect();
     let report = Arc::new(Mutex::new(Report::default()));
     let mut lanes = JoinSet::new();
     for topology in Topology::ALL {
-        let schedules: Vec<_> = (first..first + count).map(Schedule::of).collect();
-        let schedules: Vec<_> = schedules.into_iter().filter(|one| one.topology == topology).collect();
+        let schedules: Vec<_> = schedules.iter().filter(|one| one.topology == topology).cloned().collect();
         if !schedules.is_empty() {
             lanes.spawn(run_all(program.clone(), topology, schedules, report.clone()));
         }
@@ -135,7 +138,7 @@ async fn run(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
             load.recover().await.with_context(|| format!("after {step:?}"))
         };
         if let Err(error) = late.await {
-            return (Err(error), site);
+            return (Err(error.context(site.picture())), site);
         }
     }
     (load.finish().await, site)

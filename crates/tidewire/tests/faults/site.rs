@@ -98,6 +98,23 @@ impl Site {
         }
     }
 
+    /// What the servers say of themselves, for who wonders why all is not well.
+    pub(crate) fn picture(&self) -> String {
+        let mut picture = String::from("the servers say:");
+        for server in self.data_servers() {
+            let role = server.ask(&["ROLE"]).map(|role| role.texts().join(" "));
+            let nodes = server.ask(&["CLUSTER", "NODES"]).map(|nodes| nodes.text().replace('\n', "\n      "));
+            let role = role.unwrap_or_else(|error| format!("{error:#}"));
+            picture.push_str(&format!(
+                "\n    {}: {role}\n      {}",
+                server.port(),
+                nodes.unwrap_or_default()
+            ));
+        }
+        picture.push_str("\n  and");
+        picture
+    }
+
     /// Those that hold data.
     fn data_servers(&self) -> Vec<Admin> {
         let admins = |servers: &[Server]| servers.iter().map(|server| server.admin.clone()).collect();

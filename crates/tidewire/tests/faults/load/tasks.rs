@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_millis(15);
 /// Who appends the last event of a stream.
 const ENDER: usize = 1_000;
 /// Whether replicas confirm appends.
-const CONFIRMS_REPLICATED: bool = false;
+const CONFIRMS_REPLICATED: bool = true;
 
 /// What every task of a load shares.
 pub(super) struct Work {
