@@ -4,6 +4,7 @@ mod batch;
 mod elsewhere;
 mod lane;
 mod lanes;
+mod queue;
 mod schedule;
 
 use std::sync::Arc;

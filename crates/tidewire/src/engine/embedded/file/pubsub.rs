@@ -19,7 +19,7 @@ pub(super) struct FilePubSub {
 }
 
 impl PubSub for FilePubSub {
-    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
+    fn publish<'a>(&'a self, channel: &'a ChannelPath, envelope: Bytes) -> Answer<'a, ()> {
         self.local.publish(channel, envelope)
     }
 
@@ -41,7 +41,7 @@ impl PubSub for FilePubSub {
             let watch = Stopwatch::start();
             let outcome = self.queue.ask(1, Job::Probe).await;
             let outcome = outcome.map(|()| watch.elapsed()).map_err(|error| error.to_string());
-            probes.push(Probe { link: self.link.clone(), outcome });
+            probes.push(Probe { link: self.link.clone(), outcome, is_needed: true });
             Ok(probes)
         })
     }

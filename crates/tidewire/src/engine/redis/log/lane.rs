@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Floors, Job};
 use super::elsewhere::Elsewhere;
+use super::queue::Queue;
 use crate::engine::redis::command::Asking;
 use crate::engine::redis::connection::{
     Connection, LinkState, Need, Pending, Reached, Repeat, RequestError, Syncing,
@@ -26,7 +25,6 @@ use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
 use crate::engine::redis::topology::{Line, Next, Pauses, Topology};
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
 
@@ -42,18 +40,6 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// A handle on a lane, whose task runs until it is told to stop.
 pub(super) struct Lane {
     queue: Arc<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: Mutex<Jobs>,
-    pushed: Notify,
-}
-
-#[derive(Default)]
-struct Jobs {
-    waiting: VecDeque<Job>,
-    is_closed: bool,
 }
 
 impl Lane {
@@ -86,35 +72,14 @@ impl Lane {
         tasks.spawn(async move {
             let queue = runner.queue.clone();
             stop.run_until_cancelled(runner.run()).await;
-            let mut jobs = queue.jobs.lock();
-            jobs.is_closed = true;
-            jobs.waiting.clear();
+            queue.close();
         });
         Self { queue }
     }
 
     /// Adds a job behind the others; drops it if the lane has stopped.
     pub(super) fn push(&self, job: Job) {
-        let mut jobs = self.queue.jobs.lock();
-        if jobs.is_closed {
-            return;
-        }
-        jobs.waiting.push_back(job);
-        let is_first = jobs.waiting.len() == 1;
-        drop(jobs);
-        if is_first {
-            self.queue.pushed.notify_one();
-        }
-    }
-}
-
-impl Jobs {
-    /// Ends those whose deadline has passed; nothing of them was sent.
-    fn expire(&mut self, why: &str) {
-        let now = Instant::now();
-        while self.waiting.front().is_some_and(|job| job.deadline <= now) {
-            self.waiting.pop_front().into_iter().for_each(|job| job.fail(ErrorKind::Unavailable, why));
-        }
+        self.queue.push(job);
     }
 }
 
@@ -170,9 +135,13 @@ impl Runner {
             let Some((connection, link, is_asked)) = self.find_link(asked.take()).await else { return };
             let syncing = match self.syncing(&connection, link).await {
                 Ok(syncing) => syncing,
-                Err(error) => {
+                Err(error @ RequestError::Refused(_)) => {
                     self.refuse(&error);
-                    self.queue.pushed.notified().await;
+                    self.queue.pushed().await;
+                    continue;
+                }
+                Err(error) => {
+                    self.expire(&error);
                     continue;
                 }
             };
@@ -234,7 +203,7 @@ impl Runner {
                     Err(error) => self.expire(&error),
                 },
                 // A job that came meanwhile has a deadline too.
-                () = self.queue.pushed.notified() => {}
+                () = self.queue.pushed() => {}
             }
         }
     }
@@ -250,22 +219,20 @@ impl Runner {
     /// Ends all that waits: it cannot be confirmed as it is to be.
     fn refuse(&mut self, error: &RequestError) {
         let error = Error::from(error.clone());
-        let jobs = std::mem::take(&mut self.queue.jobs.lock().waiting);
-        jobs.into_iter().for_each(|job| job.fail(error.kind(), &error.to_string()));
+        self.queue.fail(error.kind(), &error.to_string());
         let sent = std::mem::take(&mut self.again);
         sent.into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &error.to_string()));
     }
 
     fn next_deadline(&self) -> Instant {
-        let queued = self.queue.jobs.lock().waiting.front().map(|job| job.deadline);
         let sent = self.again.iter().filter_map(Batch::deadline);
-        sent.chain(queued).min().unwrap_or_else(|| Instant::now() + FOREVER)
+        sent.chain(self.queue.deadline()).min().unwrap_or_else(|| Instant::now() + FOREVER)
     }
 
     /// Ends those whose deadline has passed: what was never sent was not done, what was sent may have been.
     fn expire(&mut self, error: &RequestError) {
         let (now, text) = (Instant::now(), error.to_string());
-        self.queue.jobs.lock().expire(&text);
+        self.queue.expire(&text);
         // A batch keeps its place and its entries: it is sent again whole or not at all.
         while self.again.front().and_then(Batch::deadline).is_some_and(|deadline| deadline <= now) {
             self.again.pop_front().into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &text));
@@ -298,7 +265,7 @@ impl Runner {
                 biased;
                 reply = reply => reply,
                 () = &mut rerouted, if !route.is_asked => return Halt::LinkLost,
-                () = queue.pushed.notified(), if has_room => {
+                () = queue.pushed(), if has_room => {
                     // Those who were woken with the first caller join its batch.
                     tokio::task::yield_now().await;
                     continue;
@@ -331,18 +298,7 @@ impl Runner {
 
     /// The jobs that wait, as many as a batch holds.
     fn collect(&mut self) -> Option<Batch> {
-        let mut jobs = self.queue.jobs.lock();
-        // A caller that waited too long behind others is told so; its append must not happen after that.
-        jobs.expire("the appends before it took all of its time (limits.call_time_max)");
-        let (mut events, mut bytes, mut taken) = (0, 0, Vec::new());
-        while let Some(job) = jobs.waiting.front() {
-            events += job.appends.len();
-            bytes += job.bytes();
-            if !taken.is_empty() && (events > limits::BATCH_EVENTS_MAX || bytes > limits::BATCH_BYTES_MAX) {
-                break;
-            }
-            taken.extend(jobs.waiting.pop_front());
-        }
+        let taken = self.queue.take();
         if taken.is_empty() {
             return None;
         }
@@ -450,8 +406,7 @@ impl Runner {
             return;
         }
         // What was to be looked at is given up when it is refused: the next append to it looks too.
-        let mut jobs = self.queue.jobs.lock();
-        batch.jobs.into_iter().rev().for_each(|job| jobs.waiting.push_front(job));
+        self.queue.put_back(batch.jobs);
     }
 }
 
