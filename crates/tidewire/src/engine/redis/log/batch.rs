@@ -100,7 +100,6 @@ impl Batch {
             }
         }
         push_number(&mut call, self.number);
-        call.push(if self.was_sent { b"1" } else { b"0" });
         call.push(Epoch::random().to_string().as_bytes());
         push_number(&mut call, groups.len() as u64);
         let mut marks = 0;

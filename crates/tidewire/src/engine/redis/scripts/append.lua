@@ -1,11 +1,12 @@
 -- Appends a batch of events to streams of one slot: offset, dedup mark, entry and announcement of each in one step.
--- A batch that is sent again after its answer was lost returns the first answer and changes nothing.
+-- A batch that is sent again after its answer was lost returns the first answer and changes nothing; so does the first
+-- copy of it when that arrives last, out of a link that was given up.
 --
 -- KEYS[1]       STRING  the answer to an earlier batch of this node, which this batch's replaces: `NUMBER\nANSWER`
 -- KEYS[2..]     STREAM, HASH   stream and meta, one pair per stream of the batch
 -- KEYS[..]      STRING  one per event with a dedup id: `EPOCH OFFSET` of the append that took effect
--- ARGV[1..4]    number of the batch, 1 if it was sent before, candidate epoch (16 hexadecimal digits),
---               count of streams; then for each stream, in the order of the keys:
+-- ARGV[1..3]    number of the batch, candidate epoch (16 hexadecimal digits), count of streams; then for each stream, in
+--               the order of the keys:
 --   events kept, age kept (ms), bytes kept (each may be empty),
 --   epoch, term and offset that this node saw confirmed last (empty, empty and 0 if none),
 --   the channel's name within its tenant, the Redis channel to announce on, the one that those with patterns hear
@@ -34,18 +35,18 @@ local AGE_SLACK = 0.05
 -- Bytes of frames after which an announcement is sent on its way.
 local ANNOUNCED_BYTES = 65536
 
-local batch, candidate = ARGV[1], ARGV[3]
-if ARGV[2] == '1' then
-  local number, answer = string.match(call('GET', KEYS[1]) or '', '^(%d+)\n(.*)$')
-  if number == batch then
-    return answer
-  end
+local batch, candidate, stream_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local newest, earlier = string.match(call('GET', KEYS[1]) or '', '^(%d+)\n(.*)$')
+if newest == batch then
+  return earlier
+end
+if newest and tonumber(newest) > tonumber(batch) then
+  return redis.error_reply('ERR batch ' .. batch .. ' comes after batch ' .. newest .. ' of its node')
 end
 
-local stream_count = tonumber(ARGV[4])
 local time = now()
 local answer, exceptions = {}, {}
-local cursor, event_number = 4, 0
+local cursor, event_number = 3, 0
 
 -- The events that are appended and not announced yet, where they are to be announced, and how many bytes they have.
 local frames, count, bytes = {}, 0, 0
