@@ -1,13 +1,16 @@
 // Headless Chromium over the death of its node: the demo page, and the published SDK on every engine that keeps.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 
 import { chromium } from 'playwright-core';
 
-import { connectionToken, ENGINES, Server, setting, uniqueName } from './tidewire.mjs';
+import {
+  connectionToken, ENGINES, RedisCluster, Server, setting, temporaryFolder, uniqueName,
+} from './tidewire.mjs';
 
 const CHROMIUM_OPTIONS = [
   '--no-sandbox',
@@ -107,6 +110,60 @@ test('the page of node B shows what is appended on node A, and misses nothing wh
   // One more, live: what comes after the recovery neither overtakes nor repeats it.
   await a.api('publish', { channel, data: { n: MISSED + 1 } });
   await expectFeed(page, 1 + MISSED + 1);
+});
+
+// What a feed of 200 events a second appends while a primary dies, a replica takes over, and it comes back.
+const FEED_EVERY_MS = 5;
+const FEED_BEFORE = 400;
+const FEED_AFTER = 600;
+const CONFIRM_TIMEOUT_MS = 60_000;
+
+/** Publishes until it is confirmed; the key makes sure that it takes effect once. */
+async function publishConfirmed(server, channel, n) {
+  const deadline = Date.now() + CONFIRM_TIMEOUT_MS;
+  for (;;) {
+    try {
+      return await server.api('publish', { channel, data: { n }, idempotency_key: `${channel}-${n}` });
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+  }
+}
+
+test('two nodes on a Redis Cluster: a page has each event once and in order over the death of a primary', async (t) => {
+  const cluster = await RedisCluster.start(t);
+  const config = join(temporaryFolder(t), 'tidewire.toml');
+  writeFileSync(config, `
+    [[tenants.default.channels]]
+    pattern = "*"
+    subscribe = "anyone"
+    keep = { events = 100_000, age = "1h", durability = "replicated(1)" }
+  `);
+  const a = await Server.start(t, { engine: cluster.url, config, name: 'node A' });
+  const b = await Server.start(t, { engine: cluster.url, config, name: 'node B' });
+  const channel = uniqueName('feed');
+  const page = await newPage(t);
+  await page.goto(`${b.url}/?channel=${channel}`);
+  await expectState(page, 'connected');
+
+  let confirmed = 0;
+  const feed = async (count) => {
+    for (let n = 0; n < count; n += 1) {
+      const tick = after(FEED_EVERY_MS);
+      await publishConfirmed(a, channel, confirmed);
+      confirmed += 1;
+      await tick;
+    }
+  };
+  await feed(FEED_BEFORE);
+  const primary = await cluster.tell(`holder *:stream:${channel}`);
+  const feeding = feed(FEED_AFTER);
+  await cluster.tell(`kill ${primary}`);
+  await cluster.tell(`failed-over ${primary}`);
+  // The replica that took over has no replica itself until the old primary is back: until then nothing is confirmed.
+  await cluster.tell(`restart ${primary}`);
+  await feeding;
+  await expectFeed(page, FEED_BEFORE + FEED_AFTER);
 });
 
 for (const engine of ENGINES.filter(({ keeps }) => keeps)) {

@@ -29,6 +29,7 @@ export const ENGINES = [
   { name: 'memory', keeps: false, url: () => 'memory:' },
   { name: 'file', keeps: true, url: (t) => `file:${temporaryFolder(t)}` },
   { name: 'redis', keeps: true, url: () => setting('TIDEWIRE_TEST_REDIS_URL') },
+  { name: 'cluster', keeps: true, url: () => setting('TIDEWIRE_TEST_REDIS_CLUSTER_URL') },
 ];
 
 /** A name that no other test and no earlier run uses. */
@@ -59,10 +60,10 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 export class Server {
   /**
    * Starts a server that ends with the test; resolves when it listens. A failed test shows its log.
-   * Without an engine it has the default one, in `folder`.
+   * Without an engine it has the default one, in `folder`. `config` is the path of a settings file.
    */
-  static async start(t, { engine, folder, name = 'tidewire' }) {
-    const server = new Server(engine, folder, name);
+  static async start(t, { engine, folder, config, name = 'tidewire' }) {
+    const server = new Server(engine, folder, config, name);
     t.after(async () => {
       await server.kill();
       if (t.passed === false) console.error(`--- log of ${name}\n${server.log}`);
@@ -71,8 +72,10 @@ export class Server {
     return server;
   }
 
-  constructor(engine, folder, name) {
-    this.options = ['serve', '--dev', ...(engine ? ['--engine', engine] : [])];
+  constructor(engine, folder, config, name) {
+    this.options = [
+      'serve', '--dev', ...(engine ? ['--engine', engine] : []), ...(config ? ['--config', config] : []),
+    ];
     this.folder = folder;
     this.name = name;
     this.log = '';
@@ -132,6 +135,33 @@ export class Server {
     const { result, error } = JSON.parse(text);
     if (error) throw new Error(`/api/${method} answers error ${error.code}: ${error.message}`);
     return result;
+  }
+}
+
+/** A Redis Cluster of three primaries with a replica each, whose servers a test kills and starts again. */
+export class RedisCluster {
+  /** Starts one that ends with the test. */
+  static async start(t) {
+    const cluster = new RedisCluster();
+    cluster.child = spawn(setting('TIDEWIRE_TEST_FLEET'), { stdio: ['pipe', 'pipe', 'inherit'] });
+    t.after(() => cluster.child.stdin.end());
+    cluster.lines = createInterface({ input: cluster.child.stdout })[Symbol.asyncIterator]();
+    cluster.url = await cluster.line('the cluster');
+    return cluster;
+  }
+
+  /** Has its servers do something: see `fleet/src/main.rs`. */
+  async tell(order) {
+    this.child.stdin.write(`${order}\n`);
+    const answer = await this.line(order);
+    if (answer.startsWith('error')) throw new Error(`${order}: ${answer}`);
+    return answer;
+  }
+
+  async line(what) {
+    const { value, done } = await within(60_000, what, this.lines.next());
+    if (done) throw new Error(`the servers ended while waiting for ${what}`);
+    return value;
   }
 }
 

@@ -14,7 +14,7 @@ const USER_IN_URL: &str = "tidewire:s3cret%2F%40%3A";
 
 /// What a user of the engine may do, as `docs/redis-layout.md` lists it; environments `dev` and `prod`.
 pub(crate) const RULES: &str = "resetchannels allchannels ~dev:tenant:* ~prod:tenant:* ~tidewire:* -@all \
-    +ping +get +set +del +evalsha +script|load +time +exists +pexpire +persist +memory|usage \
+    +ping +info +get +set +del +evalsha +script|load +time +exists +pexpire +persist +memory|usage \
     +xadd +xlen +xrange +xrevrange +xtrim +hset +hget +hmget +hdel +zadd +zrem +zrange \
     +publish +spublish +subscribe +unsubscribe +psubscribe +punsubscribe +ssubscribe +sunsubscribe \
     +pubsub|numsub +pubsub|shardnumsub";

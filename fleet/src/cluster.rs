@@ -94,6 +94,19 @@ impl Cluster {
         })
     }
 
+    /// Waits until there are as many primaries as in the beginning without the server on `port`.
+    ///
+    /// # Errors
+    /// As [`Admin::until`](crate::Admin::until).
+    pub fn until_taken_over(&self, port: u16) -> Result<()> {
+        until("a replica that took over", || {
+            match self.primaries().iter().filter(|primary| primary.port() != port).count() {
+                PRIMARIES => Ok(()),
+                count => bail!("{count} other primaries"),
+            }
+        })
+    }
+
     /// The URL of an engine on it; any node leads to all.
     pub fn url(&self) -> String {
         let hosts: Vec<String> =

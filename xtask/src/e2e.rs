@@ -56,6 +56,7 @@ pub(crate) fn run(
         node.current_dir(&folder)
             .args(["--test", "--test-reporter=spec"])
             .env("TIDEWIRE_TEST_BINARY", target_folder(root)?.join("debug/tidewire"))
+            .env("TIDEWIRE_TEST_FLEET", target_folder(root)?.join("debug/tidewire-fleet"))
             .env(CHROMIUM.setting(), &programs.chromium);
         if let Some(pattern) = pattern {
             node.arg(format!("--test-name-pattern={pattern}"));

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidewire::Durability;
 
 pub use self::error::ConfigError;
-use self::text::duration;
 pub use self::text::{EngineUrl, Secret};
+use self::text::{durability, duration};
 
 /// Shortest API key or token secret that is accepted, in bytes: below it a key can be guessed.
 pub const SECRET_BYTES_MIN: usize = 16;
@@ -152,6 +153,13 @@ pub struct Keep {
     /// None older than this.
     #[serde(with = "duration")]
     pub age: Duration,
+    /// What must hold before an event is confirmed to who published it.
+    #[serde(default, with = "durability", skip_serializing_if = "is_fast")]
+    pub durability: Durability,
+}
+
+fn is_fast(durability: &Durability) -> bool {
+    *durability == Durability::Fast
 }
 
 impl Default for Config {
@@ -225,7 +233,8 @@ impl Config {
     }
 
     /// The same settings with tenant `default` wide open: [`DEV_API_KEY`], [`DEV_TOKEN_SECRET`], anonymous connections,
-    /// web pages of this machine, every channel open and kept (1,000 events, 24 h), and the demo page at `/`.
+    /// web pages of this machine, every channel without a rule open and kept (1,000 events, 24 h), and the demo page at
+    /// `/`.
     ///
     /// A server with these settings refuses to listen on anything but loopback.
     #[must_use]
@@ -234,14 +243,20 @@ impl Config {
             pattern: "*".into(),
             subscribe: Who::Anyone,
             publish: Who::Anyone,
-            keep: Some(Keep { events: 1_000, age: Duration::from_secs(24 * 3600) }),
+            keep: Some(Keep {
+                events: 1_000,
+                age: Duration::from_secs(24 * 3600),
+                durability: Durability::Fast,
+            }),
         };
+        let mut channels = self.tenants.remove(DEFAULT_TENANT).unwrap_or_default().channels;
+        channels.push(open);
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
             token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
             origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
-            channels: vec![open],
+            channels,
         };
         self.tenants.insert(DEFAULT_TENANT.into(), tenant);
         self.environment = "dev".into();

@@ -42,7 +42,7 @@ pub(crate) async fn publish(
     let handle = tenant.handle.channel(channel)?;
     let window = node.config.timing.idempotency_window;
     if let (Some(keep), false) = (rule.keep, options.skips_history) {
-        let append = handle.append(event).retention(retention(keep));
+        let append = handle.append(event).retention(retention(keep)).durability(keep.durability);
         let append = if key.is_empty() { append } else { append.dedup(key).dedup_window(window) };
         return Ok(append.await?.position);
     }

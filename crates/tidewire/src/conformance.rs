@@ -42,6 +42,10 @@ pub enum Need {
     CutLinks,
     /// History that the test can destroy behind the engine's back.
     DestroyHistory,
+    /// At least one replica of every server.
+    Replicas,
+    /// A device that it syncs, or that it asks when it has synced.
+    Syncs,
 }
 
 impl Need {
@@ -52,6 +56,8 @@ impl Need {
             Self::Shared => "one process only",
             Self::CutLinks => "has no link to cut",
             Self::DestroyHistory => "history cannot be destroyed from outside",
+            Self::Replicas => "keeps one copy",
+            Self::Syncs => "cannot say what its device has",
         }
     }
 }
@@ -80,6 +86,9 @@ cases! {
     1 append::a_scheduled_event_is_appended_at_its_time_and_not_before;
     1 append::a_scheduled_event_survives_a_restart [Durable];
     1 append::nodes_share_one_stream [Shared];
+    1 append::an_append_is_confirmed_when_a_replica_has_it [Replicas];
+    1 append::an_append_is_confirmed_when_the_device_has_it [Syncs];
+    1 append::an_append_is_not_confirmed_as_more_durable_than_it_is;
     1 read::reads_a_range_forwards_and_backwards;
     1 read::reads_by_time;
     1 read::refuses_a_position_of_another_epoch;

@@ -28,7 +28,8 @@ use std::sync::Arc;
 
 pub use log::Durability;
 pub use log::{
-    Announce, Append, Appended, Dedup, Direction, Log, Page, Range, Retention, Stored, StreamStats, Trimmed,
+    Announce, Append, Appended, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
+    StreamStats, Term, Trimmed,
 };
 pub use pubsub::{Heard, Interest, Kept, Probe, PubSub, Sink};
 pub use store::{Condition, Store};

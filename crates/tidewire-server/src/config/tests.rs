@@ -24,7 +24,24 @@ fn every_setting_of_the_manual_is_read() {
     let tenant = &config.tenants[DEFAULT_TENANT];
     assert_eq!(tenant.api_keys[0].expose(), "replace-me-replace-me");
     assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
-    assert_eq!(tenant.channels[0].keep, Some(Keep { events: 1_000, age: Duration::from_secs(86_400) }));
+    let (events, age) = (1_000, Duration::from_secs(86_400));
+    assert_eq!(tenant.channels[0].keep, Some(Keep { events, age, durability: Durability::Fast }));
+}
+
+#[test]
+fn a_durability_that_is_none_is_named() {
+    let rule = "[[tenants.default.channels]]\npattern = \"*\"\nkeep = { events = 1, age = \"1h\", durability = \"two\" }";
+    let error = error_of(rule);
+    assert!(error.contains("\"two\"") && error.contains("replicated(1)"), "{error}");
+}
+
+#[test]
+fn rules_of_the_file_come_before_the_open_one_of_dev() {
+    let rule = "[[tenants.default.channels]]\npattern = \"orders\"\nsubscribe = \"authenticated\"";
+    let config = Config::from_toml("tidewire.toml", rule).unwrap().into_dev();
+    let patterns: Vec<_> =
+        config.tenants[DEFAULT_TENANT].channels.iter().map(|rule| &*rule.pattern).collect();
+    assert_eq!(patterns, ["orders", "*"]);
 }
 
 /// Serde lists the fields of a section when it meets an unknown one: each must stand in the manual.

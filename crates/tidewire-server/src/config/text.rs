@@ -129,3 +129,23 @@ pub(super) mod duration {
         }
     }
 }
+
+/// Durabilities as the library writes them.
+pub(super) mod durability {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tidewire::Durability;
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<Durability, D::Error> {
+        String::deserialize(input)?.parse().map_err(D::Error::custom)
+    }
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        durability: &Durability,
+        output: S,
+    ) -> Result<S::Ok, S::Error> {
+        output.collect_str(durability)
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
+use tidewire::Durability;
 use tidewire_server::config::{ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, TenantConfig, Who};
 use tidewire_server::{Config, EngineUrl, Secret, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +36,7 @@ fn on_memory(mut config: Config) -> Config {
 
 /// Settings without dev: tenant `acme` with rules for each kind of channel, and `default` with nothing.
 pub(crate) fn strict() -> Config {
-    let keep = Some(Keep { events: 10, age: Duration::from_secs(3600) });
+    let keep = Some(Keep { events: 10, age: Duration::from_secs(3600), durability: Durability::Fast });
     let rule = |pattern: &str, subscribe, publish, keep| ChannelRule {
         pattern: pattern.into(),
         subscribe,

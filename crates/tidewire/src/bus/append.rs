@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Bus;
 use super::stats::Counters;
 use crate::clock::Timestamp;
-use crate::engine::{Announce, Append, Dedup, Durability, Retention};
+use crate::engine::{Announce, Append, Appended, Dedup, Durability, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -118,9 +118,7 @@ impl Appending {
         let _in_flight = bus.enter()?;
         let now = bus.clock.now();
         let append = options.append(&bus, &channel, &mut event, now)?;
-        let durability = append.durability;
-        let appended = bus.append(&counters, append, now).await?;
-        let (position, is_duplicate) = (appended.position, appended.is_duplicate);
+        let Appended { position, is_duplicate, durability } = bus.append(&counters, append, now).await?;
         Ok(Receipt { id: event.id(), position, is_duplicate, durability })
     }
 }

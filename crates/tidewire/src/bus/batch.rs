@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::append::{AppendOptions, Receipt};
 use super::stats::Counters;
 use super::{Bus, no_outcome};
-use crate::engine::{Append, Durability};
+use crate::engine::{Append, Appended, Durability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -153,18 +153,15 @@ impl Batching {
                 return;
             }
         };
-        for Queued { id, append, confirm: to } in batch {
+        for Queued { id, confirm: to, .. } in batch {
             let outcome = outcomes.next().unwrap_or_else(|| Err(no_outcome()));
-            let durability = append.durability;
-            confirm(
-                to,
-                outcome.map(|done| Receipt {
-                    id,
-                    position: done.position,
-                    is_duplicate: done.is_duplicate,
-                    durability,
-                }),
-            );
+            let receipt = |Appended { position, is_duplicate, durability }| Receipt {
+                id,
+                position,
+                is_duplicate,
+                durability,
+            };
+            confirm(to, outcome.map(receipt));
         }
     }
 }

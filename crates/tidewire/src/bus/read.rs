@@ -105,7 +105,7 @@ impl Reading {
         if let Some(time) = until {
             last = last.min(log.seek(&channel, time).await?.saturating_sub(1));
         }
-        let page = log.read(&channel, Range { first, last, events_max, direction }).await?;
+        let page = log.read(&channel, Range { first, last, events_max, direction, seen: None }).await?;
         if let Some(lost) = after.into_iter().chain(before).find(|position| position.epoch != page.epoch) {
             let end = Position { epoch: page.epoch, offset: page.last };
             return Err(Error::new(

@@ -13,7 +13,7 @@ use super::item::{Gap, GapReason, Item, Received};
 use super::lane::{Arrival, Burst, Lane};
 use super::stats::{Counters, SubscriberStats};
 use crate::clock::Timestamp;
-use crate::engine::{Interest, Kept, Page, Range, Stored};
+use crate::engine::{Interest, Kept, Page, Range, Seen, Stored, Term};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -103,7 +103,7 @@ impl Subscribing {
             ready: VecDeque::new(),
             burst: Burst::default(),
             fills: VecDeque::new(),
-            next_offsets: FxHashMap::default(),
+            wanted: FxHashMap::default(),
             counters,
             bus,
         };
@@ -134,8 +134,23 @@ pub struct Subscription {
     burst: Burst,
     /// Streams that are read before the burst goes on, and the last offset wanted of each.
     fills: VecDeque<(ChannelPath, u64)>,
-    /// The next position wanted of each stream heard.
-    next_offsets: FxHashMap<ChannelPath, Position>,
+    /// What is wanted next of each stream heard.
+    wanted: FxHashMap<ChannelPath, Wanted>,
+}
+
+/// What a subscription wants next of a stream.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    next: Position,
+    /// The term in which the event before it was there.
+    term: Term,
+}
+
+impl Wanted {
+    fn seen(self) -> Seen {
+        let offset = self.next.offset.saturating_sub(1);
+        Seen { position: Position { offset, ..self.next }, term: self.term }
+    }
 }
 
 impl Subscription {
@@ -201,12 +216,9 @@ impl Subscription {
             Start::Earliest => bounds.first,
             Start::Since(time) => log.seek(&channel, time).await?,
             Start::After(position) if position.epoch != bounds.epoch => {
-                self.tell_lost_history(
-                    &channel,
-                    Position { offset: position.offset + 1, ..position },
-                    &bounds,
-                );
-                1
+                let next = Position { offset: position.offset + 1, ..position };
+                self.tell_lost_history(&channel, next, &bounds);
+                bounds.resume(next)
             }
             Start::After(position) if position.offset > bounds.last => {
                 let end = Position { epoch: bounds.epoch, offset: bounds.last };
@@ -217,7 +229,8 @@ impl Subscription {
             }
             Start::After(position) => position.offset + 1,
         };
-        self.next_offsets.insert(channel.clone(), Position { epoch: bounds.epoch, offset: first_wanted });
+        let next = Position { epoch: bounds.epoch, offset: first_wanted };
+        self.wanted.insert(channel.clone(), Wanted { next, term: bounds.term });
         if first_wanted <= bounds.last {
             self.fills.push_back((channel, bounds.last));
         }
@@ -226,32 +239,34 @@ impl Subscription {
 
     /// Sorts one arrival: ready, old, or a sign that the stream must be read first.
     fn arrive(&mut self, arrival: Arrival) {
-        let Some(Kept { position, time, stream: None }) = arrival.kept else {
+        let Some(Kept { position, term, time, stream: None }) = arrival.kept else {
             self.make_ready(arrival);
             return;
         };
         let known_max = limits::PATTERN_CHANNELS_MAX;
-        let Some(next) = self.next_offsets.get_mut(&arrival.channel) else {
+        let Some(wanted) = self.wanted.get_mut(&arrival.channel) else {
             // A pattern hears this stream for the first time.
-            if self.next_offsets.len() >= known_max {
-                self.next_offsets.clear();
+            if self.wanted.len() >= known_max {
+                self.wanted.clear();
                 self.ready.push_back(Item::Gap(Gap::anywhere(None, GapReason::LinkLost)));
             }
-            let after = Position { offset: position.offset + 1, ..position };
-            self.next_offsets.insert(arrival.channel.clone(), after);
+            let next = Position { offset: position.offset + 1, ..position };
+            self.wanted.insert(arrival.channel.clone(), Wanted { next, term });
             self.make_ready(arrival);
             return;
         };
-        if next.epoch == position.epoch && position.offset < next.offset {
+        // In another term an offset may have been given a second time.
+        let is_comparable = wanted.next.epoch == position.epoch && wanted.term == term;
+        if is_comparable && position.offset < wanted.next.offset {
             return;
         }
-        if *next == position {
-            next.offset += 1;
+        if is_comparable && wanted.next == position {
+            wanted.next.offset += 1;
             let Arrival { channel, envelope, .. } = arrival;
             self.yield_stored(&channel, position, Stored { offset: position.offset, time, envelope });
             return;
         }
-        // A hole, or a new epoch, which reading will tell.
+        // A hole, or a new epoch or term, which reading will tell.
         self.fills.push_back((arrival.channel, position.offset));
     }
 
@@ -297,7 +312,7 @@ impl Subscription {
             self.ready.push_back(Item::Gap(Gap::anywhere(channel, GapReason::LinkLost)));
         }
         if is_behind {
-            self.fills.extend(self.next_offsets.keys().map(|channel| (channel.clone(), u64::MAX)));
+            self.fills.extend(self.wanted.keys().map(|channel| (channel.clone(), u64::MAX)));
         }
         dropped_count > 0 || is_behind || is_relinked
     }
@@ -305,8 +320,10 @@ impl Subscription {
     /// Reads one page of a stream from the next offset wanted on, and yields it. True once `until` or the end
     /// of the stream is reached.
     async fn fill(&mut self, channel: &ChannelPath, until: u64) -> bool {
-        let Some(next) = self.next_offsets.get(channel).copied() else { return true };
-        let page = match self.bus.engine.log.read(channel, Range::from(next.offset, FILL_EVENTS)).await {
+        let Some(Wanted { next, term }) = self.wanted.get(channel).copied() else { return true };
+        let seen = Some(Wanted { next, term }.seen());
+        let range = Range { seen, ..Range::from(next.offset, FILL_EVENTS) };
+        let page = match self.bus.engine.log.read(channel, range).await {
             Ok(page) => page,
             Err(error) if error.kind() == ErrorKind::Closed => return true,
             Err(error) => {
@@ -318,23 +335,25 @@ impl Subscription {
         };
         if page.epoch != next.epoch {
             self.tell_lost_history(channel, next, &page);
-            self.next_offsets.insert(channel.clone(), Position { epoch: page.epoch, offset: 1 });
-            return page.last == 0;
+            let offset = page.resume(next);
+            self.want(channel, offset, &page);
+            return offset > page.last;
         }
         if page.last + 1 < next.offset {
             // A stream that ends before what was seen of it has lost its end, whatever its epoch says.
             self.tell_lost_history(channel, next, &page);
-            self.next_offsets.insert(channel.clone(), Position { offset: page.last + 1, ..next });
+            self.want(channel, page.last + 1, &page);
             return true;
         }
-        let at = |offset| Position { epoch: page.epoch, offset };
+        let at = |offset| Position { epoch: next.epoch, offset };
         let mut wanted = next.offset;
         if wanted < page.first {
             self.tell_missing(channel, at(wanted), page.first - 1, GapReason::Trimmed);
             wanted = page.first;
         }
         let end = if page.events.is_empty() { until.min(page.last) } else { 0 };
-        for stored in page.events {
+        let Page { last, term, events, .. } = page;
+        for stored in events {
             if wanted < stored.offset {
                 self.tell_missing(channel, at(wanted), stored.offset - 1, GapReason::Damaged);
             }
@@ -345,8 +364,13 @@ impl Subscription {
             self.tell_missing(channel, at(wanted), end, GapReason::Damaged);
             wanted = end + 1;
         }
-        self.next_offsets.insert(channel.clone(), Position { epoch: page.epoch, offset: wanted });
-        wanted > until || wanted > page.last
+        self.wanted.insert(channel.clone(), Wanted { next: at(wanted), term });
+        wanted > until || wanted > last
+    }
+
+    fn want(&mut self, channel: &ChannelPath, offset: u64, page: &Page) {
+        let next = Position { epoch: page.epoch, offset };
+        self.wanted.insert(channel.clone(), Wanted { next, term: page.term });
     }
 
     fn tell_missing(&mut self, channel: &ChannelPath, from: Position, last_missed: u64, reason: GapReason) {

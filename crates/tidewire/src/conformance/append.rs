@@ -7,6 +7,8 @@ use futures_util::future::join_all;
 use super::scene::{Scene, append_numbered, next_event, number, numbered, patiently};
 use crate::bus::Channel;
 use crate::clock::Timestamp;
+use crate::engine::Durability;
+use crate::error::ErrorKind;
 
 async fn numbers(channel: &Channel) -> Vec<usize> {
     channel.read().await.expect("the stream is read").events.iter().map(number).collect()
@@ -145,4 +147,48 @@ pub(super) async fn nodes_share_one_stream(scene: Scene) {
         .await;
     assert_eq!(numbers(&here).await, numbers(&there).await);
     assert_eq!(numbers(&here).await.len(), 200);
+}
+
+/// Appends with this durability: alone and side by side, in batches, again, and at a later time.
+async fn confirms(scene: Scene, durability: Durability, is_reached: fn(Durability) -> bool) {
+    let (_node, channel) = scene.channel().await;
+    let append = |n: usize| channel.append(numbered(n)).dedup(&n.to_string()).durability(durability);
+    let receipts = join_all((0..100).map(|n| append(n).into_future())).await;
+    for receipt in receipts {
+        let receipt = receipt.expect("confirmed");
+        assert!(is_reached(receipt.durability), "{receipt:?}");
+    }
+    let again = append(7).await.expect("confirmed");
+    assert!(again.is_duplicate && is_reached(again.durability), "{again:?}");
+    let batcher = channel.batcher().durability(durability).start();
+    let confirmation = batcher.push(numbered(100)).await.expect("taken");
+    let receipt = scene.pass_until("the batch", confirmation).await.expect("confirmed");
+    assert!(is_reached(receipt.durability), "{receipt:?}");
+    let mut subscription = channel.subscribe().open().await.expect("listening");
+    let due = scene.now().saturating_add(scene.ticks(1));
+    let receipt = append(101).deliver_at(due).await.expect("kept until it is due");
+    assert_eq!(receipt.position, None);
+    let received = scene.pass_until("the scheduled event", next_event(&mut subscription)).await;
+    assert_eq!(number(&received), 101);
+    let mut found = numbers(&channel).await;
+    found.sort_unstable();
+    assert_eq!(found, (0..=101).collect::<Vec<_>>());
+}
+
+pub(super) async fn an_append_is_confirmed_when_a_replica_has_it(scene: Scene) {
+    let is_reached = |reached| matches!(reached, Durability::Replicated(1..));
+    confirms(scene, Durability::Replicated(1), is_reached).await;
+}
+
+pub(super) async fn an_append_is_confirmed_when_the_device_has_it(scene: Scene) {
+    confirms(scene, Durability::Fsynced, |reached| reached == Durability::Fsynced).await;
+}
+
+pub(super) async fn an_append_is_not_confirmed_as_more_durable_than_it_is(scene: Scene) {
+    // More copies than anybody has.
+    let (_node, channel) = scene.channel().await;
+    let append = channel.append(numbered(1)).durability(Durability::Replicated(200));
+    let error = patiently("an answer", append.into_future()).await.expect_err("nobody has 200 replicas");
+    assert!(matches!(error.kind(), ErrorKind::Engine | ErrorKind::TimedOut), "{error}");
+    append_numbered(&channel, [2]).await;
 }

@@ -1,18 +1,21 @@
 //! The kept half of the seam.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Answer;
 use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
 
 /// Keeps streams: one per channel, ordered, each event under the next offset.
 ///
 /// # Guarantees
-/// - **Contiguous.** The first event of an epoch has offset 1, each next one 1 more. A confirmed append is at
+/// - **Contiguous.** The first event of a stream has offset 1, each next one 1 more. A confirmed append is at
 ///   the returned position, once. A stream that is trimmed empty goes on counting.
 /// - **Atomic.** One append - its offset, its dedup mark, its record and its announcement - happens wholly or
 ///   not at all. A batch is not one step: each entry has an outcome of its own. Entries of one channel keep
@@ -21,7 +24,9 @@ use crate::position::{Epoch, Position};
 ///   [`Announce`]). An announcement under another name is in the same step where both names are together
 ///   (embedded, one Redis, one hash tag of a Cluster); else it follows at once, never before.
 /// - **History that is lost is told.** When a stream cannot go on from what it confirmed (flushed, evicted,
-///   rolled back, damaged), it starts under a new [`Epoch`]; offsets never rewind within one.
+///   rolled back, damaged), it goes on under a new [`Epoch`], from what is left of it ([`Page::forks`]) or from
+///   nothing; offsets never rewind within one. A loss that only a reader or an appender can know of, because the server
+///   that confirmed is gone, is found by what they have ([`Range::seen`]) and then told to all.
 /// - **Sent again without a second effect.** Where the link of an engine can fail between an append and its
 ///   answer, the engine sends the batch again itself, marked, so that it takes effect once. Only when its time
 ///   runs out does it answer `TimedOut`, and a later append with the same dedup id is safe.
@@ -116,10 +121,42 @@ pub enum Durability {
     /// at any moment, not a power failure. Redis keeps it as its persistence is set.
     #[default]
     Fast,
-    /// So many copies beside the first. Engines that keep one copy refuse it.
+    /// So many copies beside the first have received it; a failover to one of them keeps it. Engines that keep one copy
+    /// refuse it. When too few have it in time, the append fails as `TimedOut`, and is kept all the same if nothing
+    /// happens to the first copy: an append under a dedup id can be tried again until it is confirmed.
     Replicated(u8),
-    /// The device has it.
+    /// The device of the first copy has it. Refused by a server that cannot tell.
     Fsynced,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fast => f.write_str("fast"),
+            Self::Replicated(copies) => write!(f, "replicated({copies})"),
+            Self::Fsynced => f.write_str("fsynced"),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    /// Reads `fast`, `replicated(N)` or `fsynced`.
+    fn from_str(text: &str) -> Result<Self> {
+        let copies = text.strip_prefix("replicated(").and_then(|rest| rest.strip_suffix(')'));
+        match (text, copies.and_then(|copies| copies.parse().ok())) {
+            ("fast", _) => Ok(Self::Fast),
+            ("fsynced", _) => Ok(Self::Fsynced),
+            (_, Some(copies @ 1..)) => Ok(Self::Replicated(copies)),
+            _ => Err(Error::new(
+                ErrorKind::InvalidName,
+                format!(
+                    "durability {text:?} is unknown; known are fast, replicated(1) to replicated(255), fsynced"
+                ),
+            )),
+        }
+    }
 }
 
 /// The outcome of an append.
@@ -129,6 +166,8 @@ pub struct Appended {
     pub position: Option<Position>,
     /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
     pub is_duplicate: bool,
+    /// What holds now: as much as was asked for, or more.
+    pub durability: Durability,
 }
 
 /// Which way to read.
@@ -139,6 +178,20 @@ pub enum Direction {
     Forwards,
     /// Newest first.
     Backwards,
+}
+
+/// A stretch of a stream's history that one server wrote without a break, by a number that no other has. An engine whose
+/// server can be replaced by one that lacks the newest events begins another at each takeover; the others stay in 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Term(pub u64);
+
+/// The end of what somebody has of a stream: the last offset, and in which term it was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The last position had; its offset is 0 where there is none.
+    pub position: Position,
+    /// The term in which it was heard or read.
+    pub term: Term,
 }
 
 /// Which events to read.
@@ -152,15 +205,18 @@ pub struct Range {
     pub events_max: usize,
     /// From which end.
     pub direction: Direction,
+    /// What the reader has already. A stream that has lost some of it starts a new epoch.
+    pub seen: Option<Seen>,
 }
 
 impl Range {
     /// No events: only the epoch and the bounds of the stream.
-    pub const BOUNDS: Self = Self { first: 0, last: 0, events_max: 0, direction: Direction::Forwards };
+    pub const BOUNDS: Self =
+        Self { first: 0, last: 0, events_max: 0, direction: Direction::Forwards, seen: None };
 
     /// Up to `events_max` events from `first` on.
     pub const fn from(first: u64, events_max: usize) -> Self {
-        Self { first, last: u64::MAX, events_max, direction: Direction::Forwards }
+        Self { first, last: u64::MAX, events_max, ..Self::BOUNDS }
     }
 }
 
@@ -171,10 +227,31 @@ pub struct Page {
     pub epoch: Epoch,
     /// Offset of the oldest event kept; `last + 1` if none is.
     pub first: u64,
-    /// Offset of the newest event ever appended in this epoch; 0 before the first.
+    /// Offset of the newest event ever appended; 0 before the first.
     pub last: u64,
+    /// The term that the stream is in now.
+    pub term: Term,
+    /// The epochs before this one that the stream goes on from, the newest first.
+    pub forks: Vec<Fork>,
     /// The events, in the direction asked for.
     pub events: Vec<Stored>,
+}
+
+/// Where a new epoch left an earlier one: up to here the events are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// The earlier epoch.
+    pub epoch: Epoch,
+    /// The last offset that both have.
+    pub last: u64,
+}
+
+impl Page {
+    /// The first offset that somebody wants from this stream who wanted `next` when it was in another epoch.
+    pub fn resume(&self, next: Position) -> u64 {
+        let fork = self.forks.iter().find(|fork| fork.epoch == next.epoch);
+        fork.map_or(1, |fork| next.offset.min(fork.last + 1))
+    }
 }
 
 /// An event as it is kept.
@@ -212,4 +289,20 @@ pub struct StreamStats {
     pub bytes: u64,
     /// Events that retention, trims and damage have removed in this epoch.
     pub removed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_durability_is_read_as_it_is_written() {
+        for durability in [Durability::Fast, Durability::Replicated(2), Durability::Fsynced] {
+            assert_eq!(durability.to_string().parse::<Durability>().unwrap(), durability);
+        }
+        for text in ["", "Fast", "replicated", "replicated(0)", "replicated(256)", "replicated(1"] {
+            let error = text.parse::<Durability>().unwrap_err();
+            assert!(error.to_string().contains("replicated(1)"), "{error}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Answer;
+use super::{Answer, Term};
 use crate::clock::Timestamp;
 use crate::name::{ChannelPath, PatternPath};
 use crate::position::Position;
@@ -78,7 +78,8 @@ pub enum Heard {
     },
     /// The link was lost and is back, every interest is restored; anything may have been missed before this.
     Relinked,
-    /// The same of these interests only: they are heard over another link, or again over the same.
+    /// The same of these interests only: they are heard over another link, or again over the same, or a stream of theirs
+    /// has lost history.
     Moved(Vec<Interest>),
 }
 
@@ -87,6 +88,8 @@ pub enum Heard {
 pub struct Kept {
     /// Its position in its stream.
     pub position: Position,
+    /// The term that the stream was in then.
+    pub term: Term,
     /// When it was appended.
     pub time: Timestamp,
     /// The stream's channel, where that is not the channel it was announced under (`announce_on`).

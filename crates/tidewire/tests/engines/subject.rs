@@ -22,7 +22,7 @@ pub(crate) fn memory() -> Subject {
 pub(crate) fn file(root: PathBuf) -> Subject {
     Subject {
         name: "file",
-        has: vec![Need::Durable],
+        has: vec![Need::Durable, Need::Syncs],
         is_time_virtual: true,
         url: Box::new(move |case| format!("file:{}", root.join(case).display())),
         cut_links: None,
@@ -51,9 +51,15 @@ pub(crate) fn redis(name: &'static str, variable: &str) -> Result<Subject, Strin
     let admins = setting(&format!("TIDEWIRE_TEST_{variable}_ADMIN"))?;
     let admins = admins.split(',').map(Admin::parse).collect::<Result<Arc<[_]>, _>>();
     let admins = admins.map_err(|error| error.to_string())?;
+    let mut has = vec![Need::Durable, Need::Shared, Need::CutLinks, Need::DestroyHistory];
+    match name {
+        "sentinel" | "cluster" => has.push(Need::Replicas),
+        "redis-aof" => has.push(Need::Syncs),
+        _ => {}
+    }
     Ok(Subject {
         name,
-        has: vec![Need::Durable, Need::Shared, Need::CutLinks, Need::DestroyHistory],
+        has,
         is_time_virtual: false,
         url: Box::new(move |_| url.clone()),
         cut_links: Some(hook(&admins, |server, _| {

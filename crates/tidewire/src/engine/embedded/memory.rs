@@ -15,7 +15,7 @@ use self::stream::Stream;
 use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{
-    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Trimmed,
+    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Term, Trimmed,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
@@ -83,6 +83,7 @@ impl MemoryLog {
                 "engine memory: has no device; durability Fsynced needs engine file:DIR",
             ));
         }
+        let durability = append.durability;
         if let Some(due) = append.deliver_at.filter(|due| *due > now) {
             return Ok(self.schedule(due, append));
         }
@@ -90,15 +91,15 @@ impl MemoryLog {
         // Held over the announcement: announcement order is stream order.
         let mut stream = stream.lock();
         if let Some(offset) = append.dedup.as_ref().and_then(|dedup| stream.dedup.find(&dedup.id, now)) {
-            return Ok(Appended { position: Some(self.position(offset)), is_duplicate: true });
+            return Ok(Appended { position: Some(self.position(offset)), is_duplicate: true, durability });
         }
         let offset = stream.push(now, append.envelope.clone(), append.retention);
         if let Some(dedup) = &append.dedup {
             stream.dedup.insert(dedup, offset, now);
         }
         let position = self.position(offset);
-        self.pubsub.announce(&append, &Kept { position, time: now, stream: None });
-        Ok(Appended { position: Some(position), is_duplicate: false })
+        self.pubsub.announce(&append, &Kept { position, term: Term::default(), time: now, stream: None });
+        Ok(Appended { position: Some(position), is_duplicate: false, durability })
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -112,7 +113,7 @@ impl MemoryLog {
         scheduled.insert((due, order), append);
         drop(scheduled);
         self.rescheduled.notify_one();
-        Appended { position: None, is_duplicate: false }
+        Appended { position: None, is_duplicate: false, durability: Durability::Fast }
     }
 
     /// Appends each scheduled event at its time. Runs until it is dropped.

@@ -6,7 +6,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::command::{Encode, HEADER_BYTES_MAX, write_argument, write_header};
 use super::scripts::Publish;
 use crate::clock::Timestamp;
-use crate::engine::Kept;
+use crate::engine::{Kept, Term};
 use crate::name::ChannelPath;
 use crate::position::Position;
 
@@ -53,21 +53,46 @@ pub(super) fn live_for_patterns(channel: &str, envelope: &[u8]) -> Vec<u8> {
 /// The announcement of one event on a channel in another slot than its stream, as `append.lua` writes those in its own.
 pub(super) fn elsewhere(
     stream: &ChannelPath,
-    position: Position,
-    time: Timestamp,
+    Place { position, time, term }: Place,
     envelope: &[u8],
 ) -> Vec<u8> {
     let (Position { epoch, offset }, time) = (position, time.as_millis());
-    let head = format!("a {epoch} {offset} {time} {}\n", stream.channel());
+    let head = format!("a {epoch} {offset} {time} {} {}\n", write_term(term), stream.channel());
     let length = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
     [head.as_bytes(), &length.to_le_bytes(), envelope].concat()
+}
+
+/// Where and when scripts appended an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) position: Position,
+    pub(super) time: Timestamp,
+    pub(super) term: Term,
+}
+
+impl Place {
+    /// Reads `EPOCH OFFSET TIME TERM`.
+    pub(super) fn read<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
+        let (epoch, offset) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let time = Timestamp::from_millis(words.next()?.parse().ok()?);
+        Some(Self { position: Position { epoch, offset }, time, term: read_term(words.next()?)? })
+    }
+}
+
+/// A term as scripts write it: the first 16 hexadecimal digits of an id.
+pub(super) fn read_term(text: &str) -> Option<Term> {
+    u64::from_str_radix(text, 16).ok().map(Term)
+}
+
+pub(super) fn write_term(term: Term) -> String {
+    format!("{:016x}", term.0)
 }
 
 /// What was heard on one channel at once.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Live(Bytes),
-    /// Events of one stream whose positions follow one another.
+    /// Events of one stream whose positions follow one another. None tells that the stream is under another epoch.
     Kept(Vec<(Kept, Bytes)>),
 }
 
@@ -82,19 +107,17 @@ pub(super) fn read(channel: &ChannelPath, mut payload: Bytes) -> Option<Heard> {
     if words.next() != Some("a") {
         return None;
     }
-    let epoch = words.next()?.parse().ok()?;
-    let first: u64 = words.next()?.parse().ok()?;
-    let time = Timestamp::from_millis(words.next()?.parse().ok()?);
+    let Place { position, time, term } = Place::read(&mut words)?;
     let stream = match words.next() {
         Some(name) => Some(ChannelPath::new(channel.environment(), channel.tenant(), name).ok()?),
         None => None,
     };
     let mut events = Vec::new();
-    for offset in first.. {
+    for offset in position.offset.. {
         if payload.is_empty() {
             break;
         }
-        let kept = Kept { position: Position { epoch, offset }, time, stream: stream.clone() };
+        let kept = Kept { position: Position { offset, ..position }, term, time, stream: stream.clone() };
         events.push((kept, take_frame(&mut payload)?));
     }
     Some(Heard::Kept(events))
@@ -151,25 +174,33 @@ mod tests {
         let kept = |offset, stream| {
             let (position, time) =
                 (Position { epoch: Epoch::from_u64(0xab), offset }, Timestamp::from_millis(9));
-            Kept { position, time, stream }
+            Kept { position, term: Term(0xcd), time, stream }
         };
-        let here = Bytes::from_static(b"a 00000000000000ab 7 9\n\x03\0\0\0x\ny\0\0\0\0\x01\0\0\0z");
+        let here =
+            Bytes::from_static(b"a 00000000000000ab 7 9 00000000000000cd\n\x03\0\0\0x\ny\0\0\0\0\x01\0\0\0z");
         let events = [(7, &b"x\ny"[..]), (8, b""), (9, b"z")];
         let events = events.map(|(offset, envelope)| (kept(offset, None), Bytes::from_static(envelope)));
         assert_eq!(read(&path("c"), here), Some(Heard::Kept(events.to_vec())));
-        let elsewhere = Bytes::from_static(b"a 00000000000000ab 7 9 payments\n\0\0\0\0");
+        let elsewhere = Bytes::from_static(b"a 00000000000000ab 7 9 00000000000000cd payments\n\0\0\0\0");
         let events = vec![(kept(7, Some(path("payments"))), Bytes::new())];
-        let position = Position { epoch: Epoch::from_u64(0xab), offset: 7 };
-        assert_eq!(super::elsewhere(&path("payments"), position, Timestamp::from_millis(9), b""), elsewhere);
+        let Kept { position, term, time, .. } = kept(7, None);
+        assert_eq!(super::elsewhere(&path("payments"), Place { position, time, term }, b""), elsewhere);
         assert_eq!(read(&path("c"), elsewhere), Some(Heard::Kept(events)));
     }
 
     #[test]
     fn an_announcement_that_was_cut_or_forged_is_not_read() {
-        for text in
-            ["", "a", "a 00000000000000ab 7 9", "a 00000000000000ab 7 9\n\x03\0\0\0xy", "a 1 7 9\n", "b\n"]
-        {
-            assert_eq!(read(&path("c"), Bytes::from_static(text.as_bytes())), None, "{text:?}");
+        let head = "a 00000000000000ab 7 9 00000000000000cd";
+        for text in [
+            "",
+            "a",
+            head,
+            &format!("{head}\n\x03\0\0\0xy"),
+            "a 00000000000000ab 7 9\n",
+            "a 1 7 9 00000000000000cd\n",
+            "b\n",
+        ] {
+            assert_eq!(read(&path("c"), Bytes::copy_from_slice(text.as_bytes())), None, "{text:?}");
         }
     }
 

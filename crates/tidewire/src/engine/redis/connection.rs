@@ -4,6 +4,7 @@
 //! it writes once for all; the reader gives replies to slots in order. A push is never a reply. A caller that goes away
 //! leaves its slot behind, so that the pairing stays right; its reply is dropped when it comes.
 
+mod copies;
 mod queue;
 mod supervisor;
 
@@ -16,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
+pub(super) use self::copies::{Need, Reached, Syncing};
 use self::queue::{Enqueue, Reply, Shared};
 use super::command::Encode;
 use super::link::{Dial, Link};
@@ -198,6 +200,13 @@ impl Connection {
             Ok(Err(_)) => Err(RequestError::Closed),
             Err(_) => Err(RequestError::NotSent(self.why_down())),
         }
+    }
+
+    /// Waits until `link` is not the open link any more.
+    pub(super) async fn lost(&self, link: u64) {
+        let mut state = self.shared.state.subscribe();
+        // An error says that the connection itself is gone.
+        drop(state.wait_for(|state| !matches!(state, LinkState::Up(up) if *up == link)).await);
     }
 
     fn why_down(&self) -> Arc<str> {

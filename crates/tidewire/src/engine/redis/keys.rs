@@ -4,6 +4,7 @@
 //! touch all of it; tenants share no prefix, so that an ACL can be given to one. Stored data is found by these names:
 //! they never change.
 
+use super::connection::Need;
 use crate::name::{ChannelPath, EntryPath, PatternPath};
 
 /// One hash tag for each 128 of a cluster's 16,384 slots, each in the middle of its run.
@@ -148,9 +149,15 @@ pub(super) fn entry(entry: &EntryPath) -> String {
     format!("{environment}:tenant:{tenant}:{{{tag}}}:entry:{}", entry.key())
 }
 
-/// The answer to one of a node's last batches of appends in one slot.
-pub(super) fn answer(node: &str, tag: Tag, number: u64) -> String {
-    format!("tidewire:node:{node}:{{{}}}:answer:{number}", tag.text())
+/// The answer to one of a node's last batches of appends in one slot that need the same.
+pub(super) fn answer(node: &str, tag: Tag, need: Need, number: u64) -> String {
+    let Need { copies, is_fsynced } = need;
+    let kind = match (copies, is_fsynced) {
+        (0, false) => String::new(),
+        (copies, false) => format!("{copies}r:"),
+        (copies, true) => format!("{copies}rs:"),
+    };
+    format!("tidewire:node:{node}:{{{}}}:answer:{kind}{number}", tag.text())
 }
 
 /// When what is scheduled is due, and what it is. One pair for all: the streams are in other slots.
@@ -217,7 +224,10 @@ mod tests {
         assert_eq!(tag_of(channel(&payments).as_bytes()), Some(Tag::of_channel(&payments)));
         let key = EntryPath::new("prod", "org-123", "session:9").unwrap();
         assert_eq!(entry(&key), "prod:tenant:org-123:{p6jv}:entry:session:9");
-        assert_eq!(answer("n1", Tag::of_channel(&payments), 3), "tidewire:node:n1:{pm3o}:answer:3");
+        let answer = |need| answer("n1", Tag::of_channel(&payments), need, 3);
+        assert_eq!(answer(Need::default()), "tidewire:node:n1:{pm3o}:answer:3");
+        let need = Need { copies: 2, is_fsynced: true };
+        assert_eq!(answer(need), "tidewire:node:n1:{pm3o}:answer:2rs:3");
         assert_eq!(schedule().0, "tidewire:{p5fj}:schedule:times");
         assert_eq!(schedule().1, "tidewire:{p5fj}:schedule:appends");
         let tags: String = (0..8).map(|n| Tag::of_channel(&path(&n.to_string())).text()).collect();

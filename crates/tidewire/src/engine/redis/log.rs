@@ -4,15 +4,17 @@ mod batch;
 mod elsewhere;
 mod lane;
 mod lanes;
+mod queue;
 mod schedule;
 
 use std::sync::Arc;
 
 use tokio_util::sync::DropGuard;
 
+use self::batch::push_seen;
 use self::lanes::Lanes;
 use self::schedule::Schedule;
-use super::announcement::{FRAME_HEAD_BYTES, take_frame};
+use super::announcement::{FRAME_HEAD_BYTES, read_term, take_frame};
 use super::command::Command;
 use super::connection::Repeat;
 use super::keys::{self, Tag};
@@ -22,12 +24,12 @@ use super::scripts::Script;
 use super::topology::Topology;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{
-    Answer, Append, Appended, Direction, Durability, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
+    Answer, Append, Appended, Direction, Fork, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::name::ChannelPath;
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 
 pub(super) struct RedisLog {
     topology: Arc<Topology>,
@@ -49,16 +51,13 @@ impl RedisLog {
 
     async fn append_or_schedule(&self, mut batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
         let now = self.clock.now();
-        let is_plain = |append: &Append| {
-            append.durability == Durability::Fast && append.deliver_at.is_none_or(|time| time <= now)
-        };
-        if batch.iter().all(is_plain) {
+        let is_due = |append: &Append| append.deliver_at.is_none_or(|time| time <= now);
+        if batch.iter().all(is_due) {
             return self.lanes.append(batch).await;
         }
         let mut outcomes = Vec::with_capacity(batch.len());
         for append in batch.drain(..) {
             outcomes.push(match append.deliver_at {
-                _ if append.durability != Durability::Fast => Err(refuse(append.durability)),
                 Some(due) if due > now => self.schedule.add(due, &append).await,
                 _ => {
                     self.lanes.append(vec![append]).await.and_then(|mut outcomes| {
@@ -112,6 +111,9 @@ impl Log for RedisLog {
             Direction::Forwards => b"+",
             Direction::Backwards => b"-",
         });
+        push_seen(&mut call, range.seen);
+        call.push(keys::channel(channel).as_bytes());
+        call.push(self.topology.scripts.publish.patterns(channel).as_bytes());
         let channel = channel.clone();
         Box::pin(async move {
             let reply = self.run(Script::Read, &channel, &call).await?;
@@ -145,12 +147,6 @@ impl Log for RedisLog {
     }
 }
 
-fn refuse(durability: Durability) -> Error {
-    let text =
-        format!("engine redis cannot confirm {durability:?} yet; use Fast, and set the server's persistence");
-    Error::new(ErrorKind::Engine, text)
-}
-
 /// Offsets and times stay far below the largest number that a script can count with.
 fn to_int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -158,14 +154,22 @@ fn to_int(number: u64) -> i64 {
 
 fn page(reply: Vec<Value>) -> Option<Page> {
     let (epoch, [first, last]) = (epoch(reply.first()?)?, numbers(reply.get(1..3)?)?);
-    let mut rest = reply.into_iter().skip(3);
+    let text = |at: usize| std::str::from_utf8(reply.get(at)?.as_bytes()?).ok();
+    let (term, forks) = (read_term(text(3)?)?, text(4)?.split_whitespace().map(fork).collect::<Option<_>>()?);
+    let mut rest = reply.into_iter().skip(5);
     let mut events = Vec::with_capacity(rest.len() / 2);
     while let Some(id) = rest.next() {
         let (offset, time) = split_id(id.as_bytes()?)?;
         let envelope = take_frame(&mut rest.next()?.into_bytes()?)?;
         events.push(Stored { offset, time, envelope });
     }
-    Some(Page { epoch, first, last, events })
+    Some(Page { epoch, first, last, term, forks, events })
+}
+
+/// `EPOCH:OFFSET`.
+fn fork(text: &str) -> Option<Fork> {
+    let Position { epoch, offset: last } = text.parse().ok()?;
+    Some(Fork { epoch, last })
 }
 
 fn stream_stats(reply: &[Value]) -> Option<StreamStats> {

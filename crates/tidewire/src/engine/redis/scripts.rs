@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 use super::command::Command;
 use super::connection::{Connection, Repeat, RequestError};
+use super::keys::{self, Tag};
+use crate::name::ChannelPath;
 
 /// A script of this engine. What it does, takes and returns is said at the head of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,16 @@ impl Publish {
         match self {
             Self::Classic => "PUBLISH",
             Self::Sharded => "SPUBLISH",
+        }
+    }
+
+    /// Where those with patterns hear a channel; empty where the server matches them.
+    pub(super) fn patterns(self, channel: &ChannelPath) -> String {
+        match self {
+            Self::Classic => String::new(),
+            Self::Sharded => {
+                keys::patterns(channel.environment(), channel.tenant(), Tag::of_channel(channel))
+            }
         }
     }
 }

@@ -2,28 +2,31 @@
 //! follow it. On a cluster: both per primary.
 
 mod cluster;
+mod home;
 mod sentinel;
 mod slots;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
 pub(super) use self::cluster::{Next, Node, Pauses};
+use self::home::Home;
 use self::sentinel::Sentinels;
 use super::address::{Address, Group};
 use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
-use super::link::{Dial, DialAddress, DialError, describe};
+use super::link::{Dial, DialError, describe};
 use super::pubsub::malformed;
 use super::resp::Value;
 use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
 use crate::engine::{Interest, Probe, Setup};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tasks::Tasks;
 
 /// The connections of a node. Everything that talks to a server asks here for the one to use.
 pub(super) struct Topology {
@@ -33,53 +36,54 @@ pub(super) struct Topology {
 }
 
 enum Servers {
-    One { home: Home, data: Connection, subscriber: Subscriber },
+    One { home: Home, data: Connection, durable: Durable, subscriber: Subscriber },
     Cluster(Cluster),
 }
 
-/// Where the one server is.
-enum Home {
-    Fixed(String),
-    Named(Sentinels),
+/// Which of the connections to a server is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Data,
+    /// For appends that wait for copies, which holds up everything behind them.
+    Durable,
 }
 
-impl Home {
-    fn endpoint(&self) -> String {
-        match self {
-            Self::Fixed(endpoint) => endpoint.clone(),
-            Self::Named(sentinels) => sentinels.endpoint(),
-        }
+/// A connection that is opened when somebody asks for it first.
+struct Durable {
+    dial: Arc<dyn Dial>,
+    tasks: Tasks,
+    connection: OnceLock<Connection>,
+}
+
+impl Durable {
+    fn new(dial: Arc<dyn Dial>, tasks: &Tasks) -> Self {
+        Self { dial, tasks: tasks.clone(), connection: OnceLock::new() }
     }
 
-    async fn probe(&self) -> Vec<Probe> {
-        match self {
-            Self::Fixed(_) => Vec::new(),
-            Self::Named(sentinels) => sentinels.probe().await,
-        }
+    fn connection(&self) -> &Connection {
+        self.connection.get_or_init(|| Connection::dialing(self.dial.clone(), &self.tasks))
+    }
+
+    fn is(&self, other: &Connection) -> bool {
+        self.connection.get().is_some_and(|connection| connection.is(other))
     }
 }
 
 impl Topology {
     /// Connects to one server. Fails when it cannot be used now; after that, links are dialed again for ever.
     pub(super) async fn open(address: Address, node: &str, setup: &Setup) -> Result<Self> {
-        let home = Home::Fixed(address.endpoint.to_string());
-        let dial = |role: &str, prelude| -> Arc<dyn Dial> {
-            Arc::new(DialAddress::new(address.clone(), format!("tidewire-{node}-{role}"), prelude))
-        };
-        let dials = (dial("data", scripts::prelude(Publish::Classic)), dial("pubsub", Vec::new()));
-        Self::open_one(home, dials, setup).await
+        Self::open_at(Home::Fixed(address), node, setup).await
     }
 
     /// Connects to the primary that sentinels name, and follows it. Fails when it cannot be used now.
     pub(super) async fn open_sentinel(group: Group, node: &str, setup: &Setup) -> Result<Self> {
-        let sentinels = Sentinels::open(group, node, &setup.tasks);
-        let dial = |role: &str, prelude| sentinels.dialer(format!("tidewire-{node}-{role}"), prelude);
-        let dials = (dial("data", scripts::prelude(Publish::Classic)), dial("pubsub", Vec::new()));
-        Self::open_one(Home::Named(sentinels), dials, setup).await
+        Self::open_at(Home::Named(Sentinels::open(group, node, &setup.tasks)), node, setup).await
     }
 
-    async fn open_one(home: Home, dials: (Arc<dyn Dial>, Arc<dyn Dial>), setup: &Setup) -> Result<Self> {
-        let (data, listening) = dials;
+    async fn open_at(home: Home, node: &str, setup: &Setup) -> Result<Self> {
+        let dial = |role: &str, prelude| home.dialer(format!("tidewire-{node}-{role}"), prelude);
+        let data = dial("data", scripts::prelude(Publish::Classic));
+        let listening = dial("pubsub", Vec::new());
         let data_link = data.dial().await.map_err(dial_error)?;
         let listening_link = listening.dial().await.map_err(dial_error)?;
         tracing::info!(endpoint = home.endpoint(), version = %data_link.server.version, "redis engine connected");
@@ -87,7 +91,9 @@ impl Topology {
         let call_time_max = setup.limits.call_time_max;
         let scripts = Scripts::load(Publish::Classic, &data, Instant::now() + call_time_max).await?;
         let subscriber = Subscriber::open(listening_link, listening, setup.sink.clone(), &setup.tasks);
-        Ok(Self { servers: Servers::One { home, data, subscriber }, scripts, call_time_max })
+        let durable = Durable::new(dial("durable", scripts::prelude(Publish::Classic)), &setup.tasks);
+        let servers = Servers::One { home, data, durable, subscriber };
+        Ok(Self { servers, scripts, call_time_max })
     }
 
     /// Connects to the cluster that any of the seeds belongs to. Fails when no primary can be used now.
@@ -158,11 +164,29 @@ impl Topology {
         }
     }
 
-    /// The connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
-    pub(super) async fn link(&self, tag: Tag, deadline: Instant) -> Result<(Connection, u64), RequestError> {
+    /// A connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
+    pub(super) async fn link(
+        &self,
+        tag: Tag,
+        line: Line,
+        deadline: Instant,
+    ) -> Result<(Connection, u64), RequestError> {
+        let connection = match (&self.servers, line) {
+            (Servers::One { data, .. }, Line::Data) => data,
+            (Servers::One { durable, .. }, Line::Durable) => durable.connection(),
+            (Servers::Cluster(cluster), _) => return cluster.link(tag, line, deadline).await,
+        };
+        Ok((connection.clone(), connection.link(deadline).await?))
+    }
+
+    /// Waits until `link` of `connection` is not the one to use for a tag any more.
+    pub(super) async fn rerouted(&self, tag: Tag, connection: &Connection, link: u64) {
         match &self.servers {
-            Servers::One { data, .. } => Ok((data.clone(), data.link(deadline).await?)),
-            Servers::Cluster(cluster) => cluster.link(tag, deadline).await,
+            Servers::One { .. } => connection.lost(link).await,
+            Servers::Cluster(cluster) => tokio::select! {
+                () = connection.lost(link) => {}
+                () = cluster.rerouted(tag, connection) => {}
+            },
         }
     }
 
@@ -218,7 +242,7 @@ impl Topology {
     /// Proves a round trip on every link.
     pub(super) async fn probe(&self) -> Vec<Probe> {
         match &self.servers {
-            Servers::One { home, data, subscriber } => {
+            Servers::One { home, data, subscriber, .. } => {
                 let endpoint = home.endpoint();
                 let links = probe(&endpoint, data, subscriber, self.call_time_max);
                 let (links, sentinels) = tokio::join!(links, home.probe());

@@ -44,13 +44,14 @@ impl Schedule {
 
     /// Keeps appends until they are due.
     pub(super) async fn add(&self, appends: Vec<Append>) -> Result<Vec<Result<Appended>>> {
-        let count = appends.len();
+        let durabilities: Vec<_> = appends.iter().map(|append| append.durability).collect();
         let encoded: Vec<_> =
             appends.into_iter().filter_map(|append| Some((append.deliver_at?, encode(append)))).collect();
         let bytes = encoded.iter().map(|(_, bytes)| bytes.len()).sum();
         store::ask(&self.queue, Change::Schedule(encoded), bytes).await?;
         self.changed.notify_one();
-        Ok((0..count).map(|_| Ok(Appended { position: None, is_duplicate: false })).collect())
+        let kept = |durability| Ok(Appended { position: None, is_duplicate: false, durability });
+        Ok(durabilities.into_iter().map(kept).collect())
     }
 
     /// Appends each event at its time. Runs until it is dropped or the engine is closed.

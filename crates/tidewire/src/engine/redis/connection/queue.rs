@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
 
+use super::copies::Waiting;
 use super::{LinkState, RequestError};
 use crate::engine::redis::command::Encode;
 use crate::engine::redis::resp::Value;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     links: AtomicU64,
     /// Ticks since the reader last read anything.
     pub(super) quiet_ticks: AtomicU32,
+    pub(super) waiting: Waiting,
 }
 
 /// Requests in the order of their commands on the link.
@@ -75,6 +77,7 @@ impl Shared {
             state,
             links: AtomicU64::new(0),
             quiet_ticks: AtomicU32::new(0),
+            waiting: Waiting::default(),
         }
     }
 

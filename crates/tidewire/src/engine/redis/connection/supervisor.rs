@@ -160,7 +160,7 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
 
 /// The dialer looks for a primary anew, and says so when there is none.
 fn is_demotion(reply: &Value) -> bool {
-    matches!(reply, Value::Error(text) if text.starts_with(b"READONLY"))
+    matches!(reply, Value::Error(text) if text.starts_with(b"READONLY") || text.starts_with(b"UNBLOCKED"))
 }
 
 /// Ends deadlines, asks a silent link whether it lives, and says when it does not.

@@ -5,14 +5,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::elsewhere::{Elsewhere, apart};
-use crate::clock::{Timestamp, millis};
+use crate::clock::millis;
+use crate::engine::redis::announcement::{Place, write_term};
 use crate::engine::redis::command::Command;
-use crate::engine::redis::connection::kind_of_refusal;
-use crate::engine::redis::keys::{self, Tag};
+use crate::engine::redis::connection::{Reached, kind_of_refusal};
+use crate::engine::redis::keys;
 use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::scripts::{Publish, Script};
 use crate::engine::redis::topology::Topology;
-use crate::engine::{Announce, Append, Appended, Retention};
+use crate::engine::{Announce, Append, Appended, Durability, Retention, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -44,12 +45,14 @@ pub(super) struct Batch {
     /// Counts the batches of a lane.
     pub(super) number: u64,
     pub(super) jobs: Vec<Job>,
+    /// Streams to be looked at though nothing may be appended to them: whether they have lost what was confirmed.
+    pub(super) looks: Vec<ChannelPath>,
     /// It may have been executed already.
     pub(super) was_sent: bool,
 }
 
-/// The positions that a lane saw confirmed last, so that a stream that fell behind them is noticed.
-pub(super) type Floors = FxHashMap<ChannelPath, Position>;
+/// What a lane saw confirmed last, so that a stream that fell behind it is noticed.
+pub(super) type Floors = FxHashMap<ChannelPath, Seen>;
 
 /// The events of a batch that go to one stream, each with its place in the batch.
 struct Group<'a> {
@@ -73,6 +76,8 @@ impl Batch {
                 None => groups.push(Group { channel: &append.channel, events: vec![(place, append)] }),
             }
         }
+        let looks = self.looks.iter().filter(|channel| !numbers.contains_key(channel));
+        groups.extend(looks.map(|channel| Group { channel, events: Vec::new() }));
         groups
     }
 
@@ -110,36 +115,38 @@ impl Batch {
         call
     }
 
-    /// Gives each job its part of the script's answer, and remembers the positions confirmed.
-    pub(super) fn answer(self, answer: &[u8], floors: &mut Floors, elsewhere: &Elsewhere) {
+    /// Gives each job its part of the script's answer, and remembers the positions confirmed; `reached` is who has them.
+    pub(super) fn answer(self, answer: &[u8], reached: Reached, floors: &mut Floors, elsewhere: &Elsewhere) {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.split('\n');
         let groups = self.groups();
-        let starts: Vec<_> = groups.iter().map(|_| read_start(lines.next().unwrap_or_default())).collect();
+        let start = |line: &str| Place::read(&mut line.split(' '));
+        let starts: Vec<_> = groups.iter().map(|_| lines.next().and_then(start)).collect();
         let mut exceptions = lines.filter_map(|line| line.split_once(' ')).peekable();
         let mut outcomes: Vec<Option<Result<Appended>>> = Vec::new();
         outcomes.resize_with(groups.iter().map(|group| group.events.len()).sum(), || None);
         let mut notices = Vec::new();
         let mut number = 0_usize;
         for (group, start) in groups.iter().zip(starts) {
-            let (start, time) = start.unzip();
-            let mut next = start;
+            let first = start.map(|start| start.position);
+            let mut next = first;
             for (place, append) in &group.events {
                 number += 1;
                 let is_exception = |(of, _): &(&str, &str)| of.parse() == Ok(number);
                 let outcome = match exceptions.next_if(is_exception) {
-                    Some((_, exception)) => read_exception(append, start, exception),
+                    Some((_, exception)) => read_exception(append, first, exception),
                     None => appended(&mut next),
                 };
-                notices.extend(elsewhere.notice(append, &outcome, time));
+                notices.extend(elsewhere.notice(append, &outcome, start));
                 if let Some(outcomes) = outcomes.get_mut(*place) {
-                    *outcomes = Some(outcome);
+                    *outcomes = Some(outcome.and_then(|appended| confirm(append, appended, reached)));
                 }
             }
-            if let (Some(start), Some(next)) = (start, next)
-                && next.offset > start.offset
+            if let (Some(Place { term, .. }), Some(next)) = (start, next)
+                && (next.offset > 1 || floors.contains_key(group.channel))
             {
-                floors.insert(group.channel.clone(), Position { offset: next.offset - 1, ..next });
+                let position = Position { offset: next.offset - 1, ..next };
+                floors.insert(group.channel.clone(), Seen { position, term });
             }
         }
         drop(groups);
@@ -176,27 +183,23 @@ fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors, publish: 
             None => call.push(b""),
         }
     }
-    match floors.get(group.channel) {
-        Some(floor) => {
-            call.push(floor.epoch.to_string().as_bytes());
-            push_number(call, floor.offset);
-        }
-        None => {
-            call.push(b"");
-            call.push(b"0");
-        }
-    }
+    push_seen(call, floors.get(group.channel).copied());
     call.push(group.channel.channel().as_bytes());
     call.push(keys::channel(group.channel).as_bytes());
-    match publish {
-        Publish::Classic => call.push(b""),
-        Publish::Sharded => {
-            let channel = group.channel;
-            let tag = Tag::of_channel(channel);
-            call.push(keys::patterns(channel.environment(), channel.tenant(), tag).as_bytes());
-        }
-    }
+    call.push(publish.patterns(group.channel).as_bytes());
     push_number(call, group.events.len() as u64);
+}
+
+/// Adds what the caller has of a stream: epoch, term and offset.
+pub(in crate::engine::redis) fn push_seen(call: &mut Command, seen: Option<Seen>) {
+    match seen {
+        Some(Seen { position, term }) => {
+            call.push(position.epoch.to_string().as_bytes());
+            call.push(write_term(term).as_bytes());
+            push_number(call, position.offset);
+        }
+        None => [&b""[..], b"", b"0"].iter().for_each(|argument| call.push(argument)),
+    }
 }
 
 /// What is special about an event; `marks` counts the dedup keys of the batch.
@@ -220,19 +223,12 @@ fn push_number(call: &mut Command, number: u64) {
     call.push_int(i64::try_from(number).unwrap_or(i64::MAX));
 }
 
-/// A stream's line of the answer: its epoch, the offset of its first event in the batch, and their time.
-fn read_start(line: &str) -> Option<(Position, Timestamp)> {
-    let mut words = line.split(' ');
-    let (epoch, offset) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some((Position { epoch, offset }, Timestamp::from_millis(words.next()?.parse().ok()?)))
-}
-
 /// The outcome of an event that got the next offset.
 fn appended(next: &mut Option<Position>) -> Result<Appended> {
     let next = next.as_mut().ok_or_else(unreadable)?;
     let position = *next;
     next.offset += 1;
-    Ok(Appended { position: Some(position), is_duplicate: false })
+    Ok(Appended { position: Some(position), is_duplicate: false, durability: Durability::Fast })
 }
 
 /// The outcome of an event that did not: `d7` or `!ERROR`.
@@ -243,7 +239,21 @@ fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> 
     }
     let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
     let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };
-    Ok(Appended { position: Some(Position { offset, ..start }), is_duplicate: true })
+    let position = Some(Position { offset, ..start });
+    Ok(Appended { position, is_duplicate: true, durability: Durability::Fast })
+}
+
+/// Confirms an append that is kept, if as much holds as was asked for.
+fn confirm(append: &Append, appended: Appended, reached: Reached) -> Result<Appended> {
+    if let Some(durability) = reached.confirms(append.durability) {
+        return Ok(Appended { durability, ..appended });
+    }
+    let text = format!(
+        "appended to {}, but only {} replicas confirmed it in time and {:?} was asked for; try again under a dedup id, \
+         and see whether the server has its replicas (limits.call_time_max)",
+        append.channel, reached.copies, append.durability
+    );
+    Err(Error::new(ErrorKind::TimedOut, text))
 }
 
 fn unreadable() -> Error {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
-use crate::engine::redis::announcement;
+use crate::engine::redis::announcement::{self, Place};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::pubsub::publish_on;
 use crate::engine::redis::topology::Topology;
@@ -32,16 +31,17 @@ pub(super) fn apart<'a>(append: &'a Append, topology: &Topology) -> Option<&'a C
 }
 
 impl Elsewhere {
-    /// What is to be announced of an append elsewhere, once it is kept.
+    /// What is to be announced of an append elsewhere, once it is kept; `start` is where its stream's part of the batch is.
     pub(super) fn notice(
         &self,
         append: &Append,
         outcome: &Result<Appended>,
-        time: Option<Timestamp>,
+        start: Option<Place>,
     ) -> Option<Notice> {
         let channel = apart(append, &self.topology)?.clone();
-        let Ok(Appended { position: Some(position), is_duplicate: false }) = outcome else { return None };
-        let payload = announcement::elsewhere(&append.channel, *position, time?, &append.envelope);
+        let Ok(Appended { position: Some(position), is_duplicate: false, .. }) = outcome else { return None };
+        let place = Place { position: *position, ..start? };
+        let payload = announcement::elsewhere(&append.channel, place, &append.envelope);
         Some(Notice { channel, payload })
     }
 

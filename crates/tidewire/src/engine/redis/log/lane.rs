@@ -1,35 +1,39 @@
-//! A lane: the appends of one node to one hash tag, in order, in batches.
+//! A lane: the appends of one node to one hash tag that are to be equally durable, in order, in batches.
 //!
 //! While batches are being written and answered, the next one collects, so batches grow with the load and a lone append
 //! waits for nobody. A few batches are in flight at once. When the link breaks, those that may have been executed
 //! are sent again, in order and before anything else, and the server answers from memory those that it executed.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Floors, Job};
 use super::elsewhere::Elsewhere;
+use super::queue::Queue;
 use crate::engine::redis::command::Asking;
-use crate::engine::redis::connection::{Connection, LinkState, Pending, Repeat, RequestError};
+use crate::engine::redis::connection::{
+    Connection, LinkState, Need, Pending, Reached, Repeat, RequestError, Syncing,
+};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
-use crate::engine::redis::topology::{Next, Pauses, Topology};
+use crate::engine::redis::topology::{Line, Next, Pauses, Topology};
 use crate::error::{Error, ErrorKind};
-use crate::limits;
+use crate::name::ChannelPath;
 use crate::tasks::Tasks;
 
 /// Batches in flight per lane; the server keeps the answers of so many for each node and tag.
 const BATCHES_IN_FLIGHT_MAX: u64 = 2;
 /// Streams of which a lane remembers what it saw confirmed; past it, it starts to remember anew.
 const FLOORS_MAX: usize = 8_192;
+/// Streams that are looked at in one step.
+const LOOKS_MAX: usize = 100;
 /// A wait without anything to wait for.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -38,23 +42,12 @@ pub(super) struct Lane {
     queue: Arc<Queue>,
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: Mutex<Jobs>,
-    pushed: Notify,
-}
-
-#[derive(Default)]
-struct Jobs {
-    waiting: VecDeque<Job>,
-    is_closed: bool,
-}
-
 impl Lane {
     pub(super) fn begin(
         topology: Arc<Topology>,
         node: &str,
         tag: Tag,
+        need: Need,
         tasks: &Tasks,
         stop: &CancellationToken,
     ) -> Self {
@@ -63,6 +56,7 @@ impl Lane {
             node: node.to_owned(),
             topology: topology.clone(),
             tag,
+            need,
             queue: queue.clone(),
             elsewhere: Elsewhere { topology, tasks: tasks.clone() },
             pauses: Pauses::default(),
@@ -71,46 +65,29 @@ impl Lane {
             again: VecDeque::new(),
             last_number: 0,
             floors: Floors::default(),
+            looks: Vec::new(),
+            looked_on: None,
         };
         let stop = stop.clone();
         tasks.spawn(async move {
             let queue = runner.queue.clone();
             stop.run_until_cancelled(runner.run()).await;
-            let mut jobs = queue.jobs.lock();
-            jobs.is_closed = true;
-            jobs.waiting.clear();
+            queue.close();
         });
         Self { queue }
     }
 
     /// Adds a job behind the others; drops it if the lane has stopped.
     pub(super) fn push(&self, job: Job) {
-        let mut jobs = self.queue.jobs.lock();
-        if jobs.is_closed {
-            return;
-        }
-        jobs.waiting.push_back(job);
-        let is_first = jobs.waiting.len() == 1;
-        drop(jobs);
-        if is_first {
-            self.queue.pushed.notify_one();
-        }
-    }
-}
-
-impl Jobs {
-    /// Ends those whose deadline has passed; nothing of them was sent.
-    fn expire(&mut self, why: &str) {
-        let now = Instant::now();
-        while self.waiting.front().is_some_and(|job| job.deadline <= now) {
-            self.waiting.pop_front().into_iter().for_each(|job| job.fail(ErrorKind::Unavailable, why));
-        }
+        self.queue.push(job);
     }
 }
 
 struct Runner {
     topology: Arc<Topology>,
     tag: Tag,
+    /// Who has an append before it is confirmed.
+    need: Need,
     node: String,
     queue: Arc<Queue>,
     elsewhere: Elsewhere,
@@ -124,12 +101,18 @@ struct Runner {
     again: VecDeque<Batch>,
     last_number: u64,
     floors: Floors,
+    /// Streams that may have lost what was confirmed, because another link is used since.
+    looks: Vec<ChannelPath>,
+    /// The link for which they were noted.
+    looked_on: Option<(Connection, u64)>,
 }
 
 /// A link on which a lane sends.
 struct Route {
     connection: Connection,
     link: u64,
+    /// How its server syncs, where that is needed.
+    syncing: Option<Syncing>,
     /// The node only takes the slot over: one batch goes there, behind `ASKING`.
     is_asked: bool,
 }
@@ -149,9 +132,23 @@ impl Runner {
     async fn run(mut self) {
         let mut asked = None;
         loop {
-            let Some(route) = self.find_route(asked.take()).await else { return };
+            let Some((connection, link, is_asked)) = self.find_link(asked.take()).await else { return };
+            let syncing = match self.syncing(&connection, link).await {
+                Ok(syncing) => syncing,
+                Err(error @ RequestError::Refused(_)) => {
+                    self.refuse(&error);
+                    self.queue.pushed().await;
+                    continue;
+                }
+                Err(error) => {
+                    self.expire(&error);
+                    continue;
+                }
+            };
+            let route = Route { connection, link, syncing, is_asked };
+            self.look_again(&route);
             let halt = self.use_link(&route).await;
-            let last = self.land().await;
+            let last = self.land(&route).await;
             // The one batch that a node was asked to take is answered while it lands.
             let halt = if route.is_asked { last.unwrap_or(halt) } else { halt };
             match halt {
@@ -166,6 +163,16 @@ impl Runner {
         }
     }
 
+    /// Notes every stream to be looked at when the link is a new one: whoever answers on it may be a replica that took
+    /// over, or may have started again.
+    fn look_again(&mut self, Route { connection, link, is_asked, .. }: &Route) {
+        let is_known = |(known, number): &(Connection, u64)| known.is(connection) && number == link;
+        if !is_asked && !self.looked_on.as_ref().is_some_and(is_known) {
+            self.looks = self.floors.keys().cloned().collect();
+            self.looked_on = Some((connection.clone(), *link));
+        }
+    }
+
     /// Finds out where a refused batch goes, and waits if it cannot go anywhere now.
     async fn heed(&mut self, text: Bytes, connection: &Connection) -> Option<Connection> {
         let deadline = self.next_deadline();
@@ -177,38 +184,55 @@ impl Runner {
         }
     }
 
-    /// The link to send on; while there is none, deadlines pass. None when the connection was closed.
-    async fn find_route(&mut self, asked: Option<Connection>) -> Option<Route> {
+    /// The link to send on, and whether it is that of a node that is asked; while there is none, deadlines pass. None when
+    /// the connection was closed.
+    async fn find_link(&mut self, asked: Option<Connection>) -> Option<(Connection, u64, bool)> {
         if let Some(connection) = asked
             && let LinkState::Up(link) = connection.state()
         {
-            return Some(Route { connection, link, is_asked: true });
+            return Some((connection, link, true));
         }
+        let line = if self.need.is_any() { Line::Durable } else { Line::Data };
         loop {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
-                link = self.topology.link(self.tag, deadline) => match link {
-                    Ok((connection, link)) => return Some(Route { connection, link, is_asked: false }),
+                link = self.topology.link(self.tag, line, deadline) => match link {
+                    Ok((connection, link)) => return Some((connection, link, false)),
                     Err(RequestError::Closed) => return None,
                     Err(error) => self.expire(&error),
                 },
                 // A job that came meanwhile has a deadline too.
-                () = self.queue.pushed.notified() => {}
+                () = self.queue.pushed() => {}
             }
         }
     }
 
+    /// How the server of a link syncs, where that matters; an error if it cannot, or cannot tell.
+    async fn syncing(&self, connection: &Connection, link: u64) -> Result<Option<Syncing>, RequestError> {
+        match self.need.is_fsynced {
+            true => connection.syncing(link, self.topology.deadline()).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Ends all that waits: it cannot be confirmed as it is to be.
+    fn refuse(&mut self, error: &RequestError) {
+        let error = Error::from(error.clone());
+        self.queue.fail(error.kind(), &error.to_string());
+        let sent = std::mem::take(&mut self.again);
+        sent.into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &error.to_string()));
+    }
+
     fn next_deadline(&self) -> Instant {
-        let queued = self.queue.jobs.lock().waiting.front().map(|job| job.deadline);
         let sent = self.again.iter().filter_map(Batch::deadline);
-        sent.chain(queued).min().unwrap_or_else(|| Instant::now() + FOREVER)
+        sent.chain(self.queue.deadline()).min().unwrap_or_else(|| Instant::now() + FOREVER)
     }
 
     /// Ends those whose deadline has passed: what was never sent was not done, what was sent may have been.
     fn expire(&mut self, error: &RequestError) {
         let (now, text) = (Instant::now(), error.to_string());
-        self.queue.jobs.lock().expire(&text);
+        self.queue.expire(&text);
         // A batch keeps its place and its entries: it is sent again whole or not at all.
         while self.again.front().and_then(Batch::deadline).is_some_and(|deadline| deadline <= now) {
             self.again.pop_front().into_iter().for_each(|batch| batch.fail(ErrorKind::TimedOut, &text));
@@ -217,10 +241,12 @@ impl Runner {
 
     /// Sends and answers until the link cannot be used any more.
     async fn use_link(&mut self, route: &Route) -> Halt {
-        let queue = self.queue.clone();
+        let (queue, topology) = (self.queue.clone(), self.topology.clone());
+        let mut rerouted = pin!(topology.rerouted(self.tag, &route.connection, route.link));
         loop {
             while self.has_room() {
-                let Some(batch) = self.again.pop_front().or_else(|| self.collect()) else { break };
+                let next = self.again.pop_front().or_else(|| self.look()).or_else(|| self.collect());
+                let Some(batch) = next else { break };
                 if let Err(halt) = self.send(batch, route).await {
                     return halt;
                 }
@@ -238,14 +264,15 @@ impl Runner {
             let reply = tokio::select! {
                 biased;
                 reply = reply => reply,
-                () = queue.pushed.notified(), if has_room => {
+                () = &mut rerouted, if !route.is_asked => return Halt::LinkLost,
+                () = queue.pushed(), if has_room => {
                     // Those who were woken with the first caller join its batch.
                     tokio::task::yield_now().await;
                     continue;
                 }
             };
             if let Some((batch, _)) = self.flight.pop_front()
-                && let Err(halt) = self.settle(batch, reply)
+                && let Err(halt) = self.settle(batch, reply, route).await
             {
                 return halt;
             }
@@ -258,32 +285,32 @@ impl Runner {
         self.flight.front().is_none_or(|(oldest, _)| next - oldest.number < BATCHES_IN_FLIGHT_MAX)
     }
 
+    /// Some of the streams to be looked at; apart from appends, which may be possible where this is not.
+    fn look(&mut self) -> Option<Batch> {
+        let rest = self.looks.len().saturating_sub(LOOKS_MAX);
+        let looks = self.looks.split_off(rest);
+        if looks.is_empty() {
+            return None;
+        }
+        self.last_number += 1;
+        Some(Batch { number: self.last_number, jobs: Vec::new(), looks, was_sent: false })
+    }
+
     /// The jobs that wait, as many as a batch holds.
     fn collect(&mut self) -> Option<Batch> {
-        let mut jobs = self.queue.jobs.lock();
-        // A caller that waited too long behind others is told so; its append must not happen after that.
-        jobs.expire("the appends before it took all of its time (limits.call_time_max)");
-        let (mut events, mut bytes, mut taken) = (0, 0, Vec::new());
-        while let Some(job) = jobs.waiting.front() {
-            events += job.appends.len();
-            bytes += job.bytes();
-            if !taken.is_empty() && (events > limits::BATCH_EVENTS_MAX || bytes > limits::BATCH_BYTES_MAX) {
-                break;
-            }
-            taken.extend(jobs.waiting.pop_front());
-        }
+        let taken = self.queue.take();
         if taken.is_empty() {
             return None;
         }
         self.last_number += 1;
-        Some(Batch { number: self.last_number, jobs: taken, was_sent: false })
+        Some(Batch { number: self.last_number, jobs: taken, looks: Vec::new(), was_sent: false })
     }
 
     async fn send(&mut self, batch: Batch, route: &Route) -> Result<(), Halt> {
-        let answer = keys::answer(&self.node, self.tag, batch.number % BATCHES_IN_FLIGHT_MAX);
+        let answer = keys::answer(&self.node, self.tag, self.need, batch.number % BATCHES_IN_FLIGHT_MAX);
         let call = batch.call(&self.topology, &answer, &self.floors);
-        let deadline = batch.deadline().unwrap_or_else(Instant::now);
-        let Route { connection, link, is_asked } = route;
+        let deadline = batch.deadline().unwrap_or_else(|| self.topology.deadline());
+        let Route { connection, link, is_asked, .. } = route;
         let submitted = match is_asked {
             true => connection.submit(&Asking(&call), Some(*link), deadline).await,
             false => connection.submit(&call, Some(*link), deadline).await,
@@ -300,23 +327,35 @@ impl Runner {
     }
 
     /// Brings a batch to its end, or lands it to be sent again.
-    fn settle(&mut self, mut batch: Batch, reply: Result<Value, RequestError>) -> Result<(), Halt> {
+    async fn settle(
+        &mut self,
+        mut batch: Batch,
+        reply: Result<Value, RequestError>,
+        route: &Route,
+    ) -> Result<(), Halt> {
+        let reply = match reply {
+            Ok(Value::Error(text)) => Ok(Err(text)),
+            Ok(answer) => self.reach(&batch, route).await.map(|reached| Ok((answer, reached))),
+            Err(error) => Err(error),
+        };
         let halt = match reply {
-            Ok(Value::Error(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
-            Ok(Value::Error(text)) if self.topology.is_redirect(&text) => Halt::Refused(text),
-            Ok(Value::Error(text)) => {
+            Ok(Err(text)) if text.starts_with(b"NOSCRIPT") => Halt::NoScript,
+            Ok(Err(text)) if self.topology.is_redirect(&text) => Halt::Refused(text),
+            Ok(Err(text)) => {
                 fail(batch, RequestError::Refused(text));
                 return Ok(());
             }
-            Ok(reply) => {
+            Ok(Ok((answer, reached))) => {
                 if self.floors.len() > FLOORS_MAX {
                     self.floors.clear();
                 }
                 self.pauses = Pauses::default();
-                batch.answer(reply.as_bytes().unwrap_or_default(), &mut self.floors, &self.elsewhere);
+                let answer = answer.as_bytes().unwrap_or_default();
+                batch.answer(answer, reached, &mut self.floors, &self.elsewhere);
                 return Ok(());
             }
             Err(RequestError::NotSent(_)) => Halt::LinkLost,
+            // It is sent again also where it was answered and its copies are not known: to whoever took over.
             Err(RequestError::Unknown(_)) => {
                 batch.was_sent = true;
                 Halt::LinkLost
@@ -330,13 +369,26 @@ impl Runner {
         Err(halt)
     }
 
+    /// Waits until those have a batch that are to have it, or its time is up.
+    async fn reach(&self, batch: &Batch, route: &Route) -> Result<Reached, RequestError> {
+        let Route { connection, link, syncing, .. } = route;
+        let Some(deadline) = batch.deadline().filter(|_| self.need.is_any()) else {
+            return Ok(Reached::default());
+        };
+        match connection.reach(*link, self.need, *syncing, deadline).await {
+            // The batch was executed, and the link on which that could be confirmed is gone.
+            Err(RequestError::NotSent(why)) => Err(RequestError::Unknown(why)),
+            outcome => outcome,
+        }
+    }
+
     /// Waits for what is still in flight on a link that is not used any more, and puts everything in order again.
     /// Gives what the last that was not answered said.
-    async fn land(&mut self) -> Option<Halt> {
+    async fn land(&mut self, route: &Route) -> Option<Halt> {
         let mut last = None;
         while let Some((batch, pending)) = self.flight.pop_front() {
             // Each is landed or ended by itself.
-            last = self.settle(batch, pending.reply().await).err().or(last);
+            last = self.settle(batch, pending.reply().await, route).await.err().or(last);
         }
         self.landed.append(&mut self.again);
         std::mem::swap(&mut self.landed, &mut self.again);
@@ -353,8 +405,8 @@ impl Runner {
             self.again.push_front(batch);
             return;
         }
-        let mut jobs = self.queue.jobs.lock();
-        batch.jobs.into_iter().rev().for_each(|job| jobs.waiting.push_front(job));
+        // What was to be looked at is given up when it is refused: the next append to it looks too.
+        self.queue.put_back(batch.jobs);
     }
 }
 

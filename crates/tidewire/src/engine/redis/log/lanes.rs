@@ -2,24 +2,29 @@
 
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Job;
 use super::lane::Lane;
+use crate::engine::redis::connection::Need;
 use crate::engine::redis::keys::Tag;
 use crate::engine::redis::topology::Topology;
 use crate::engine::{Append, Appended};
 use crate::error::{Error, Result};
 use crate::tasks::Tasks;
 
-/// One lane per tag, begun at the first append to it.
+/// One lane per tag and per durability asked for, begun at the first append to it.
 pub(super) struct Lanes {
     topology: Arc<Topology>,
     node: String,
     tasks: Tasks,
     stop: CancellationToken,
     by_tag: [OnceLock<Lane>; Tag::COUNT],
+    /// Those of appends that wait for copies.
+    durable: Mutex<FxHashMap<(Tag, Need), Arc<Lane>>>,
 }
 
 /// The entries of a batch that share a tag, each with its place in the batch.
@@ -32,7 +37,7 @@ struct Part {
 impl Lanes {
     pub(super) fn new(topology: Arc<Topology>, node: &str, tasks: Tasks, stop: CancellationToken) -> Self {
         let by_tag = std::array::from_fn(|_| OnceLock::new());
-        Self { topology, node: node.to_owned(), tasks, stop, by_tag }
+        Self { topology, node: node.to_owned(), tasks, stop, by_tag, durable: Mutex::default() }
     }
 
     /// Appends to streams of any tags; one outcome per entry, in order.
@@ -60,14 +65,26 @@ impl Lanes {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
+    /// All entries get what the most demanding asks for: those of one channel stay in their order.
     async fn append_to(&self, tag: Tag, appends: Vec<Append>) -> Result<Vec<Result<Appended>>> {
-        let begin = || Lane::begin(self.topology.clone(), &self.node, tag, &self.tasks, &self.stop);
-        // There is a lane for each tag.
-        let Some(lane) = self.by_tag.get(tag.index()) else { return Ok(Vec::new()) };
+        let needs = appends.iter().map(|append| Need::of(append.durability));
+        let need = needs.fold(Need::default(), Need::and);
         let (outcome, outcomes) = oneshot::channel();
-        lane.get_or_init(begin).push(Job { appends, deadline: self.topology.deadline(), outcome });
+        self.push(tag, need, Job { appends, deadline: self.topology.deadline(), outcome });
         // A lane drops its jobs only when the engine stops.
         outcomes.await.unwrap_or_else(|_| Err(Error::closed("the engine")))
+    }
+
+    fn push(&self, tag: Tag, need: Need, job: Job) {
+        let begin = || Lane::begin(self.topology.clone(), &self.node, tag, need, &self.tasks, &self.stop);
+        if need.is_any() {
+            let mut durable = self.durable.lock();
+            let lane = durable.entry((tag, need)).or_insert_with(|| Arc::new(begin())).clone();
+            drop(durable);
+            lane.push(job);
+        } else if let Some(lane) = self.by_tag.get(tag.index()) {
+            lane.get_or_init(begin).push(job);
+        }
     }
 }
 

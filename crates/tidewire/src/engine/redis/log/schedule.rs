@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lanes::Lanes;
 use super::to_int;
 use crate::clock::{Clock, Timestamp, millis};
-use crate::engine::redis::connection::Repeat;
+use crate::engine::redis::command::Command;
+use crate::engine::redis::connection::{Need, Reached, Repeat, RequestError};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
-use crate::engine::redis::topology::Topology;
+use crate::engine::redis::topology::{Line, Topology};
 use crate::engine::{Announce, Append, Appended, Dedup, Durability, Retention};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
@@ -69,10 +71,53 @@ impl Schedule {
         let scripts = &self.topology.scripts;
         let call = scripts.call(Script::Schedule, 2, append.envelope.len() + 1_024);
         let call = call.arg(times).arg(appends).arg(id).int(to_int(due.as_millis())).arg(encode(append));
-        let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
-        self.topology.run(tag, Script::Schedule, &call, Repeat::Safe, deadline).await?;
+        let durability = self.keep(&call, append.durability).await?;
         self.added.notify_one();
-        Ok(Appended { position: None, is_duplicate: false })
+        Ok(Appended { position: None, is_duplicate: false, durability })
+    }
+
+    /// Runs a call that may be run again, until those have what it wrote that are to have it.
+    async fn keep(&self, call: &Command, durability: Durability) -> Result<Durability> {
+        let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
+        let need = Need::of(durability);
+        loop {
+            self.topology.run(tag, Script::Schedule, call, Repeat::Safe, deadline).await?;
+            if !need.is_any() {
+                return Ok(durability);
+            }
+            match self.keep_durably(call, need, deadline).await {
+                // Another server may have taken over, and lack it.
+                Err(RequestError::NotSent(_) | RequestError::Unknown(_)) if Instant::now() < deadline => {}
+                outcome => {
+                    let reached = outcome?;
+                    return reached.confirms(durability).ok_or_else(|| {
+                        let text = "scheduled, but not so many copies as asked for confirmed it in time";
+                        Error::new(ErrorKind::TimedOut, text)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Runs a call once more on the line that waits for copies: what holds there holds for the first time too.
+    async fn keep_durably(
+        &self,
+        call: &Command,
+        need: Need,
+        deadline: Instant,
+    ) -> std::result::Result<Reached, RequestError> {
+        let (connection, link) = self.topology.link(Tag::of_schedule(), Line::Durable, deadline).await?;
+        let syncing = match need.is_fsynced {
+            true => Some(connection.syncing(link, deadline).await?),
+            false => None,
+        };
+        match connection.submit(call, Some(link), deadline).await?.reply().await? {
+            // The slot has moved meanwhile, or the like: what runs on the other line finds out.
+            Value::Error(text) => {
+                Err(RequestError::NotSent(String::from_utf8_lossy(&text).into_owned().into()))
+            }
+            _ => connection.reach(link, need, syncing, deadline).await,
+        }
     }
 }
 
@@ -111,8 +156,10 @@ impl Mover {
         let mut outcomes = outcomes.into_iter();
         let mut is_stuck = false;
         for (id, append) in ids.into_iter().zip(appends) {
+            let is_durable = append.as_ref().is_some_and(|append| append.durability != Durability::Fast);
             match append.map(|_| outcomes.next()) {
-                Some(Some(Err(error))) if error.is_retryable() => is_stuck = true,
+                // A server that cannot confirm it as it is to be may be changed so that it can.
+                Some(Some(Err(error))) if error.is_retryable() || is_durable => is_stuck = true,
                 Some(Some(Err(error))) => {
                     tracing::error!(%error, "dropped a scheduled event that redis refuses to append");
                     self.done.push(id);
@@ -185,6 +232,11 @@ fn encode(append: &Append) -> Vec<u8> {
     put(append.dedup.as_ref().map_or("", |dedup| &dedup.id).as_bytes());
     put(bound(append.dedup.as_ref().map(|dedup| millis(dedup.window))).as_bytes());
     put(&append.envelope);
+    match append.durability {
+        Durability::Fast => {}
+        Durability::Replicated(copies) => put(copies.to_string().as_bytes()),
+        Durability::Fsynced => put(b"fsynced"),
+    }
     out
 }
 
@@ -217,13 +269,19 @@ fn decode(id: &[u8], mut text: Bytes) -> Option<Append> {
             Dedup { id: id.into(), window: REMEMBERED }
         }
     };
+    let envelope = take()?;
+    let durability = match take().map(take_text) {
+        None => Durability::Fast,
+        Some(text) if text.as_deref() == Some("fsynced") => Durability::Fsynced,
+        Some(text) => Durability::Replicated(text?.parse().ok()?),
+    };
     Some(Append {
         channel,
-        envelope: take()?,
+        envelope,
         announce,
         dedup: Some(dedup),
         retention: Retention { events_max, age_max, bytes_max },
-        durability: Durability::Fast,
+        durability,
         deliver_at: None,
     })
 }

@@ -7,20 +7,20 @@
 -- ARGV[1..4]    number of the batch, 1 if it was sent before, candidate epoch (16 hexadecimal digits),
 --               count of streams; then for each stream, in the order of the keys:
 --   events kept, age kept (ms), bytes kept (each may be empty),
---   epoch and offset that this node saw confirmed last (empty and 0 if none),
+--   epoch, term and offset that this node saw confirmed last (empty, empty and 0 if none),
 --   the channel's name within its tenant, the Redis channel to announce on, the one that those with patterns hear
---   (empty: the server matches them), count of events; then for each event:
+--   (empty: the server matches them), count of events - 0 only has the stream looked at; then for each event:
 --     options: empty to announce it and no more, else `KIND MARK WINDOW CHANNEL`: kind `h` announced, `q` quiet or
 --     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms);
 --     frame: the length of the envelope (4 bytes, the lowest first) and the envelope
 -- PUBLISH       the command that announces; it stands before this text
--- Returns lines: for each stream its epoch, the offset of its first event appended here and their time (ms); then for each event of the
--- batch that did not get the next offset of its stream, its number in the batch and `d` with the offset of the append
--- that took effect, or `!` with an error.
+-- Returns lines: for each stream its epoch, the offset of its first event appended here, their time (ms) and the term; then
+-- for each event of the batch that did not get the next offset of its stream, its number in the batch and `d` with the
+-- offset of the append that took effect, or `!` with an error.
 --
--- An announcement is `a EPOCH OFFSET TIME[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
--- another. CHANNEL is the stream's where it is announced on another. For those with patterns, the Redis channel and a
--- line feed stand before it.
+-- An announcement is `a EPOCH OFFSET TIME TERM[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
+-- another; none tells of a new epoch. CHANNEL is the stream's where it is announced on another. For those with patterns,
+-- the Redis channel and a line feed stand before it.
 --
 -- Every string that Lua makes is hashed whole, and numbers that it turns into text cost more than the rest of an
 -- append: so a frame is touched twice, numbers are formatted as integers, and once where that is enough.
@@ -60,7 +60,7 @@ end
 
 local function announce(state)
   if count > 0 then
-    local head = format('a %s %d %d', state.e, first, state.t)
+    local head = format('a %s %d %d %s', state.e, first, state.t, state.term)
     local events = table.concat(frames, '', 1, count)
     publish(state, state.channel, head .. '\n' .. events)
     if target ~= '' then
@@ -70,6 +70,11 @@ local function announce(state)
   count, bytes = 0, 0
 end
 
+-- The last offset that an earlier epoch has in common with this one.
+local function forked_at(state, epoch)
+  return tonumber(string.match(state.f, epoch .. ':(%d+)') or 0)
+end
+
 local function append(state, options, frame)
   local kind, mark, window, also
   if options ~= '' then
@@ -77,8 +82,8 @@ local function append(state, options, frame)
     mark = mark ~= '0' and KEYS[1 + 2 * stream_count + mark]
     if mark then
       local epoch, offset = string.match(call('GET', mark) or '', '^(%x+) (%d+)$')
-      -- A mark of another epoch is of an event that was lost: it is to be kept again.
-      if epoch == state.e then
+      -- A mark of an event that was lost with its epoch: it is to be kept again.
+      if epoch == state.e or (epoch and tonumber(offset) <= forked_at(state, epoch)) then
         return 'd' .. offset
       end
     end
@@ -139,17 +144,21 @@ end
 
 local function append_all(index)
   local key, meta = KEYS[2 * index], KEYS[2 * index + 1]
-  local state = open(key, meta, candidate, time, ARGV[cursor + 4], tonumber(ARGV[cursor + 5]))
+  local state =
+    open(key, meta, candidate, time, ARGV[cursor + 4], ARGV[cursor + 5], tonumber(ARGV[cursor + 6]))
   local old_n, old_a, old_b = state.n, state.a, state.b
   state.n, state.a, state.b = tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2]), tonumber(ARGV[cursor + 3])
-  state.name, state.channel, state.patterns = ARGV[cursor + 6], ARGV[cursor + 7], ARGV[cursor + 8]
+  state.name, state.channel, state.patterns = ARGV[cursor + 7], ARGV[cursor + 8], ARGV[cursor + 9]
   state.has_patterns = state.patterns ~= '' and call('PUBSUB', 'SHARDNUMSUB', state.patterns)[2] > 0
   state.key, state.meta, state.start = key, meta, state.o
+  if state.is_new and ARGV[cursor + 4] ~= '' then
+    announce_epoch(state, state.channel, state.patterns)
+  end
   state.t = math.max(state.t, time)
   state.id = format('%%d-%d', state.t)
-  answer[index] = format('%s %d %d', state.e, state.o + 1, state.t)
-  local at = cursor + 9
-  for number = 1, tonumber(ARGV[cursor + 9]) do
+  answer[index] = format('%s %d %d %s', state.e, state.o + 1, state.t, state.term)
+  local at = cursor + 10
+  for number = 1, tonumber(ARGV[cursor + 10]) do
     local exception = append(state, ARGV[at + 1], ARGV[at + 2])
     if exception then
       exceptions[#exceptions + 1] = format('%d %s', event_number + number, exception)
@@ -168,18 +177,18 @@ end
 
 for index = 1, stream_count do
   local done, fault = pcall(append_all, index)
-  local events = tonumber(ARGV[cursor + 9])
+  local events = tonumber(ARGV[cursor + 10])
   if not done then
     -- A key of another type, put there by somebody else. Nothing of this stream was appended.
     fault = type(fault) == 'table' and fault.err or tostring(fault)
-    answer[index] = '0000000000000000 0 0'
+    answer[index] = '0000000000000000 0 0 0'
     count, bytes = 0, 0
     for number = 1, events do
       exceptions[#exceptions + 1] = format('%d !%s', event_number + number, fault)
     end
   end
   event_number = event_number + events
-  cursor = cursor + 9 + 2 * events
+  cursor = cursor + 10 + 2 * events
 end
 
 for _, exception in ipairs(exceptions) do

@@ -7,15 +7,21 @@
 -- ARGV[4]    most events wanted
 -- ARGV[5]    most bytes of envelopes wanted; one event is given even if it is larger
 -- ARGV[6]    `+` oldest first, `-` newest first
--- Returns    epoch, oldest offset, newest offset, then id and frame (see stream.lua) of each event
+-- ARGV[7..9] epoch, term and offset of what the reader has (empty, empty and 0 if nothing)
+-- ARGV[10..] the Redis channel of the stream, and the one that those with patterns hear (see append.lua)
+-- PUBLISH    the command that announces; it stands before this text
+-- Returns    epoch, oldest offset, newest offset, term, epochs before (see stream.lua), then id and frame of each event
 
 -- Entries fetched at first; then as many as the bytes that are left suggest.
 local FETCH_FIRST, FETCH_MOST = 16, 256
 
 local time = now()
-local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', 0)
+local state = open(KEYS[1], KEYS[2], ARGV[1], time, ARGV[7], ARGV[8], tonumber(ARGV[9]))
+if state.is_new and ARGV[7] ~= '' then
+  announce_epoch(state, ARGV[10], ARGV[11])
+end
 local first = oldest(KEYS[1], state, time)
-local page = { state.e, first, state.o }
+local page = { state.e, first, state.o, state.term, state.f }
 
 local low, high = math.max(tonumber(ARGV[2]), first), math.min(tonumber(ARGV[3]), state.o)
 local left, bytes_left = tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -7,5 +7,5 @@
 -- Returns  a list of one: the offset; one past the newest if there is no such event
 
 local time = now()
-local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', 0)
+local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', '', 0)
 return { bisect(KEYS[1], oldest(KEYS[1], state, time), state.o, tonumber(ARGV[2])) }

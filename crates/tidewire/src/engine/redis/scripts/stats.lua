@@ -6,6 +6,6 @@
 -- Returns  epoch, oldest offset, newest offset, bytes of memory that the stream takes (sampled)
 
 local time = now()
-local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', 0)
+local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', '', 0)
 local bytes = call('MEMORY', 'USAGE', KEYS[1]) or 0
 return { state.e, oldest(KEYS[1], state, time), state.o, bytes }

@@ -7,7 +7,7 @@
 -- Returns  count of removed events, offset of the oldest event left
 
 local time = now()
-local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', 0)
+local state = open(KEYS[1], KEYS[2], ARGV[1], time, '', '', 0)
 local before = oldest(KEYS[1], state, time)
 local first = math.max(before, math.min(tonumber(ARGV[2]), state.o + 1))
 call('XTRIM', KEYS[1], 'MINID', first)

@@ -262,6 +262,9 @@ impl<'a> Session<'a> {
         };
         match announcement::read(channel, payload) {
             Some(announcement::Heard::Live(envelope)) => tell(None, envelope),
+            Some(announcement::Heard::Kept(events)) if events.is_empty() => {
+                self.shared.told.hear(Heard::Moved(vec![interest.clone()]));
+            }
             Some(announcement::Heard::Kept(events)) => {
                 events.into_iter().for_each(|(kept, envelope)| tell(Some(kept), envelope));
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::redis::keys::{self, Tag};
-use crate::engine::{Appended, Interest, Kept, Range};
+use crate::engine::{Appended, Fork, Interest, Kept, Range, Seen, Term};
 use crate::error::{ErrorKind, Result};
 use crate::position::Position;
 
@@ -35,7 +35,7 @@ async fn a_stream_that_vanished_starts_under_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fell_behind_what_was_confirmed_starts_under_a_new_epoch() {
+async fn a_stream_that_fell_behind_what_was_confirmed_goes_on_under_a_new_epoch() {
     let ((engine, _), spy) = (open(&server_url()).await, spy().await);
     let channel = path("rewound", "c");
     let first = position(&engine, append(&channel, "1")).await;
@@ -53,7 +53,43 @@ async fn a_stream_that_fell_behind_what_was_confirmed_starts_under_a_new_epoch()
     }
     let next = position(&engine, append(&channel, "3")).await;
     assert_ne!(next.epoch, first.epoch, "offset 2 was confirmed for another event");
-    assert_eq!(next.offset, 1);
+    assert_eq!(next.offset, 2);
+    let page = engine.log.read(&channel, Range::from(1, 10)).await.expect("a page");
+    let left: Vec<_> = page.events.iter().map(|stored| (stored.offset, &stored.envelope[..])).collect();
+    assert_eq!(left, [(1, &b"1"[..]), (2, b"3")], "what is left of the old epoch stays");
+    assert_eq!(page.forks, [Fork { epoch: first.epoch, last: 1 }]);
+}
+
+#[tokio::test]
+async fn what_a_reader_has_shows_that_a_stream_fell_behind() {
+    let ((engine, ears), spy) = (open(&server_url()).await, spy().await);
+    let channel = path("behind", "c");
+    let first = position(&engine, append(&channel, "1")).await;
+    let page = engine.log.read(&channel, Range::BOUNDS).await.expect("a page");
+    engine.pubsub.subscribe(vec![Interest::Channel(channel.clone())]).await.expect("subscribed");
+    let with = |offset, term| Range {
+        seen: Some(Seen { position: Position { offset, ..first }, term }),
+        ..Range::from(1, 10)
+    };
+    for (seen, is_same) in [(with(1, page.term), true), (with(0, Term(1)), true), (with(2, page.term), false)]
+    {
+        let page = engine.log.read(&channel, seen).await.expect("a page");
+        assert_eq!(page.epoch == first.epoch, is_same, "{seen:?}");
+        assert_eq!(page.events.len(), 1);
+    }
+    engine.pubsub.probe().await.expect("probed");
+    let heard = std::mem::take(&mut *ears.0.lock());
+    assert!(matches!(&heard[..], [Heard::Moved(_)]), "listeners are told of the new epoch: {heard:?}");
+    // A term that the stream knows nothing of: nothing can be vouched for.
+    let page = engine.log.read(&channel, Range::BOUNDS).await.expect("a page");
+    let unknown = Seen { position: Position { epoch: page.epoch, offset: 1 }, term: Term(7) };
+    let page =
+        engine.log.read(&channel, Range { seen: Some(unknown), ..Range::BOUNDS }).await.expect("a page");
+    let lasts: Vec<_> = page.forks.iter().map(|fork| fork.last).collect();
+    assert_eq!(lasts, [0, 0]);
+    ask(&spy, &[b"DEL".as_slice(), keys::meta(&channel).as_bytes()]).await;
+    let page = engine.log.read(&channel, Range::from(1, 10)).await.expect("a page");
+    assert_eq!((page.last, page.forks.len()), (0, 0), "a stream that is gone goes on from nothing");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
 
 use super::slots::{Redirect, SlotMap};
+use super::{Durable, Line};
 use crate::engine::Probe;
 use crate::engine::redis::address::{Access, Address, Endpoint};
 use crate::engine::redis::command::{Asking, Command, Encode};
@@ -74,6 +75,7 @@ struct View {
 pub(in crate::engine::redis) struct Node {
     endpoint: Endpoint,
     data: Connection,
+    durable: Durable,
     subscriber: Subscriber,
     /// When it was last to be asked for a slot that it takes over.
     asked: Mutex<Option<Instant>>,
@@ -82,6 +84,21 @@ pub(in crate::engine::redis) struct Node {
 impl Node {
     pub(in crate::engine::redis) fn subscriber(&self) -> &Subscriber {
         &self.subscriber
+    }
+
+    fn connection(&self, line: Line) -> &Connection {
+        match line {
+            Line::Data => &self.data,
+            Line::Durable => self.durable.connection(),
+        }
+    }
+
+    /// Which of its connections this is, if it is one.
+    fn line_of(&self, connection: &Connection) -> Option<Line> {
+        match self.data.is(connection) {
+            true => Some(Line::Data),
+            false => self.durable.is(connection).then_some(Line::Durable),
+        }
     }
 
     fn is_up(&self) -> bool {
@@ -175,8 +192,13 @@ impl Cluster {
         Ok(Self { shared, _stop: stop.drop_guard() })
     }
 
-    /// The primary of a tag and its open link; waits for one, and for another primary, until `deadline`.
-    pub(super) async fn link(&self, tag: Tag, deadline: Instant) -> Result<(Connection, u64), RequestError> {
+    /// A connection to the primary of a tag and its open link; waits for one, and for another primary, until `deadline`.
+    pub(super) async fn link(
+        &self,
+        tag: Tag,
+        line: Line,
+        deadline: Instant,
+    ) -> Result<(Connection, u64), RequestError> {
         let mut view = self.shared.view.subscribe();
         loop {
             let owner = view.borrow_and_update().owners.get(tag.index()).cloned().flatten();
@@ -189,11 +211,24 @@ impl Cluster {
             };
             tokio::select! {
                 biased;
-                link = owner.data.link(deadline) => return Ok((owner.data.clone(), link?)),
+                link = owner.connection(line).link(deadline) => {
+                    return Ok((owner.connection(line).clone(), link?));
+                }
                 // A change of the view that leaves this tag where it is only looks again.
                 _ = view.changed() => {}
             }
         }
+    }
+
+    /// Waits until a tag's primary is another one than that behind `connection`.
+    pub(super) async fn rerouted(&self, tag: Tag, connection: &Connection) {
+        let mut view = self.shared.view.subscribe();
+        let is_owner = |owner: &Arc<Node>| owner.line_of(connection).is_some();
+        let is_elsewhere = |view: &Arc<View>| {
+            view.owners.get(tag.index()).is_some_and(|owner| !owner.as_ref().is_some_and(is_owner))
+        };
+        // An error says that the engine has stopped.
+        drop(view.wait_for(is_elsewhere).await);
     }
 
     /// Sends a command to the primary of its tag and follows the slot until `deadline`; an error reply that does
@@ -214,7 +249,7 @@ impl Cluster {
                     (node, outcome)
                 }
                 None => {
-                    let (owner, _) = self.link(tag, deadline).await?;
+                    let (owner, _) = self.link(tag, Line::Data, deadline).await?;
                     let outcome = owner.try_request(command, deadline).await;
                     (owner, outcome)
                 }
@@ -250,9 +285,10 @@ impl Cluster {
         pauses: &mut Pauses,
         deadline: Instant,
     ) -> Option<Next> {
-        let answering = self.shared.nodes().into_iter().find(|node| node.data.is(connection));
-        let answering = answering.map(|node| node.endpoint.clone());
-        let redirect = Redirect::read(text, answering.as_ref())?;
+        let nodes = self.shared.nodes();
+        let answering = nodes.iter().find_map(|node| Some((&node.endpoint, node.line_of(connection)?)));
+        let (answering, line) = answering.unzip();
+        let redirect = Redirect::read(text, answering)?;
         tracing::debug!(slot = tag.slot(), ?redirect, "a request came to the wrong node");
         match redirect {
             Redirect::Moved(owner) => {
@@ -266,8 +302,9 @@ impl Cluster {
             }
             Redirect::Ask(taker) => {
                 let node = self.shared.taker(taker);
-                match node.data.link(deadline).await {
-                    Ok(_) => Some(Next::Asked(node.data.clone())),
+                let connection = node.connection(line.unwrap_or(Line::Data));
+                match connection.link(deadline).await {
+                    Ok(_) => Some(Next::Asked(connection.clone())),
                     Err(_) => Some(Next::Nowhere),
                 }
             }
@@ -355,8 +392,9 @@ impl Shared {
         };
         let data =
             Connection::dialing(dial("data", scripts::prelude(scripts::Publish::Sharded)), &self.tasks);
+        let durable = Durable::new(dial("durable", scripts::prelude(scripts::Publish::Sharded)), &self.tasks);
         let subscriber = Subscriber::sharded(dial("pubsub", Vec::new()), self.sharded.clone(), &self.tasks);
-        Arc::new(Node { endpoint: endpoint.clone(), data, subscriber, asked: Mutex::default() })
+        Arc::new(Node { endpoint: endpoint.clone(), data, durable, subscriber, asked: Mutex::default() })
     }
 
     /// Takes over what a node says of the whole cluster.

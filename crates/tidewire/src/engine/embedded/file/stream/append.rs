@@ -15,7 +15,7 @@ use crate::engine::embedded::file::segment::{RECORDS_START, Segment};
 use crate::engine::embedded::file::state::StreamRow;
 use crate::engine::embedded::file::tail::TailBound;
 use crate::engine::embedded::pubsub::LocalPubSub;
-use crate::engine::{Append, Appended, Durability, Kept};
+use crate::engine::{Append, Appended, Durability, Kept, Term};
 use crate::error::Result;
 use crate::position::{Epoch, Position};
 
@@ -157,9 +157,14 @@ impl Stream {
                 if let Some(dedup) = &entry.append.dedup {
                     appender.dedup.insert(dedup, place.offset, place.time);
                 }
-                pubsub.announce(&entry.append, &Kept { position, time: place.time, stream: None });
+                pubsub.announce(
+                    &entry.append,
+                    &Kept { position, term: Term::default(), time: place.time, stream: None },
+                );
             }
-            entry.outcome = Some(Ok(Appended { position: Some(position), is_duplicate: place.is_duplicate }));
+            let (position, is_duplicate) = (Some(position), place.is_duplicate);
+            entry.outcome =
+                Some(Ok(Appended { position, is_duplicate, durability: entry.append.durability }));
         }
     }
 

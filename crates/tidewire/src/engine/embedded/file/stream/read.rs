@@ -157,7 +157,7 @@ struct Reading {
 impl Reading {
     fn new(view: &View, first: u64, range: Range) -> Self {
         Self {
-            page: Page { epoch: view.epoch, first, last: view.last, events: Vec::new() },
+            page: Page { epoch: view.epoch, first, last: view.last, ..Page::default() },
             left: range.first.max(first)..range.last.min(view.last) + 1,
             direction: range.direction,
             events_left: range.events_max.min(limits::BATCH_EVENTS_MAX) as u64,

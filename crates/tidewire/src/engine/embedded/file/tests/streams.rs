@@ -41,7 +41,7 @@ async fn reads_both_ways_from_memory_and_from_disk() {
     assert!(rig.files().await.len() > 5, "{:?}", rig.files().await);
     for _ in 0..2 {
         assert_eq!(rig.read_all("orders").await, numbers(1..=500));
-        let backwards = Range { first: 0, last: 320, events_max: 250, direction: Direction::Backwards };
+        let backwards = Range { last: 320, direction: Direction::Backwards, ..Range::from(0, 250) };
         let offsets = |page: crate::engine::Page| page.events.iter().map(|e| e.offset).collect::<Vec<_>>();
         assert_eq!(offsets(rig.read("orders", backwards).await), (71..=320).rev().collect::<Vec<_>>());
         let middle = Range { last: 203, ..Range::from(199, 1000) };
