@@ -3,6 +3,7 @@
 
 mod cluster;
 mod home;
+mod pauses;
 mod sentinel;
 mod slots;
 
@@ -12,8 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
-pub(super) use self::cluster::{Next, Node, Pauses};
+pub(super) use self::cluster::{Next, Node};
 use self::home::Home;
+pub(super) use self::pauses::Pauses;
 use self::sentinel::Sentinels;
 use super::address::{Address, Group};
 use super::command::{Command, Encode};
@@ -21,6 +23,7 @@ use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
 use super::link::{Dial, DialError, describe};
 use super::pubsub::malformed;
+use super::refusal;
 use super::resp::Value;
 use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
@@ -105,7 +108,8 @@ impl Topology {
         Ok(Self { servers: Servers::Cluster(cluster), scripts, call_time_max })
     }
 
-    /// Sends a command to the primary that holds a tag's slot; an error reply is an error.
+    /// Sends a command to the primary that holds a tag's slot, until `deadline` again where nobody takes it now; an error
+    /// reply is an error.
     pub(super) async fn request<C: Encode + ?Sized>(
         &self,
         tag: Tag,
@@ -114,7 +118,7 @@ impl Topology {
         deadline: Instant,
     ) -> Result<Value, RequestError> {
         match &self.servers {
-            Servers::One { data, .. } => data.request(command, repeat, deadline).await,
+            Servers::One { data, .. } => request(data, command, repeat, deadline).await,
             Servers::Cluster(cluster) => Ok(cluster.request(tag, command, repeat, deadline).await?.0),
         }
     }
@@ -193,12 +197,13 @@ impl Topology {
     /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
     pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
         match &self.servers {
-            Servers::One { .. } => false,
+            Servers::One { .. } => refusal::is_passing(text),
             Servers::Cluster(cluster) => cluster.is_redirect(text),
         }
     }
 
-    /// What to do about an error reply that says that the slot is elsewhere; none if it does not.
+    /// What to do about an error reply that says that the slot is elsewhere, or that nobody serves it now; none if it is
+    /// of another kind.
     pub(super) async fn heed(
         &self,
         tag: Tag,
@@ -208,7 +213,10 @@ impl Topology {
         deadline: Instant,
     ) -> Option<Next> {
         match &self.servers {
-            Servers::One { .. } => None,
+            Servers::One { .. } if !refusal::is_passing(text) => None,
+            Servers::One { .. } => {
+                Some(if pauses.wait(deadline).await { Next::Owner } else { Next::Nowhere })
+            }
             Servers::Cluster(cluster) => cluster.heed(tag, text, connection, pauses, deadline).await,
         }
     }
@@ -249,6 +257,26 @@ impl Topology {
                 [links, sentinels].concat()
             }
             Servers::Cluster(cluster) => cluster.probe(self.call_time_max).await,
+        }
+    }
+}
+
+/// Sends a command again while the server says that it cannot take it now.
+async fn request<C: Encode + ?Sized>(
+    data: &Connection,
+    command: &C,
+    repeat: Repeat,
+    deadline: Instant,
+) -> Result<Value, RequestError> {
+    let mut pauses = Pauses::default();
+    loop {
+        match data.request(command, repeat, deadline).await {
+            Err(RequestError::Refused(text)) if refusal::is_passing(&text) => {
+                if !pauses.wait(deadline).await {
+                    return Err(RequestError::Refused(text));
+                }
+            }
+            outcome => return outcome,
         }
     }
 }
