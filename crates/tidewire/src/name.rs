@@ -139,6 +139,7 @@ struct Path {
     text: Arc<str>,
     environment_end: u16,
     tenant_end: u16,
+    checksum: u32,
 }
 
 impl Path {
@@ -146,7 +147,15 @@ impl Path {
         let text = format!("{environment}:tenant:{tenant}:{local}");
         let end = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX);
         let tenant_end = environment.len() + ":tenant:".len() + tenant.len();
-        Self { text: text.into(), environment_end: end(environment.len()), tenant_end: end(tenant_end) }
+        let (environment_end, tenant_end) = (end(environment.len()), end(tenant_end));
+        let mut checksum = crc32fast::Hasher::new();
+        [tenant, ":", local].iter().for_each(|part| checksum.update(part.as_bytes()));
+        Self { text: text.into(), environment_end, tenant_end, checksum: checksum.finalize() }
+    }
+
+    /// `ENVIRONMENT:tenant:TENANT:`
+    fn prefix(&self) -> &str {
+        self.text.get(..=self.tenant_end.into()).unwrap_or_default()
     }
 
     fn environment(&self) -> &str {
@@ -255,6 +264,16 @@ impl ChannelPath {
         check_channel(channel)?;
         Ok(Self(Path::new(environment, tenant, channel)))
     }
+
+    /// CRC-32 of `TENANT:CHANNEL`, computed once: an engine with several places for data goes by it.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.0.checksum
+    }
+
+    /// `ENVIRONMENT:tenant:TENANT:`
+    pub(crate) fn prefix(&self) -> &str {
+        self.0.prefix()
+    }
 }
 
 impl PatternPath {
@@ -294,6 +313,11 @@ impl EntryPath {
             CHANNEL_BYTES,
         )?;
         Ok(Self(Path::new(environment, tenant, key)))
+    }
+
+    /// CRC-32 of `TENANT:KEY`, computed once: an engine with several places for data goes by it.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.0.checksum
     }
 }
 

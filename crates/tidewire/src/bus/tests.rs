@@ -53,7 +53,7 @@ impl Faulty {
 }
 
 impl PubSub for Faulty {
-    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
+    fn publish<'a>(&'a self, channel: &'a ChannelPath, envelope: Bytes) -> Answer<'a, ()> {
         let channel = channel.clone();
         // The effect happens when the inner call is made, so it is made only inside.
         Box::pin(async move {

@@ -29,7 +29,7 @@ pub trait PubSub: Send + Sync + 'static {
     ///
     /// `TimedOut` means that it may have been sent: the caller may send it again marked as retried, and
     /// receivers drop the second copy.
-    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()>;
+    fn publish<'a>(&'a self, channel: &'a ChannelPath, envelope: Bytes) -> Answer<'a, ()>;
 
     /// Starts to hear `interests`. Asking for one that is held already changes nothing.
     fn subscribe(&self, interests: Vec<Interest>) -> Answer<'_, ()>;

@@ -57,7 +57,7 @@ impl LocalPubSub {
 }
 
 impl PubSub for LocalPubSub {
-    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
+    fn publish<'a>(&'a self, channel: &'a ChannelPath, envelope: Bytes) -> Answer<'a, ()> {
         self.tell(channel, None, &envelope);
         Box::pin(std::future::ready(Ok(())))
     }

@@ -3,7 +3,8 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::command::{Encode, HEADER_BYTES_MAX, write_argument, write_header};
+use super::command::{Encode, HEADER_BYTES_MAX, write_header};
+use super::keys::{self, Tag};
 use super::scripts::Publish;
 use crate::clock::Timestamp;
 use crate::engine::{Kept, Term};
@@ -15,28 +16,39 @@ const LIVE: &[u8] = b"p";
 
 /// The command that publishes a live event, written without putting name and payload together first.
 pub(super) struct PublishLive<'a> {
-    pub(super) publish: Publish,
-    pub(super) channel: [&'a str; 7],
-    pub(super) envelope: &'a [u8],
+    publish: Publish,
+    channel: &'a ChannelPath,
+    tag: Tag,
+    envelope: &'a [u8],
 }
 
-impl PublishLive<'_> {
-    fn channel_bytes(&self) -> usize {
-        self.channel.iter().map(|part| part.len()).sum()
+impl<'a> PublishLive<'a> {
+    pub(super) fn new(publish: Publish, channel: &'a ChannelPath, tag: Tag, envelope: &'a [u8]) -> Self {
+        Self { publish, channel, tag, envelope }
     }
+
+    fn channel(&self) -> [&str; 5] {
+        keys::channel_parts(self.channel, self.tag)
+    }
+}
+
+fn bytes_of(parts: [&str; 5]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
 }
 
 impl Encode for PublishLive<'_> {
     fn wire_bytes_max(&self) -> usize {
-        self.channel_bytes() + self.envelope.len() + 5 * HEADER_BYTES_MAX
+        bytes_of(self.channel()) + self.envelope.len() + 5 * HEADER_BYTES_MAX
     }
 
     fn encode(&self, out: &mut BytesMut) {
-        out.reserve(self.wire_bytes_max());
-        out.extend_from_slice(b"*3\r\n");
-        write_argument(out, self.publish.command().as_bytes());
-        write_header(out, b'$', self.channel_bytes());
-        self.channel.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        let channel = self.channel();
+        out.extend_from_slice(match self.publish {
+            Publish::Classic => b"*3\r\n$7\r\nPUBLISH\r\n",
+            Publish::Sharded => b"*3\r\n$8\r\nSPUBLISH\r\n",
+        });
+        write_header(out, b'$', bytes_of(channel));
+        channel.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
         out.extend_from_slice(b"\r\n");
         write_header(out, b'$', LIVE.len() + self.envelope.len());
         out.extend_from_slice(LIVE);
@@ -145,7 +157,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::redis::keys::{self, Tag};
     use crate::engine::redis::resp::{Decoder, Value};
     use crate::position::Epoch;
 
@@ -156,8 +167,7 @@ mod tests {
     #[test]
     fn a_live_event_comes_back_as_it_was() {
         let channel = path("c");
-        let parts = keys::channel_parts(&channel, Tag::of_channel(&channel));
-        let command = PublishLive { publish: Publish::Classic, channel: parts, envelope: b"a b\nc" };
+        let command = PublishLive::new(Publish::Classic, &channel, Tag::of_channel(&channel), b"a b\nc");
         let mut decoder = Decoder::default();
         command.encode(decoder.buffer());
         assert!(decoder.buffer().len() <= command.wire_bytes_max());

@@ -1,6 +1,6 @@
 //! Commands as they are written to a link.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BytesMut;
 
 /// A command that can be written any number of times: a request that was not sent is sent again on the next link.
 pub(super) trait Encode: Sync {
@@ -106,8 +106,11 @@ impl Command {
 
     /// Adds a number.
     pub(super) fn push_int(&mut self, number: i64) {
-        let mut digits = [0; 20];
-        self.push(decimal(number, &mut digits));
+        let mut text = [0; HEADER_BYTES_MAX];
+        // Without the kind and the end.
+        let from = write_decimal(number, b'$', &mut text);
+        let digits = text.get(from + 1..HEADER_BYTES_MAX - 2).unwrap_or_default();
+        self.push(digits);
     }
 
     /// Adds a number, for chaining.
@@ -138,32 +141,34 @@ pub(super) fn write_argument(out: &mut BytesMut, arg: &[u8]) {
 }
 
 pub(super) fn write_header(out: &mut BytesMut, kind: u8, number: usize) {
-    let mut digits = [0; 20];
-    out.put_u8(kind);
-    out.extend_from_slice(decimal(i64::try_from(number).unwrap_or(i64::MAX), &mut digits));
-    out.extend_from_slice(b"\r\n");
+    let mut text = [0; HEADER_BYTES_MAX];
+    let from = write_decimal(i64::try_from(number).unwrap_or(i64::MAX), kind, &mut text);
+    out.extend_from_slice(text.get(from..).unwrap_or_default());
 }
 
-/// The decimal digits of a number; formatting machinery costs more than the rest of a short command.
-fn decimal(number: i64, digits: &mut [u8; 20]) -> &[u8] {
+/// Writes a kind, the decimal digits of a number, CR and LF to the end of `text`, and gives where they start;
+/// formatting machinery costs more than the rest of a short command.
+fn write_decimal(number: i64, kind: u8, text: &mut [u8; HEADER_BYTES_MAX]) -> usize {
+    let [head @ .., cr, lf] = text;
+    (*cr, *lf) = (b'\r', b'\n');
+    let mut from = head.len();
     let mut rest = number.unsigned_abs();
-    let mut from = digits.len();
-    for (at, digit) in digits.iter_mut().enumerate().rev() {
-        from = at;
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+    let mut places = head.iter_mut().rev();
+    for place in places.by_ref() {
+        *place = b'0' + (rest % 10) as u8;
+        from -= 1;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    if number < 0 {
-        // Nineteen digits are the most that an i64 has, so the sign has its place.
+    // Nineteen digits are the most that an i64 has, so sign and kind have their places.
+    let sign = (number < 0).then_some(b'-');
+    for (place, byte) in places.zip(sign.into_iter().chain([kind])) {
+        *place = byte;
         from -= 1;
-        if let Some(sign) = digits.get_mut(from) {
-            *sign = b'-';
-        }
     }
-    digits.get(from..).unwrap_or_default()
+    from
 }
 
 #[cfg(test)]
@@ -195,9 +200,10 @@ mod tests {
 
         #[test]
         fn numbers_are_written_in_decimal(number in any::<i64>()) {
-            let mut digits = [0; 20];
-            let expected = number.to_string();
-            prop_assert_eq!(decimal(number, &mut digits), expected.as_bytes());
+            let mut text = [0; HEADER_BYTES_MAX];
+            let from = write_decimal(number, b':', &mut text);
+            let expected = format!(":{number}\r\n");
+            prop_assert_eq!(&text[from..], expected.as_bytes());
         }
     }
 

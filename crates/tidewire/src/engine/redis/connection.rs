@@ -6,6 +6,7 @@
 
 mod copies;
 mod queue;
+mod reply;
 mod supervisor;
 
 use std::fmt;
@@ -13,12 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 pub(super) use self::copies::{Need, Reached, Syncing};
-use self::queue::{Enqueue, Reply, Shared};
+use self::queue::{Enqueue, Shared};
+pub(super) use self::reply::Pending;
 use super::command::Encode;
 use super::link::{Dial, Link};
 use super::refusal::{self, Explained};
@@ -57,24 +59,6 @@ pub(super) enum LinkState {
     Down(Arc<str>),
     /// Closed for good.
     Closed,
-}
-
-/// The reply to a queued request. Dropping it leaves the request where it is.
-pub(super) struct Pending(oneshot::Receiver<Reply>);
-
-impl Pending {
-    /// Waits for the reply; an error reply is a value here. Cancel-safe.
-    pub(super) async fn reply(mut self) -> Result<Value, RequestError> {
-        self.wait().await
-    }
-
-    /// As [`Pending::reply`], for a reply that is waited for beside other things.
-    pub(super) async fn wait(&mut self) -> Result<Value, RequestError> {
-        // The sender is dropped only with the connection's tasks.
-        (&mut self.0)
-            .await
-            .unwrap_or_else(|_| Err(RequestError::Unknown("the connection was dropped".into())))
-    }
 }
 
 /// Why a request has no reply.
@@ -129,14 +113,35 @@ impl Connection {
         repeat: Repeat,
         deadline: Instant,
     ) -> Result<Value, RequestError> {
-        let mut sends = 0;
+        // A link and room for the request are the rule; the rest is apart, so that this future stays small.
+        let first = self.shared.enqueue(command, command.wire_bytes_max(), deadline, None, None);
+        let repeated = match first {
+            Enqueue::Queued(pending) => match pending.await {
+                Ok(Value::Error(text)) => return Err(RequestError::Refused(text)),
+                Err(RequestError::NotSent(_)) => 0,
+                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe => 1,
+                outcome => return outcome,
+            },
+            Enqueue::NoRoom | Enqueue::NoLink | Enqueue::TooLarge => 0,
+        };
+        Box::pin(self.request_patiently(command, repeat, deadline, repeated)).await
+    }
+
+    /// Sends a command until it is answered, after outcomes of it that were unknown `repeated` times.
+    async fn request_patiently<C: Encode + ?Sized>(
+        &self,
+        command: &C,
+        repeat: Repeat,
+        deadline: Instant,
+        mut repeated: u32,
+    ) -> Result<Value, RequestError> {
         loop {
             match self.send_once(command, deadline).await {
                 Ok(Value::Error(text)) => return Err(RequestError::Refused(text)),
                 Ok(value) => return Ok(value),
                 Err(RequestError::NotSent(_)) if Instant::now() < deadline => {}
-                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && sends + 1 < SENDS_MAX => {
-                    sends += 1
+                Err(RequestError::Unknown(_)) if repeat == Repeat::Safe && repeated + 1 < SENDS_MAX => {
+                    repeated += 1;
                 }
                 Err(error) => return Err(error),
             }
@@ -178,11 +183,11 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Pending, RequestError> {
         let bytes_max = command.wire_bytes_max();
-        let mut room = None;
+        let mut turn = None;
         loop {
-            match self.shared.enqueue(command, bytes_max, deadline, link, room.take()) {
-                Enqueue::Queued(reply) => return Ok(Pending(reply)),
-                Enqueue::NoRoom => room = Some(self.shared.wait_for_room(bytes_max, deadline).await?),
+            match self.shared.enqueue(command, bytes_max, deadline, link, turn.take()) {
+                Enqueue::Queued(pending) => return Ok(pending),
+                Enqueue::NoRoom => turn = Some(self.shared.wait_for_room(bytes_max, deadline).await?),
                 Enqueue::NoLink => return Err(RequestError::NotSent(self.why_down())),
                 Enqueue::TooLarge => return Err(RequestError::TooLarge { bytes: bytes_max }),
             }

@@ -34,12 +34,12 @@ impl Tag {
 
     /// The tag of a channel's stream and announcements.
     pub(super) fn of_channel(channel: &ChannelPath) -> Self {
-        Self::of(channel.tenant(), channel.channel())
+        Self::of(channel.checksum())
     }
 
     /// The tag of an entry of the store.
     pub(super) fn of_entry(entry: &EntryPath) -> Self {
-        Self::of(entry.tenant(), entry.key())
+        Self::of(entry.checksum())
     }
 
     /// The tag of what is scheduled.
@@ -47,12 +47,8 @@ impl Tag {
         Self(0)
     }
 
-    fn of(tenant: &str, local: &str) -> Self {
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(tenant.as_bytes());
-        hash.update(b":");
-        hash.update(local.as_bytes());
-        Self(hash.finalize().to_le_bytes()[0] & 0x7f)
+    fn of(checksum: u32) -> Self {
+        Self(checksum.to_le_bytes()[0] & 0x7f)
     }
 
     /// All of them, by number.
@@ -100,7 +96,7 @@ pub(super) fn channel(channel: &ChannelPath) -> String {
 }
 
 /// [`channel`] in parts, for who writes it without putting it together.
-pub(super) fn channel_parts(channel: &ChannelPath, tag: Tag) -> [&str; 7] {
+pub(super) fn channel_parts(channel: &ChannelPath, tag: Tag) -> [&str; 5] {
     parts(channel, tag, "}:channel:")
 }
 
@@ -170,8 +166,8 @@ fn of_channel(channel: &ChannelPath, kind: &'static str) -> String {
     parts(channel, Tag::of_channel(channel), kind).concat()
 }
 
-fn parts<'a>(channel: &'a ChannelPath, tag: Tag, kind: &'static str) -> [&'a str; 7] {
-    [channel.environment(), ":tenant:", channel.tenant(), ":{", tag.text(), kind, channel.channel()]
+fn parts<'a>(channel: &'a ChannelPath, tag: Tag, kind: &'static str) -> [&'a str; 5] {
+    [channel.prefix(), "{", tag.text(), kind, channel.channel()]
 }
 
 fn slot(tag: &str) -> u16 {

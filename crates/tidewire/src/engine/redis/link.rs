@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -18,6 +19,14 @@ use super::tls;
 pub(super) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 /// The writing half of a link.
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+/// The grain of deadlines and of the watch for silence.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// A link that was silent for so long is asked whether it lives: 1.5 s, so that two idle links cost a server less than
+/// two commands a second.
+pub(super) const PING_TICKS: u32 = 15;
+/// A link that stayed silent for so long is dead: 2.8 s, so that it is noticed within 3 s.
+pub(super) const DEAD_TICKS: u32 = 28;
 
 /// The oldest server whose RESP3, streams and functions we rely on. Valkey counts on from Redis 7.2.
 const SERVER_MAJOR_MIN: u32 = 7;

@@ -10,6 +10,7 @@ mod slots;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
@@ -118,8 +119,23 @@ impl Topology {
         deadline: Instant,
     ) -> Result<Value, RequestError> {
         match &self.servers {
-            Servers::One { data, .. } => request(data, command, repeat, deadline).await,
-            Servers::Cluster(cluster) => Ok(cluster.request(tag, command, repeat, deadline).await?.0),
+            Servers::One { data, .. } => match data.request(command, repeat, deadline).await {
+                Err(RequestError::Refused(text)) if refusal::is_passing(&text) => {
+                    Box::pin(wait_out(text, data, command, repeat, deadline)).await
+                }
+                outcome => outcome,
+            },
+            Servers::Cluster(cluster) => {
+                Ok(Box::pin(cluster.request(tag, command, repeat, deadline)).await?.0)
+            }
+        }
+    }
+
+    /// The connection to the only server; none on a cluster.
+    pub(super) fn only(&self) -> Option<&Connection> {
+        match &self.servers {
+            Servers::One { data, .. } => Some(data),
+            Servers::Cluster(_) => None,
         }
     }
 
@@ -131,22 +147,15 @@ impl Topology {
         beside: impl FnOnce() -> String,
         deadline: Instant,
     ) -> Result<u64> {
-        let Servers::Cluster(cluster) = &self.servers else {
-            self.request(tag, command, Repeat::Never, deadline).await?;
-            return Ok(0);
-        };
-        let beside = beside();
-        let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
-        let (sent, counted) = tokio::join!(
-            cluster.request(tag, command, Repeat::Never, deadline),
-            cluster.request(tag, &count, Repeat::Safe, deadline),
-        );
-        let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
-        // A node counts for any slot; only the one that published knows who hears it there.
-        if !publisher.is(&counter) {
-            counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+        match &self.servers {
+            Servers::One { data, .. } => {
+                data.request(command, Repeat::Never, deadline).await?;
+                Ok(0)
+            }
+            Servers::Cluster(cluster) => {
+                Box::pin(publish_in_slot(cluster, tag, command, &beside(), deadline)).await
+            }
         }
-        listeners(counted)
     }
 
     /// Runs a call of a script, and once more if somebody flushed the server's scripts.
@@ -262,23 +271,21 @@ impl Topology {
 }
 
 /// Sends a command again while the server says that it cannot take it now.
-async fn request<C: Encode + ?Sized>(
+async fn wait_out<C: Encode + ?Sized>(
+    mut refusal: Bytes,
     data: &Connection,
     command: &C,
     repeat: Repeat,
     deadline: Instant,
 ) -> Result<Value, RequestError> {
     let mut pauses = Pauses::default();
-    loop {
+    while pauses.wait(deadline).await {
         match data.request(command, repeat, deadline).await {
-            Err(RequestError::Refused(text)) if refusal::is_passing(&text) => {
-                if !pauses.wait(deadline).await {
-                    return Err(RequestError::Refused(text));
-                }
-            }
+            Err(RequestError::Refused(text)) if refusal::is_passing(&text) => refusal = text,
             outcome => return outcome,
         }
     }
+    Err(RequestError::Refused(refusal))
 }
 
 async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_max: Duration) -> Vec<Probe> {
@@ -292,6 +299,27 @@ async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_
         Probe { link: format!("data {endpoint}"), outcome: answer, is_needed: true },
         Probe { link: format!("pub/sub {endpoint}"), outcome: heard, is_needed: true },
     ]
+}
+
+/// Publishes in the slot of a tag and asks at once how many nodes hear `beside`.
+async fn publish_in_slot<C: Encode>(
+    cluster: &Cluster,
+    tag: Tag,
+    command: &C,
+    beside: &str,
+    deadline: Instant,
+) -> Result<u64> {
+    let count: [&[u8]; 3] = [b"PUBSUB", b"SHARDNUMSUB", beside.as_bytes()];
+    let (sent, counted) = tokio::join!(
+        cluster.request(tag, command, Repeat::Never, deadline),
+        cluster.request(tag, &count, Repeat::Safe, deadline),
+    );
+    let ((_, publisher), (mut counted, counter)) = (sent?, counted?);
+    // A node counts for any slot; only the one that published knows who hears it there.
+    if !publisher.is(&counter) {
+        counted = publisher.request(&count, Repeat::Safe, deadline).await?;
+    }
+    listeners(counted)
 }
 
 /// The count in an answer to `PUBSUB NUMSUB` or `SHARDNUMSUB` of one channel.

@@ -19,7 +19,7 @@ pub(super) struct FilePubSub {
 }
 
 impl PubSub for FilePubSub {
-    fn publish(&self, channel: &ChannelPath, envelope: Bytes) -> Answer<'_, ()> {
+    fn publish<'a>(&'a self, channel: &'a ChannelPath, envelope: Bytes) -> Answer<'a, ()> {
         self.local.publish(channel, envelope)
     }
 

@@ -6,28 +6,29 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::copies::Waiting;
+use super::reply::{Caller, Pending, Reply, reply};
 use super::{LinkState, RequestError};
 use crate::engine::redis::command::Encode;
 use crate::engine::redis::resp::Value;
 
-/// What a waiting request costs beside its bytes: its slot and its reply channel.
+/// What a waiting request costs beside its bytes: its slot and the place of its reply.
 const SLOT_BYTES: usize = 128;
 /// A buffer that a burst has grown beyond this is not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
-
-pub(super) type Reply = Result<Value, RequestError>;
 
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     /// Wakes the writer; used only on the step from an empty buffer.
     wake: Notify,
-    /// One permit per byte that may still be queued.
-    room: Semaphore,
     room_max: usize,
+    /// Held by the first of those who wait for room; the others wait for it, in order.
+    turn: tokio::sync::Mutex<()>,
+    /// Wakes the first of those who wait for room.
+    freed: Notify,
     pub(super) state: watch::Sender<LinkState>,
     links: AtomicU64,
     /// Ticks since the reader last read anything.
@@ -48,11 +49,15 @@ struct Queue {
     written: u64,
     slots: VecDeque<Slot>,
     is_writer_idle: bool,
+    /// Bytes that may still be queued.
+    room: usize,
+    /// Callers that wait for room. While there are any, all others wait behind them.
+    waiters: usize,
 }
 
 pub(super) struct Slot {
     /// None when its caller was told that the deadline passed; the place stays.
-    reply: Option<oneshot::Sender<Reply>>,
+    caller: Option<Caller>,
     /// Where its command ends in the bytes of this link.
     end: u64,
     cost: usize,
@@ -61,7 +66,7 @@ pub(super) struct Slot {
 
 /// What became of an attempt to queue a request.
 pub(super) enum Enqueue {
-    Queued(oneshot::Receiver<Reply>),
+    Queued(Pending),
     NoRoom,
     NoLink,
     TooLarge,
@@ -70,10 +75,11 @@ pub(super) enum Enqueue {
 impl Shared {
     pub(super) fn new(state: watch::Sender<LinkState>, room_max: usize) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { room: room_max, ..Queue::default() }),
             wake: Notify::new(),
-            room: Semaphore::new(room_max),
             room_max,
+            turn: tokio::sync::Mutex::default(),
+            freed: Notify::new(),
             state,
             links: AtomicU64::new(0),
             quiet_ticks: AtomicU32::new(0),
@@ -82,43 +88,47 @@ impl Shared {
     }
 
     /// Encodes a command behind those that wait, if there is a link - that of number `link`, if one is given - and
-    /// room, or `room` from a wait for it.
+    /// room. Who waited for room gives its `turn`; others are behind those who wait.
     pub(super) fn enqueue<C: Encode + ?Sized>(
         &self,
         command: &C,
         bytes_max: usize,
         deadline: Instant,
         link: Option<u64>,
-        room: Option<SemaphorePermit<'_>>,
+        turn: Option<Turn<'_>>,
     ) -> Enqueue {
         let cost = bytes_max + SLOT_BYTES;
         if cost > self.room_max {
             return Enqueue::TooLarge;
         }
-        // Who waits is first: the semaphore gives to them what is released.
-        let Some(room) = room.or_else(|| self.room.try_acquire_many(permits(cost)).ok()) else {
-            return Enqueue::NoRoom;
-        };
+        let (caller, pending) = reply();
         let mut queue = self.queue.lock();
-        if queue.link.is_none() || (link.is_some() && queue.link != link) {
-            return Enqueue::NoLink;
+        let is_refused = if queue.link.is_none() || (link.is_some() && queue.link != link) {
+            Some(Enqueue::NoLink)
+        } else if queue.room < cost || (queue.waiters > 0 && turn.is_none()) {
+            Some(Enqueue::NoRoom)
+        } else {
+            None
+        };
+        if let Some(refused) = is_refused {
+            drop(queue);
+            return refused;
         }
-        room.forget();
+        queue.room -= cost;
         let before = queue.out.len();
         command.encode(&mut queue.out);
         queue.encoded += (queue.out.len() - before) as u64;
-        let (sender, receiver) = oneshot::channel();
         let end = queue.encoded;
         for _ in 0..command.extra_replies() {
-            queue.slots.push_back(Slot { reply: None, end, cost: 0, deadline });
+            queue.slots.push_back(Slot { caller: None, end, cost: 0, deadline });
         }
-        queue.slots.push_back(Slot { reply: Some(sender), end, cost, deadline });
+        queue.slots.push_back(Slot { caller: Some(caller), end, cost, deadline });
         let wake = std::mem::take(&mut queue.is_writer_idle);
         drop(queue);
         if wake {
             self.wake.notify_one();
         }
-        Enqueue::Queued(receiver)
+        Enqueue::Queued(pending)
     }
 
     /// Waits, behind those who wait already, until a request of this size has room.
@@ -126,12 +136,17 @@ impl Shared {
         &self,
         bytes_max: usize,
         deadline: Instant,
-    ) -> Result<SemaphorePermit<'_>, RequestError> {
-        let room = self.room.acquire_many(permits(bytes_max + SLOT_BYTES));
-        match tokio::time::timeout_at(deadline, room).await {
-            Ok(Ok(room)) => Ok(room),
-            // The semaphore is never closed.
-            Ok(Err(_)) => Err(RequestError::Closed),
+    ) -> Result<Turn<'_>, RequestError> {
+        let waiter = Waiter::new(self);
+        let has_room = async {
+            let held = self.turn.lock().await;
+            while self.queue.lock().room < bytes_max + SLOT_BYTES {
+                self.freed.notified().await;
+            }
+            held
+        };
+        match tokio::time::timeout_at(deadline, has_room).await {
+            Ok(held) => Ok(Turn { _waiter: waiter, _held: held }),
             Err(_) => Err(RequestError::Full),
         }
     }
@@ -156,17 +171,16 @@ impl Shared {
         queue.out = BytesMut::new();
         let written = queue.written;
         let slots = std::mem::take(&mut queue.slots);
+        queue.room = self.room_max;
         drop(queue);
         self.state.send_replace(next);
-        let mut room = 0;
         for slot in slots {
-            room += slot.cost;
             let why = why.clone();
             let error =
                 if slot.end <= written { RequestError::Unknown(why) } else { RequestError::NotSent(why) };
             slot.answer(Err(error));
         }
-        self.room.add_permits(room);
+        self.freed.notify_one();
     }
 
     /// Swaps the encoded bytes for an empty buffer; waits until there are any.
@@ -199,14 +213,16 @@ impl Shared {
         let mut queue = self.queue.lock();
         let paired = replies.len().min(queue.slots.len());
         slots.extend(queue.slots.drain(..paired));
+        queue.room += slots.iter().map(|slot| slot.cost).sum::<usize>();
+        let has_waiters = queue.waiters > 0;
         drop(queue);
+        if has_waiters {
+            self.freed.notify_one();
+        }
         let is_paired = paired == replies.len();
-        let mut room = 0;
         for (slot, value) in slots.drain(..).zip(replies.drain(..)) {
-            room += slot.cost;
             slot.answer(Ok(value));
         }
-        self.room.add_permits(room);
         is_paired
     }
 
@@ -215,12 +231,9 @@ impl Shared {
     pub(super) fn expire(&self, now: Instant) {
         let mut expired = Vec::new();
         for slot in self.queue.lock().slots.iter_mut().filter(|slot| slot.deadline <= now) {
-            expired.extend(slot.reply.take());
+            expired.extend(slot.caller.take());
         }
-        for reply in expired {
-            // The caller may be gone; nobody else is to be told.
-            drop(reply.send(Err(RequestError::TimedOut)));
-        }
+        expired.into_iter().for_each(|caller| caller.answer(Err(RequestError::TimedOut)));
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -228,16 +241,32 @@ impl Shared {
     }
 }
 
-/// The whole of `room_max` fits, so nothing that may be queued is cut here.
-fn permits(cost: usize) -> u32 {
-    u32::try_from(cost).unwrap_or(u32::MAX)
+/// The right to the next room.
+pub(super) struct Turn<'a> {
+    _waiter: Waiter<'a>,
+    _held: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// Counts as one who waits for room.
+struct Waiter<'a>(&'a Shared);
+
+impl<'a> Waiter<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.queue.lock().waiters += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.queue.lock().waiters -= 1;
+    }
 }
 
 impl Slot {
     fn answer(self, reply: Reply) {
-        if let Some(sender) = self.reply {
-            // A caller that went away has no use for its reply.
-            drop(sender.send(reply));
+        if let Some(caller) = self.caller {
+            caller.answer(reply);
         }
     }
 }

@@ -15,18 +15,12 @@ use crate::engine::redis::announcement;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
 use crate::engine::redis::keys;
-use crate::engine::redis::link::{Dial, Link, Outgoing, describe};
+use crate::engine::redis::link::{DEAD_TICKS, Dial, Link, Outgoing, PING_TICKS, TICK, describe};
 use crate::engine::redis::refusal::{self, Explained};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::engine::{Heard, Interest};
 use crate::name::{self, ChannelPath, PatternPath};
 
-/// The grain of the watch for silence.
-const TICK: Duration = Duration::from_millis(100);
-/// A link that was silent for so long is asked whether it lives: 1 s.
-const PING_TICKS: u32 = 10;
-/// A link that stayed silent for so long is dead: 2.5 s, so that it is noticed within 3 s.
-const DEAD_TICKS: u32 = 25;
 /// An event smaller than this is copied out of the read buffer, which it would keep alive as long as it waits.
 const COPIED_BYTES_MAX: usize = 8 << 10;
 
@@ -157,7 +151,7 @@ impl<'a> Session<'a> {
     fn watch_silence(&mut self) -> Result<(), io::Error> {
         self.quiet_ticks += 1;
         if self.quiet_ticks >= DEAD_TICKS {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.5 s"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.8 s"));
         }
         if self.quiet_ticks == PING_TICKS && self.sent.is_empty() {
             self.send(Vec::new(), Vec::new(), false);

@@ -13,17 +13,13 @@ use super::views::Says;
 use crate::engine::redis::address::Endpoint;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
-use crate::engine::redis::link::{Dial as _, DialAddress, Link, Outgoing, describe};
+use crate::engine::redis::link::{DEAD_TICKS, Dial as _, DialAddress, Link, Outgoing, TICK, describe};
 use crate::engine::redis::resp::{Decoder, Value};
 
 /// The channel on which a sentinel says that it names another primary: `NAME OLD-IP OLD-PORT NEW-IP NEW-PORT`.
 const SWITCHES: &str = "+switch-master";
-/// The grain of what follows.
-const TICK: Duration = Duration::from_millis(100);
 /// How often a sentinel is asked when nothing happens, so that a switch that was not heard of costs seconds: 3 s.
 const ASK_TICKS: u32 = 30;
-/// A sentinel that leaves a question unanswered for so long is dead: 2.5 s.
-const DEAD_TICKS: u32 = 25;
 
 /// Watches on one link after the other, for ever.
 pub(super) async fn keep_watching(shared: Arc<Shared>, number: usize, dial: DialAddress) {
@@ -128,7 +124,7 @@ impl<'a> Session<'a> {
         self.quiet_ticks += 1;
         self.asked_ticks += 1;
         if self.quiet_ticks >= DEAD_TICKS && !self.due.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the sentinel was silent for 2.5 s"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the sentinel was silent for 2.8 s"));
         }
         if self.asked_ticks >= ASK_TICKS && self.due.is_empty() {
             self.ask(*self.shared.question.borrow());
