@@ -12,6 +12,7 @@ mod keys;
 mod link;
 mod log;
 mod pubsub;
+mod refusal;
 mod resp;
 mod scripts;
 mod store;

@@ -23,6 +23,7 @@ use self::queue::{Enqueue, Shared};
 pub(super) use self::reply::Pending;
 use super::command::Encode;
 use super::link::{Dial, Link};
+use super::refusal::{self, Explained};
 use super::resp::Value;
 use crate::error::{Error, ErrorKind};
 use crate::tasks::Tasks;
@@ -255,11 +256,7 @@ impl fmt::Display for RequestError {
             Self::TooLarge { bytes } => {
                 write!(f, "a request of {bytes} bytes to redis is over its limit of {IN_FLIGHT_BYTES_MAX}")
             }
-            Self::Refused(text) => {
-                let text = String::from_utf8_lossy(text);
-                // Which line of which script it was says nothing to a caller.
-                write!(f, "redis refused: {}", text.split(" script: ").next().unwrap_or_default())
-            }
+            Self::Refused(text) => write!(f, "redis refused: {}", Explained(text)),
             Self::Closed => f.write_str("the connection to redis is closed"),
         }
     }
@@ -272,21 +269,10 @@ impl From<RequestError> for Error {
             RequestError::Unknown(_) | RequestError::TimedOut => ErrorKind::TimedOut,
             RequestError::Full => ErrorKind::Backpressure,
             RequestError::TooLarge { .. } => ErrorKind::TooLarge,
-            RequestError::Refused(text) => kind_of_refusal(text),
+            RequestError::Refused(text) => refusal::kind_of(text),
             RequestError::Closed => ErrorKind::Closed,
         };
         Self::new(kind, error.to_string())
-    }
-}
-
-/// What a caller can do about an error reply, by its first word.
-pub(super) fn kind_of_refusal(text: &[u8]) -> ErrorKind {
-    match text.split(|&byte| byte == b' ').next().unwrap_or_default() {
-        // The server says so itself: not now. Nothing was executed.
-        b"LOADING" | b"MASTERDOWN" | b"READONLY" | b"CLUSTERDOWN" | b"TRYAGAIN" | b"BUSY" | b"NOREPLICAS" => {
-            ErrorKind::Unavailable
-        }
-        _ => ErrorKind::Engine,
     }
 }
 

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::{Address, Endpoint};
 use super::command::{Command, Encode as _};
+use super::refusal::{self, Explained};
 use super::resp::{Decoder, ProtocolError, Value};
 use super::tls;
 
@@ -114,8 +115,8 @@ pub(super) enum DialError {
     OldServer(String),
     #[error("the server is a read-only replica; give the address of the primary")]
     Replica,
-    #[error("the server refused the greeting: {0}")]
-    Refused(String),
+    #[error("the server refused the greeting: {}", Explained(.0))]
+    Refused(Bytes),
     #[error("{0} is a sentinel; name what it watches: redis-sentinel://HOST:PORT,HOST:PORT/PRIMARY-NAME")]
     Sentinel(String),
     #[error("{0} is not a sentinel")]
@@ -136,7 +137,7 @@ impl DialError {
             | Self::Sentinel(_)
             | Self::NoSentinel(_) => true,
             Self::NoPrimary { is_permanent, .. } => *is_permanent,
-            Self::Refused(text) => !text.starts_with("LOADING"),
+            Self::Refused(text) => !refusal::is_passing(text),
             Self::Encrypt { source, .. } | Self::Broken(source) => tls::remedy(source).is_some(),
             Self::Connect { .. }
             | Self::Silent { .. }
@@ -178,7 +179,7 @@ impl DialAddress {
             let Link { reader, writer, decoder, .. } = &mut link;
             let reply = exchange(reader, writer, decoder, &[command]).await?.pop().unwrap_or(Value::Null);
             match reply {
-                Value::Error(text) => Err(DialError::Refused(String::from_utf8_lossy(&text).into_owned())),
+                Value::Error(text) => Err(DialError::Refused(text)),
                 reply => Ok(reply),
             }
         };
@@ -238,7 +239,7 @@ impl DialAddress {
         let mut decoder = Decoder::default();
         let server = match exchange(&mut reader, &mut writer, &mut decoder, &[hello]).await?.pop() {
             Some(Value::Map(facts)) => read_hello(&facts)?,
-            Some(Value::Error(text)) => return Err(refused_hello(&text)),
+            Some(Value::Error(text)) => return Err(refused_hello(text)),
             _ => return Err(DialError::NoResp3("it does not know HELLO".to_owned())),
         };
         match (self.is_for_sentinel, server.is_sentinel) {
@@ -310,19 +311,19 @@ fn read_hello(facts: &[(Value, Value)]) -> Result<Server, DialError> {
     })
 }
 
-fn refused_hello(text: &[u8]) -> DialError {
-    let text = String::from_utf8_lossy(text).into_owned();
+fn refused_hello(refusal: Bytes) -> DialError {
+    let text = String::from_utf8_lossy(&refusal);
     // An old server does not know HELLO at all; a proxy or a very new server may refuse version 3.
     if text.starts_with("NOPROTO") || text.to_ascii_lowercase().contains("unknown command") {
-        DialError::NoResp3(text)
+        DialError::NoResp3(text.into_owned())
     } else {
-        DialError::Refused(text)
+        DialError::Refused(refusal)
     }
 }
 
 fn refuse_error(reply: Value) -> Result<(), DialError> {
     match reply {
-        Value::Error(text) => Err(DialError::Refused(String::from_utf8_lossy(&text).into_owned())),
+        Value::Error(text) => Err(DialError::Refused(text)),
         _ => Ok(()),
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::DropGuard;
 use self::interests::{Change, Interests, Mode, Name};
 pub(super) use self::sharded::Sharded;
 use super::link::{Dial, Link};
+use super::refusal::{self, Explained};
 use crate::engine::{Heard, Interest, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tasks::Tasks;
@@ -136,7 +137,11 @@ impl Subscriber {
         match timeout_at(deadline, confirmed).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(refusal))) => {
-                Err(Error::new(ErrorKind::Engine, format!("redis refused to subscribe: {refusal}")))
+                let kind = refusal::kind_of(refusal.as_bytes());
+                Err(Error::new(
+                    kind,
+                    format!("redis refused to subscribe: {}", Explained(refusal.as_bytes())),
+                ))
             }
             Ok(Err(_)) => Err(Error::closed("the connection to redis")),
             Err(_) => {

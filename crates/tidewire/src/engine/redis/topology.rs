@@ -2,23 +2,29 @@
 //! follow it. On a cluster: both per primary.
 
 mod cluster;
+mod home;
+mod pauses;
 mod sentinel;
 mod slots;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
-pub(super) use self::cluster::{Next, Node, Pauses};
+pub(super) use self::cluster::{Next, Node};
+use self::home::Home;
+pub(super) use self::pauses::Pauses;
 use self::sentinel::Sentinels;
 use super::address::{Address, Group};
 use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
-use super::link::{Dial, DialAddress, DialError, describe};
+use super::link::{Dial, DialError, describe};
 use super::pubsub::malformed;
+use super::refusal;
 use super::resp::Value;
 use super::scripts::{self, Publish, Script, Scripts};
 use super::subscriber::Subscriber;
@@ -36,28 +42,6 @@ pub(super) struct Topology {
 enum Servers {
     One { home: Home, data: Connection, durable: Durable, subscriber: Subscriber },
     Cluster(Cluster),
-}
-
-/// Where the one server is.
-enum Home {
-    Fixed(String),
-    Named(Sentinels),
-}
-
-impl Home {
-    fn endpoint(&self) -> String {
-        match self {
-            Self::Fixed(endpoint) => endpoint.clone(),
-            Self::Named(sentinels) => sentinels.endpoint(),
-        }
-    }
-
-    async fn probe(&self) -> Vec<Probe> {
-        match self {
-            Self::Fixed(_) => Vec::new(),
-            Self::Named(sentinels) => sentinels.probe().await,
-        }
-    }
 }
 
 /// Which of the connections to a server is meant.
@@ -92,27 +76,17 @@ impl Durable {
 impl Topology {
     /// Connects to one server. Fails when it cannot be used now; after that, links are dialed again for ever.
     pub(super) async fn open(address: Address, node: &str, setup: &Setup) -> Result<Self> {
-        let home = Home::Fixed(address.endpoint.to_string());
-        let dial = |role: &str, prelude| -> Arc<dyn Dial> {
-            Arc::new(DialAddress::new(address.clone(), format!("tidewire-{node}-{role}"), prelude))
-        };
-        Self::open_one(home, dial, setup).await
+        Self::open_at(Home::Fixed(address), node, setup).await
     }
 
     /// Connects to the primary that sentinels name, and follows it. Fails when it cannot be used now.
     pub(super) async fn open_sentinel(group: Group, node: &str, setup: &Setup) -> Result<Self> {
-        let sentinels = Sentinels::open(group, node, &setup.tasks);
-        let dial = sentinels.dialers(node);
-        Self::open_one(Home::Named(sentinels), dial, setup).await
+        Self::open_at(Home::Named(Sentinels::open(group, node, &setup.tasks)), node, setup).await
     }
 
-    async fn open_one(
-        home: Home,
-        dial: impl Fn(&str, Vec<Command>) -> Arc<dyn Dial>,
-        setup: &Setup,
-    ) -> Result<Self> {
-        let prelude = || scripts::prelude(Publish::Classic);
-        let (data, durable) = (dial("data", prelude()), dial("durable", prelude()));
+    async fn open_at(home: Home, node: &str, setup: &Setup) -> Result<Self> {
+        let dial = |role: &str, prelude| home.dialer(format!("tidewire-{node}-{role}"), prelude);
+        let data = dial("data", scripts::prelude(Publish::Classic));
         let listening = dial("pubsub", Vec::new());
         let data_link = data.dial().await.map_err(dial_error)?;
         let listening_link = listening.dial().await.map_err(dial_error)?;
@@ -121,7 +95,7 @@ impl Topology {
         let call_time_max = setup.limits.call_time_max;
         let scripts = Scripts::load(Publish::Classic, &data, Instant::now() + call_time_max).await?;
         let subscriber = Subscriber::open(listening_link, listening, setup.sink.clone(), &setup.tasks);
-        let durable = Durable::new(durable, &setup.tasks);
+        let durable = Durable::new(dial("durable", scripts::prelude(Publish::Classic)), &setup.tasks);
         let servers = Servers::One { home, data, durable, subscriber };
         Ok(Self { servers, scripts, call_time_max })
     }
@@ -135,7 +109,8 @@ impl Topology {
         Ok(Self { servers: Servers::Cluster(cluster), scripts, call_time_max })
     }
 
-    /// Sends a command to the primary that holds a tag's slot; an error reply is an error.
+    /// Sends a command to the primary that holds a tag's slot, until `deadline` again where nobody takes it now; an error
+    /// reply is an error.
     pub(super) async fn request<C: Encode + ?Sized>(
         &self,
         tag: Tag,
@@ -144,7 +119,12 @@ impl Topology {
         deadline: Instant,
     ) -> Result<Value, RequestError> {
         match &self.servers {
-            Servers::One { data, .. } => data.request(command, repeat, deadline).await,
+            Servers::One { data, .. } => match data.request(command, repeat, deadline).await {
+                Err(RequestError::Refused(text)) if refusal::is_passing(&text) => {
+                    Box::pin(wait_out(text, data, command, repeat, deadline)).await
+                }
+                outcome => outcome,
+            },
             Servers::Cluster(cluster) => {
                 Ok(Box::pin(cluster.request(tag, command, repeat, deadline)).await?.0)
             }
@@ -226,12 +206,13 @@ impl Topology {
     /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
     pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
         match &self.servers {
-            Servers::One { .. } => false,
+            Servers::One { .. } => refusal::is_passing(text),
             Servers::Cluster(cluster) => cluster.is_redirect(text),
         }
     }
 
-    /// What to do about an error reply that says that the slot is elsewhere; none if it does not.
+    /// What to do about an error reply that says that the slot is elsewhere, or that nobody serves it now; none if it is
+    /// of another kind.
     pub(super) async fn heed(
         &self,
         tag: Tag,
@@ -241,7 +222,10 @@ impl Topology {
         deadline: Instant,
     ) -> Option<Next> {
         match &self.servers {
-            Servers::One { .. } => None,
+            Servers::One { .. } if !refusal::is_passing(text) => None,
+            Servers::One { .. } => {
+                Some(if pauses.wait(deadline).await { Next::Owner } else { Next::Nowhere })
+            }
             Servers::Cluster(cluster) => cluster.heed(tag, text, connection, pauses, deadline).await,
         }
     }
@@ -284,6 +268,24 @@ impl Topology {
             Servers::Cluster(cluster) => cluster.probe(self.call_time_max).await,
         }
     }
+}
+
+/// Sends a command again while the server says that it cannot take it now.
+async fn wait_out<C: Encode + ?Sized>(
+    mut refusal: Bytes,
+    data: &Connection,
+    command: &C,
+    repeat: Repeat,
+    deadline: Instant,
+) -> Result<Value, RequestError> {
+    let mut pauses = Pauses::default();
+    while pauses.wait(deadline).await {
+        match data.request(command, repeat, deadline).await {
+            Err(RequestError::Refused(text)) if refusal::is_passing(&text) => refusal = text,
+            outcome => return outcome,
+        }
+    }
+    Err(RequestError::Refused(refusal))
 }
 
 async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_max: Duration) -> Vec<Probe> {

@@ -16,6 +16,7 @@ use super::queue::{Enqueue, Shared};
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::Encode as _;
 use crate::engine::redis::link::{DEAD_TICKS, Dial, Link, PING_TICKS, Reader, TICK, Writer, describe};
+use crate::engine::redis::refusal;
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::tasks::Tasks;
 
@@ -135,7 +136,10 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
         let decoded = decoder.decode(&mut values);
         // Out of band, whatever its kind: never the reply to anything.
         values.retain(|value| !matches!(value, Value::Push(_)));
-        let is_demoted = values.iter().any(is_demotion);
+        // The dialer looks for a primary anew, and says so when there is none.
+        // The dialer looks for a primary anew, and says so when there is none.
+        let is_demoted =
+            values.iter().any(|reply| matches!(reply, Value::Error(text) if refusal::is_demotion(text)));
         let is_paired = shared.answer(&mut values, &mut slots);
         if let Err(error) = decoded {
             return io::Error::new(io::ErrorKind::InvalidData, error);
@@ -150,11 +154,6 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
             );
         }
     }
-}
-
-/// The dialer looks for a primary anew, and says so when there is none.
-fn is_demotion(reply: &Value) -> bool {
-    matches!(reply, Value::Error(text) if text.starts_with(b"READONLY") || text.starts_with(b"UNBLOCKED"))
 }
 
 /// Ends deadlines, asks a silent link whether it lives, and says when it does not.

@@ -320,10 +320,9 @@ fn a_closed_connection_answers_what_was_asked_and_refuses_the_rest() {
 fn an_error_reply_is_an_error_named_by_what_the_caller_can_do() {
     for (text, kind) in [
         ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable),
-        ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
-        ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Engine),
-        ("MISCONF Redis is configured to save RDB snapshots", ErrorKind::Engine),
-        ("NOAUTH Authentication required.", ErrorKind::Engine),
+        ("READONLY You can't write against a read only replica", ErrorKind::Unavailable),
+        ("OOM command not allowed when used memory > 'maxmemory'", ErrorKind::Backpressure),
+        ("NOAUTH Authentication required", ErrorKind::Engine),
     ] {
         let error = Error::from(RequestError::Refused(Bytes::from_static(text.as_bytes())));
         assert_eq!(error.kind(), kind);

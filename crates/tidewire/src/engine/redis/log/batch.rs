@@ -8,9 +8,10 @@ use super::elsewhere::{Elsewhere, apart};
 use crate::clock::millis;
 use crate::engine::redis::announcement::{Place, write_term};
 use crate::engine::redis::command::Command;
-use crate::engine::redis::connection::{Reached, kind_of_refusal};
+use crate::engine::redis::connection::Reached;
 use crate::engine::redis::keys;
 use crate::engine::redis::pubsub::malformed;
+use crate::engine::redis::refusal::{self, Explained};
 use crate::engine::redis::scripts::{Publish, Script};
 use crate::engine::redis::topology::Topology;
 use crate::engine::{Announce, Append, Appended, Durability, Retention, Seen};
@@ -233,8 +234,9 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
 /// The outcome of an event that did not: `d7` or `!ERROR`.
 fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> Result<Appended> {
     if let Some(refusal) = exception.strip_prefix('!') {
-        let text = format!("redis refused to append to {}: {refusal}", append.channel);
-        return Err(Error::new(kind_of_refusal(refusal.as_bytes()), text));
+        let text =
+            format!("redis refused to append to {}: {}", append.channel, Explained(refusal.as_bytes()));
+        return Err(Error::new(refusal::kind_of(refusal.as_bytes()), text));
     }
     let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
     let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };

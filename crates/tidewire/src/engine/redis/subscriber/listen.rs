@@ -16,6 +16,7 @@ use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
 use crate::engine::redis::keys;
 use crate::engine::redis::link::{DEAD_TICKS, Dial, Link, Outgoing, PING_TICKS, TICK, describe};
+use crate::engine::redis::refusal::{self, Explained};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::engine::{Heard, Interest};
 use crate::name::{self, ChannelPath, PatternPath};
@@ -162,6 +163,10 @@ impl<'a> Session<'a> {
         for value in values.drain(..) {
             match value {
                 Value::Push(items) => drop(self.hear(items)),
+                // What asks for a number now gets none later: the next link asks again.
+                Value::Error(text) if refusal::is_passing(&text) => {
+                    return Err(io::Error::other(Explained(&text).to_string()));
+                }
                 Value::Error(text) => {
                     let batch = self.sent.front_mut().ok_or_else(|| unexpected("an error"))?;
                     batch.refusal = Some(String::from_utf8_lossy(&text).into_owned());

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
 
 use super::slots::{Redirect, SlotMap};
-use super::{Durable, Line};
+use super::{Durable, Line, Pauses};
 use crate::engine::Probe;
 use crate::engine::redis::address::{Access, Address, Endpoint};
 use crate::engine::redis::command::{Asking, Command, Encode};
@@ -41,10 +41,6 @@ const MAP_TIME_MAX: Duration = Duration::from_secs(1);
 const ASKED_FOR_MAP: usize = 3;
 /// How long a node that takes slots over is kept connected before the map names it.
 const KEPT_AFTER_ASK: Duration = Duration::from_secs(60);
-/// Waits between tries of a request that no node serves now.
-const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(200);
-
 /// The primaries of a cluster and who serves what. Dropping it closes every connection.
 pub(in crate::engine::redis) struct Cluster {
     shared: Arc<Shared>,
@@ -116,27 +112,6 @@ impl Dial for DialNode {
     fn dial(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<Link, DialError>> + Send + '_>> {
         self.stale.notify_one();
         self.address.dial()
-    }
-}
-
-/// Waits that grow while a request is tried again.
-pub(in crate::engine::redis) struct Pauses {
-    next: Duration,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self { next: PAUSE_FIRST }
-    }
-}
-
-impl Pauses {
-    /// Waits, not past `deadline`. False when that has passed.
-    async fn wait(&mut self, deadline: Instant) -> bool {
-        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.next = (self.next * 2).min(PAUSE_MAX);
-        tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
-        Instant::now() < deadline
     }
 }
 

@@ -63,13 +63,9 @@ impl Sentinels {
         Self { shared, _stop: stop.drop_guard() }
     }
 
-    /// Makes dialers of the primary of the moment, each with a role in the name of its links and a prelude.
-    pub(super) fn dialers(&self, node: &str) -> impl Fn(&str, Vec<Command>) -> Arc<dyn Dial> + use<> {
-        let (shared, node) = (self.shared.clone(), node.to_owned());
-        move |role, prelude| {
-            let client_name = format!("tidewire-{node}-{role}");
-            Arc::new(DialPrimary { shared: shared.clone(), client_name, prelude: prelude.into() })
-        }
+    /// Dials the primary of the moment, with `prelude` before anything else.
+    pub(super) fn dialer(&self, client_name: String, prelude: Vec<Command>) -> Arc<dyn Dial> {
+        Arc::new(DialPrimary { shared: self.shared.clone(), client_name, prelude: prelude.into() })
     }
 
     /// The primary as it is known now, for people.

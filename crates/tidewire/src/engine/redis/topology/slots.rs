@@ -2,6 +2,7 @@
 
 use crate::engine::redis::address::Endpoint;
 use crate::engine::redis::keys::Tag;
+use crate::engine::redis::refusal;
 use crate::engine::redis::resp::Value;
 
 /// The primary of each tag, as one node of the cluster saw it.
@@ -60,7 +61,7 @@ pub(super) enum Redirect {
     Moved(Endpoint),
     /// This node takes the slot over: it is to be asked this once.
     Ask(Endpoint),
-    /// The keys are on two nodes for a moment.
+    /// The keys are on two nodes for a moment, or the node that serves them cannot take the request now.
     TryAgain,
     /// Nobody can serve the slot for a moment.
     Unserved,
@@ -76,8 +77,8 @@ impl Redirect {
             "MOVED" => Some(read_endpoint(words, answering).map_or(Self::Unserved, Self::Moved)),
             "ASK" => Some(read_endpoint(words, answering).map_or(Self::TryAgain, Self::Ask)),
             "TRYAGAIN" => Some(Self::TryAgain),
-            "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" => Some(Self::Unserved),
-            _ => None,
+            "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "UNBLOCKED" => Some(Self::Unserved),
+            _ => refusal::is_passing(text).then_some(Self::TryAgain),
         }
     }
 }
@@ -144,6 +145,8 @@ mod tests {
         assert_eq!(read("ASK 3999 10.0.0.1:6381"), Some(Redirect::Ask(tcp("10.0.0.1", 6381))));
         assert_eq!(read("TRYAGAIN Multiple keys request during rehashing of slot"), Some(Redirect::TryAgain));
         assert_eq!(read("CLUSTERDOWN The cluster is down"), Some(Redirect::Unserved));
+        assert_eq!(read("NOREPLICAS Not enough good replicas to write."), Some(Redirect::TryAgain));
+        assert_eq!(read("OOM command not allowed when used memory > 'maxmemory'."), None);
         assert_eq!(read("CROSSSLOT Keys in request don't hash to the same slot"), None);
         assert_eq!(read("ERR no"), None);
     }
