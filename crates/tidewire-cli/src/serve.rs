@@ -30,7 +30,7 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Engine: memory:, file:DIR, redis://..., redis-cluster://...
+    /// Engine: memory:, file:DIR, redis://..., redis-sentinel://..., redis-cluster://...; rediss for TLS
     #[arg(long, value_name = "URL")]
     engine: Option<String>,
     /// Try it out: loopback only, public keys, every channel open, a demo page

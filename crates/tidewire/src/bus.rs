@@ -11,6 +11,7 @@ mod read;
 mod retry;
 mod stats;
 mod subscription;
+mod wanted;
 
 use std::sync::Arc;
 

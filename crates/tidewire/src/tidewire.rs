@@ -16,7 +16,8 @@ use crate::tenant::Tenant;
 
 /// The engines a URL can name.
 const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db], unix://PATH, \
-    redis-cluster://[user:pass@]host:port,host:port";
+    redis-sentinel://[user:pass@]host:port,host:port/primary-name, \
+    redis-cluster://[user:pass@]host:port,host:port; with TLS rediss in place of redis";
 
 /// One running node on one engine. Cheap to clone.
 ///
@@ -59,17 +60,18 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether every link answered.
+    /// Whether every link that is needed answered.
     pub fn is_healthy(&self) -> bool {
-        self.links.iter().all(|link| link.outcome.is_ok())
+        self.links.iter().all(|link| link.outcome.is_ok() || !link.is_needed)
     }
 }
 
 impl Tidewire {
     /// Opens a node with default settings in environment `dev`.
     ///
-    /// `url` is `memory:`, `file:DIR`, `redis://[user:pass@]host:port[/db]` or
-    /// `redis-cluster://[user:pass@]host:port,host:port`.
+    /// `url` is `memory:`, `file:DIR`, `redis://[user:pass@]host:port[/db]`,
+    /// `redis-sentinel://[user:pass@]host:port,host:port/primary-name` or
+    /// `redis-cluster://[user:pass@]host:port,host:port`; [`engine::redis`](crate::engine::redis) says what each takes.
     ///
     /// # Errors
     /// `InvalidName` for a URL that names no engine; `Unavailable` if the engine cannot be reached; `Conflict` if
@@ -115,13 +117,11 @@ impl Tidewire {
         let engine = &self.bus.engine;
         let watch = Stopwatch::start();
         let probes = tokio::time::timeout(self.bus.limits.call_time_max, engine.pubsub.probe()).await;
+        let failed = |why| vec![Probe { link: engine.name.into(), outcome: Err(why), is_needed: true }];
         let links = match probes {
             Ok(Ok(links)) => links,
-            Ok(Err(error)) => vec![Probe { link: engine.name.into(), outcome: Err(error.to_string()) }],
-            Err(_) => {
-                let outcome = Err(format!("no answer within {:?}", watch.elapsed()));
-                vec![Probe { link: engine.name.into(), outcome }]
-            }
+            Ok(Err(error)) => failed(error.to_string()),
+            Err(_) => failed(format!("no answer within {:?}", watch.elapsed())),
         };
         let (is_durable, is_shared) = (engine.is_durable, engine.is_shared);
         Health { node: self.bus.node, engine: engine.name, is_durable, is_shared, links }
@@ -213,7 +213,7 @@ async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
             let open = move || embedded::open_file(&directory, &options, &setup);
             tokio::task::spawn_blocking(open).await.unwrap_or_else(|_| Err(Error::closed("runtime")))
         }
-        Some(("redis" | "redis-cluster" | "unix", _)) => redis::open_redis(url, &setup).await,
+        Some((scheme, _)) if redis::is_scheme(scheme) => redis::open_redis(url, &setup).await,
         _ => Err(Error::new(
             ErrorKind::InvalidName,
             format!("engine URL names no engine; known are {ENGINES}"),

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // `tidewire` only for the types of tokens and URLs: commands reach a server by HTTP and the wire.
     ("tidewire-cli", &["tidewire", "tidewire-protocol", "tidewire-server"]),
     (FLEET, &[]),
+    ("tidewire-fuzz", &[]),
     ("xtask", &[FLEET]),
 ];
 

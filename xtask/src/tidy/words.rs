@@ -11,6 +11,7 @@ const REDIS_PLACES: &[(&str, &str)] = &[
     ("crates/tidewire/src/tidewire.rs", "chooses the engine by URL"),
     ("crates/tidewire-cli/src/doctor", "tells the operator what to change in Redis"),
     ("fleet/src/", "starts Redis for the tests"),
+    ("fuzz/fuzz_targets/resp.rs", "fuzzes the decoder of what Redis sends"),
     ("xtask/src/", "hands Redis to the tests"),
 ];
 

@@ -135,6 +135,26 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn the_url_of_an_engine_is_shown_without_its_passwords() {
+    for (url, shown) in [
+        ("file:data?sync=always", "file:data?sync=always"),
+        ("redis://host:6379/1", "redis://host:6379/1"),
+        ("redis://app:p@ss?w/ord@host/1?ca=/ca.pem", "redis://[hidden]@host/1?ca=/ca.pem"),
+        ("unix:///redis.sock?db=1&password=p@ss", "unix://[hidden]@ss"),
+        (
+            "unix:///redis.sock?user=app&password=secret&db=1",
+            "unix:///redis.sock?user=app&password=[hidden]&db=1",
+        ),
+        (
+            "redis-sentinel://:secret@a,b/main?sentinel_user=u&sentinel_password=secret",
+            "redis-sentinel://[hidden]@a,b/main?sentinel_user=u&sentinel_password=[hidden]",
+        ),
+    ] {
+        assert_eq!(EngineUrl::from(url).to_string(), shown);
+    }
+}
+
+#[test]
 fn durations_are_written_as_they_are_read() {
     for text in ["1ms", "25s", "5m", "24h", "7d", "90s"] {
         let keep = format!("events = 1\nage = \"{text}\"\n");

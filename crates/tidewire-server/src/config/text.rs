@@ -54,15 +54,27 @@ impl From<&str> for EngineUrl {
 
 impl fmt::Display for EngineUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = self.0.split_once("://").and_then(|(scheme, rest)| {
-            // The last @ ends the user part: a password may hold one too.
-            let (_, host) = rest.rsplit_once('@')?;
-            Some((scheme, host))
-        });
-        match hidden {
-            Some((scheme, host)) => write!(f, "{scheme}://[hidden]@{host}"),
-            None => f.write_str(&self.0),
+        // The last @ ends the user part: a password may hold one too.
+        let hidden =
+            self.0.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+        let rest = match hidden {
+            Some((scheme, rest)) => {
+                write!(f, "{scheme}://[hidden]@")?;
+                rest
+            }
+            None => &self.0,
+        };
+        let (place, options) =
+            rest.split_once('?').map_or((rest, None), |(place, options)| (place, Some(options)));
+        f.write_str(place)?;
+        for (number, option) in options.into_iter().flat_map(|options| options.split('&')).enumerate() {
+            f.write_str(if number == 0 { "?" } else { "&" })?;
+            match option.split_once('=') {
+                Some((name, _)) if name.ends_with("password") => write!(f, "{name}=[hidden]")?,
+                _ => f.write_str(option)?,
+            }
         }
+        Ok(())
     }
 }
 

@@ -12,8 +12,9 @@ use super::Bus;
 use super::item::{Gap, GapReason, Item, Received};
 use super::lane::{Arrival, Burst, Lane};
 use super::stats::{Counters, SubscriberStats};
+use super::wanted::Wanted;
 use crate::clock::Timestamp;
-use crate::engine::{Interest, Kept, Page, Range, Seen, Stored, Term};
+use crate::engine::{Interest, Kept, Page, Range, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -138,21 +139,6 @@ pub struct Subscription {
     wanted: FxHashMap<ChannelPath, Wanted>,
 }
 
-/// What a subscription wants next of a stream.
-#[derive(Debug, Clone, Copy)]
-struct Wanted {
-    next: Position,
-    /// The term in which the event before it was there.
-    term: Term,
-}
-
-impl Wanted {
-    fn seen(self) -> Seen {
-        let offset = self.next.offset.saturating_sub(1);
-        Seen { position: Position { offset, ..self.next }, term: self.term }
-    }
-}
-
 impl Subscription {
     /// The next item; `None` once the subscription is closed with the node.
     ///
@@ -230,7 +216,7 @@ impl Subscription {
             Start::After(position) => position.offset + 1,
         };
         let next = Position { epoch: bounds.epoch, offset: first_wanted };
-        self.wanted.insert(channel.clone(), Wanted { next, term: bounds.term });
+        self.wanted.insert(channel.clone(), Wanted::new(next, bounds.term));
         if first_wanted <= bounds.last {
             self.fills.push_back((channel, bounds.last));
         }
@@ -250,9 +236,8 @@ impl Subscription {
                 self.wanted.clear();
                 self.ready.push_back(Item::Gap(Gap::anywhere(None, GapReason::LinkLost)));
             }
-            let next = Position { offset: position.offset + 1, ..position };
-            self.wanted.insert(arrival.channel.clone(), Wanted { next, term });
-            self.make_ready(arrival);
+            self.wanted.insert(arrival.channel.clone(), Wanted::new(position, term));
+            self.arrive(arrival);
             return;
         };
         // In another term an offset may have been given a second time.
@@ -263,7 +248,10 @@ impl Subscription {
         if is_comparable && wanted.next == position {
             wanted.next.offset += 1;
             let Arrival { channel, envelope, .. } = arrival;
-            self.yield_stored(&channel, position, Stored { offset: position.offset, time, envelope });
+            let stored = Stored { offset: position.offset, time, envelope };
+            if wanted.is_new(&stored) {
+                self.yield_stored(&channel, position, stored);
+            }
             return;
         }
         // A hole, or a new epoch or term, which reading will tell.
@@ -320,9 +308,9 @@ impl Subscription {
     /// Reads one page of a stream from the next offset wanted on, and yields it. True once `until` or the end
     /// of the stream is reached.
     async fn fill(&mut self, channel: &ChannelPath, until: u64) -> bool {
-        let Some(Wanted { next, term }) = self.wanted.get(channel).copied() else { return true };
-        let seen = Some(Wanted { next, term }.seen());
-        let range = Range { seen, ..Range::from(next.offset, FILL_EVENTS) };
+        let Some(wanted) = self.wanted.get(channel) else { return true };
+        let next = wanted.next;
+        let range = Range { seen: Some(wanted.seen()), ..Range::from(next.offset, FILL_EVENTS) };
         let page = match self.bus.engine.log.read(channel, range).await {
             Ok(page) => page,
             Err(error) if error.kind() == ErrorKind::Closed => return true,
@@ -336,13 +324,13 @@ impl Subscription {
         if page.epoch != next.epoch {
             self.tell_lost_history(channel, next, &page);
             let offset = page.resume(next);
-            self.want(channel, offset, &page);
+            self.go_on(channel, offset, &page);
             return offset > page.last;
         }
         if page.last + 1 < next.offset {
             // A stream that ends before what was seen of it has lost its end, whatever its epoch says.
             self.tell_lost_history(channel, next, &page);
-            self.want(channel, page.last + 1, &page);
+            self.go_on(channel, page.last + 1, &page);
             return true;
         }
         let at = |offset| Position { epoch: next.epoch, offset };
@@ -358,19 +346,25 @@ impl Subscription {
                 self.tell_missing(channel, at(wanted), stored.offset - 1, GapReason::Damaged);
             }
             wanted = stored.offset + 1;
-            self.yield_stored(channel, at(stored.offset), stored);
+            if self.wanted.get_mut(channel).is_none_or(|wanted| wanted.is_new(&stored)) {
+                self.yield_stored(channel, at(stored.offset), stored);
+            }
         }
         if wanted <= end {
             self.tell_missing(channel, at(wanted), end, GapReason::Damaged);
             wanted = end + 1;
         }
-        self.wanted.insert(channel.clone(), Wanted { next: at(wanted), term });
+        if let Some(held) = self.wanted.get_mut(channel) {
+            (held.next, held.term) = (at(wanted), term);
+        }
         wanted > until || wanted > last
     }
 
-    fn want(&mut self, channel: &ChannelPath, offset: u64, page: &Page) {
-        let next = Position { epoch: page.epoch, offset };
-        self.wanted.insert(channel.clone(), Wanted { next, term: page.term });
+    /// Goes on with what a stream has, from `offset` on, after it lost some.
+    fn go_on(&mut self, channel: &ChannelPath, offset: u64, page: &Page) {
+        if let Some(wanted) = self.wanted.get_mut(channel) {
+            wanted.go_on(Position { epoch: page.epoch, offset }, page.term);
+        }
     }
 
     fn tell_missing(&mut self, channel: &ChannelPath, from: Position, last_missed: u64, reason: GapReason) {

@@ -103,4 +103,6 @@ pub struct Probe {
     pub link: String,
     /// Time of the round trip, or what is wrong.
     pub outcome: Result<Duration, String>,
+    /// Whether the engine is not well without it. A sentinel is not needed while another one answers.
+    pub is_needed: bool,
 }

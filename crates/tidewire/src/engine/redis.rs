@@ -16,11 +16,12 @@ mod resp;
 mod scripts;
 mod store;
 mod subscriber;
+mod tls;
 mod topology;
 
 use std::sync::Arc;
 
-use self::address::Address;
+use self::address::Target;
 use self::log::RedisLog;
 use self::pubsub::RedisPubSub;
 use self::store::RedisStore;
@@ -28,8 +29,24 @@ use self::topology::Topology;
 use crate::engine::{Engine, Setup};
 use crate::error::Result;
 
-/// Opens an engine on one Redis or Valkey: `redis://[user:pass@]host[:port][/db]` or `unix://PATH[?db=N]`; or on a
-/// cluster of them: `redis-cluster://[user:pass@]host[:port],host[:port]`, any nodes of which answer for all.
+/// Whether URLs of this scheme name a Redis or Valkey.
+pub fn is_scheme(scheme: &str) -> bool {
+    address::is_scheme(scheme)
+}
+
+/// Opens an engine on Redis or Valkey.
+///
+/// | URL | |
+/// |---|---|
+/// | `redis://[user:pass@]host[:port][/db]` | one server |
+/// | `unix://PATH[?db=N&user=U&password=P]` | one server, over its socket |
+/// | `redis-sentinel://[user:pass@]host[:port],host[:port]/primary-name[?db=N]` | the primary that sentinels name, also after a failover; `sentinel_user` and `sentinel_password` are for the sentinels |
+/// | `redis-cluster://[user:pass@]host[:port],host[:port]` | a cluster, any nodes of which answer for all |
+///
+/// With `rediss`, `rediss-sentinel` or `rediss-cluster` every link is encrypted. `?ca=FILE` says who may have signed the
+/// servers' certificates (else the system's roots), `cert=FILE&key=FILE` who we are, `server_name=NAME` what the
+/// certificates are for, where that is not the host. Files are PEM, and read once. Every form takes
+/// `connect_timeout_ms` (3,000).
 ///
 /// Appends are kept as the server's persistence is set. Needs Redis 7.0 or Valkey 7.2.
 ///
@@ -39,10 +56,10 @@ use crate::error::Result;
 pub async fn open_redis(url: &str, setup: &Setup) -> Result<Engine> {
     // Names this node's connections and its marks in the server; two nodes never share it.
     let node = format!("{:016x}", fastrand::u64(..));
-    let topology = if url.starts_with(address::CLUSTER) {
-        Topology::open_cluster(Address::parse_cluster(url)?, &node, setup).await?
-    } else {
-        Topology::open(Address::parse(url)?, &node, setup).await?
+    let topology = match Target::parse(url)? {
+        Target::One(address) => Topology::open(address, &node, setup).await?,
+        Target::Cluster(seeds) => Topology::open_cluster(seeds, &node, setup).await?,
+        Target::Sentinel(group) => Topology::open_sentinel(group, &node, setup).await?,
     };
     let topology = Arc::new(topology);
     Ok(Engine {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::address::Address;
+use super::address::Target;
 use super::command::Encode;
 use super::connection::{Connection, Repeat};
 use super::link::{Dial as _, DialAddress};
@@ -49,7 +49,7 @@ async fn open(url: &str) -> (Engine, Arc<Ears>) {
 
 /// A connection to look behind the engine's back.
 async fn spy() -> Connection {
-    let address = Address::parse(&server_url()).expect("a valid URL");
+    let Ok(Target::One(address)) = Target::parse(&server_url()) else { panic!("the URL of one server") };
     let dial = Arc::new(DialAddress::new(address, "tidewire-test".to_owned(), Vec::new()));
     let link = dial.dial().await.expect("the server answers");
     Connection::open(link, dial, &Tasks::new())

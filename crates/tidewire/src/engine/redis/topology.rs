@@ -1,6 +1,8 @@
-//! Which connection serves which slot. On one server: one for data, one that listens. On a cluster: both per primary.
+//! Which connection serves which slot. On one server: one for data, one that listens; where sentinels name it, they
+//! follow it. On a cluster: both per primary.
 
 mod cluster;
+mod sentinel;
 mod slots;
 
 use std::sync::{Arc, OnceLock};
@@ -10,7 +12,8 @@ use tokio::time::Instant;
 
 use self::cluster::Cluster;
 pub(super) use self::cluster::{Next, Node, Pauses};
-use super::address::Address;
+use self::sentinel::Sentinels;
+use super::address::{Address, Group};
 use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::keys::Tag;
@@ -31,8 +34,30 @@ pub(super) struct Topology {
 }
 
 enum Servers {
-    One { endpoint: String, data: Connection, durable: Durable, subscriber: Subscriber },
+    One { home: Home, data: Connection, durable: Durable, subscriber: Subscriber },
     Cluster(Cluster),
+}
+
+/// Where the one server is.
+enum Home {
+    Fixed(String),
+    Named(Sentinels),
+}
+
+impl Home {
+    fn endpoint(&self) -> String {
+        match self {
+            Self::Fixed(endpoint) => endpoint.clone(),
+            Self::Named(sentinels) => sentinels.endpoint(),
+        }
+    }
+
+    async fn probe(&self) -> Vec<Probe> {
+        match self {
+            Self::Fixed(_) => Vec::new(),
+            Self::Named(sentinels) => sentinels.probe().await,
+        }
+    }
 }
 
 /// Which of the connections to a server is meant.
@@ -67,21 +92,37 @@ impl Durable {
 impl Topology {
     /// Connects to one server. Fails when it cannot be used now; after that, links are dialed again for ever.
     pub(super) async fn open(address: Address, node: &str, setup: &Setup) -> Result<Self> {
-        let endpoint = address.endpoint.to_string();
+        let home = Home::Fixed(address.endpoint.to_string());
         let dial = |role: &str, prelude| -> Arc<dyn Dial> {
             Arc::new(DialAddress::new(address.clone(), format!("tidewire-{node}-{role}"), prelude))
         };
-        let data = dial("data", scripts::prelude(Publish::Classic));
+        Self::open_one(home, dial, setup).await
+    }
+
+    /// Connects to the primary that sentinels name, and follows it. Fails when it cannot be used now.
+    pub(super) async fn open_sentinel(group: Group, node: &str, setup: &Setup) -> Result<Self> {
+        let sentinels = Sentinels::open(group, node, &setup.tasks);
+        let dial = sentinels.dialers(node);
+        Self::open_one(Home::Named(sentinels), dial, setup).await
+    }
+
+    async fn open_one(
+        home: Home,
+        dial: impl Fn(&str, Vec<Command>) -> Arc<dyn Dial>,
+        setup: &Setup,
+    ) -> Result<Self> {
+        let prelude = || scripts::prelude(Publish::Classic);
+        let (data, durable) = (dial("data", prelude()), dial("durable", prelude()));
         let listening = dial("pubsub", Vec::new());
         let data_link = data.dial().await.map_err(dial_error)?;
         let listening_link = listening.dial().await.map_err(dial_error)?;
-        tracing::info!(%endpoint, version = %data_link.server.version, "redis engine connected");
+        tracing::info!(endpoint = home.endpoint(), version = %data_link.server.version, "redis engine connected");
         let data = Connection::open(data_link, data, &setup.tasks);
         let call_time_max = setup.limits.call_time_max;
         let scripts = Scripts::load(Publish::Classic, &data, Instant::now() + call_time_max).await?;
         let subscriber = Subscriber::open(listening_link, listening, setup.sink.clone(), &setup.tasks);
-        let durable = Durable::new(dial("durable", scripts::prelude(Publish::Classic)), &setup.tasks);
-        let servers = Servers::One { endpoint, data, durable, subscriber };
+        let durable = Durable::new(durable, &setup.tasks);
+        let servers = Servers::One { home, data, durable, subscriber };
         Ok(Self { servers, scripts, call_time_max })
     }
 
@@ -234,8 +275,11 @@ impl Topology {
     /// Proves a round trip on every link.
     pub(super) async fn probe(&self) -> Vec<Probe> {
         match &self.servers {
-            Servers::One { endpoint, data, subscriber, .. } => {
-                probe(endpoint, data, subscriber, self.call_time_max).await
+            Servers::One { home, data, subscriber, .. } => {
+                let endpoint = home.endpoint();
+                let links = probe(&endpoint, data, subscriber, self.call_time_max);
+                let (links, sentinels) = tokio::join!(links, home.probe());
+                [links, sentinels].concat()
             }
             Servers::Cluster(cluster) => cluster.probe(self.call_time_max).await,
         }
@@ -248,9 +292,10 @@ async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_
         LinkState::Down(why) => why.to_string(),
         _ => error.to_string(),
     });
+    let heard = heard.map_err(|error| error.to_string());
     vec![
-        Probe { link: format!("data {endpoint}"), outcome: answer },
-        Probe { link: format!("pub/sub {endpoint}"), outcome: heard.map_err(|error| error.to_string()) },
+        Probe { link: format!("data {endpoint}"), outcome: answer, is_needed: true },
+        Probe { link: format!("pub/sub {endpoint}"), outcome: heard, is_needed: true },
     ]
 }
 

@@ -41,7 +41,7 @@ impl PubSub for FilePubSub {
             let watch = Stopwatch::start();
             let outcome = self.queue.ask(1, Job::Probe).await;
             let outcome = outcome.map(|()| watch.elapsed()).map_err(|error| error.to_string());
-            probes.push(Probe { link: self.link.clone(), outcome });
+            probes.push(Probe { link: self.link.clone(), outcome, is_needed: true });
             Ok(probes)
         })
     }

@@ -15,16 +15,10 @@ use super::LinkState;
 use super::queue::{Enqueue, Shared};
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::Encode as _;
-use crate::engine::redis::link::{Dial, Link, Reader, Writer, describe};
+use crate::engine::redis::link::{DEAD_TICKS, Dial, Link, PING_TICKS, Reader, TICK, Writer, describe};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::tasks::Tasks;
 
-/// The grain of deadlines and of the watch for silence.
-const TICK: Duration = Duration::from_millis(100);
-/// A link that was silent for so long is asked whether it lives: 1 s.
-const PING_TICKS: u32 = 10;
-/// A link that stayed silent for so long is dead: 2.5 s, so that it is noticed within 3 s.
-const DEAD_TICKS: u32 = 25;
 /// How long close waits for the replies to requests that were made before it.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -122,6 +116,10 @@ async fn write(shared: &Shared, mut writer: Writer) -> io::Error {
                 Err(error) => return error,
             }
         }
+        // An encrypted link takes bytes before it has sent them.
+        if let Err(error) = writer.flush().await {
+            return error;
+        }
     }
 }
 
@@ -170,7 +168,7 @@ async fn watch_silence(shared: &Shared) -> io::Error {
         shared.expire(now);
         let quiet = shared.quiet_ticks.fetch_add(1, Ordering::Relaxed) + 1;
         if quiet >= DEAD_TICKS {
-            return io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.5 s");
+            return io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.8 s");
         }
         if quiet == PING_TICKS && !shared.has_waiting() {
             let ping: &[&[u8]] = &[b"PING"];

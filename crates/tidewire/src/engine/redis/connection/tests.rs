@@ -217,7 +217,7 @@ fn a_silent_server_is_noticed_in_three_seconds_and_a_deadline_is_kept_meanwhile(
 }
 
 #[test]
-fn an_idle_link_is_kept_alive_by_one_ping_a_second() {
+fn an_idle_link_is_kept_alive_by_a_ping_now_and_then() {
     in_virtual_time(async {
         let (rig, remote) = rig();
         let executed = Executed::default();

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::interests::{Change, Hears, Mode, commands};
@@ -15,17 +15,11 @@ use crate::engine::redis::announcement;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
 use crate::engine::redis::keys;
-use crate::engine::redis::link::{Dial, Link, describe};
+use crate::engine::redis::link::{DEAD_TICKS, Dial, Link, Outgoing, PING_TICKS, TICK, describe};
 use crate::engine::redis::resp::{Decoder, Value};
 use crate::engine::{Heard, Interest};
 use crate::name::{self, ChannelPath, PatternPath};
 
-/// The grain of the watch for silence.
-const TICK: Duration = Duration::from_millis(100);
-/// A link that was silent for so long is asked whether it lives: 1 s.
-const PING_TICKS: u32 = 10;
-/// A link that stayed silent for so long is dead: 2.5 s, so that it is noticed within 3 s.
-const DEAD_TICKS: u32 = 25;
 /// An event smaller than this is copied out of the read buffer, which it would keep alive as long as it waits.
 const COPIED_BYTES_MAX: usize = 8 << 10;
 
@@ -70,7 +64,7 @@ async fn dial_until_open(shared: &Shared, dial: &dyn Dial, backoff: &mut Backoff
 struct Session<'a> {
     shared: &'a Shared,
     decoder: Decoder,
-    out: BytesMut,
+    out: Outgoing,
     /// Batches that were sent and not confirmed yet, oldest first.
     sent: VecDeque<Batch>,
     last_number: u64,
@@ -89,9 +83,14 @@ struct Batch {
 impl<'a> Session<'a> {
     /// Asks for everything held. Who waited on the last link waits for that.
     fn new(shared: &'a Shared, waiting: Vec<Confirm>, is_first: bool) -> Self {
-        let (decoder, out) = (Decoder::default(), BytesMut::new());
-        let mut session =
-            Self { shared, decoder, out, sent: VecDeque::new(), last_number: 0, quiet_ticks: 0 };
+        let mut session = Self {
+            shared,
+            decoder: Decoder::default(),
+            out: Outgoing::default(),
+            sent: VecDeque::new(),
+            last_number: 0,
+            quiet_ticks: 0,
+        };
         let mut interests = shared.interests.lock();
         interests.set_fault(None);
         let all = interests.all();
@@ -116,11 +115,11 @@ impl<'a> Session<'a> {
                     Ok(_) => self.quiet_ticks = 0,
                     Err(error) => return error,
                 },
-                written = link.writer.write_buf(&mut self.out), if !self.out.is_empty() => match written {
-                    Ok(0) => return io::ErrorKind::WriteZero.into(),
-                    Ok(_) => {}
-                    Err(error) => return error,
-                },
+                written = self.out.write(&mut link.writer), if !self.out.is_empty() => {
+                    if let Err(error) = written {
+                        return error;
+                    }
+                }
                 () = self.shared.changed.notified() => self.send_waiting(),
                 _ = ticks.tick() => if let Err(error) = self.watch_silence() { return error },
             }
@@ -141,17 +140,17 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, changes: Vec<Change>, waiting: Vec<Confirm>, is_restoring: bool) {
-        commands(&changes).iter().for_each(|command| command.encode(&mut self.out));
+        commands(&changes).iter().for_each(|command| command.encode(&mut self.out.bytes));
         self.last_number += 1;
         let number = self.last_number;
-        Command::new("PING").int(i64::try_from(number).unwrap_or(i64::MAX)).encode(&mut self.out);
+        Command::new("PING").int(i64::try_from(number).unwrap_or(i64::MAX)).encode(&mut self.out.bytes);
         self.sent.push_back(Batch { number, changes, waiting, refusal: None, is_restoring });
     }
 
     fn watch_silence(&mut self) -> Result<(), io::Error> {
         self.quiet_ticks += 1;
         if self.quiet_ticks >= DEAD_TICKS {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.5 s"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server was silent for 2.8 s"));
         }
         if self.quiet_ticks == PING_TICKS && self.sent.is_empty() {
             self.send(Vec::new(), Vec::new(), false);

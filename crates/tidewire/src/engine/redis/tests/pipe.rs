@@ -17,7 +17,7 @@ const PIPE_BYTES: usize = 97;
 pub(in crate::engine::redis) fn pipe() -> (Link, Remote) {
     let (ours, theirs) = duplex(PIPE_BYTES);
     let (reader, writer) = tokio::io::split(ours);
-    let server = Server { version: "7.0.0".to_owned(), is_replica: false };
+    let server = Server { version: "7.0.0".to_owned(), is_replica: false, is_sentinel: false };
     let link =
         Link { reader: Box::new(reader), writer: Box::new(writer), decoder: Decoder::default(), server };
     (link, Remote { stream: theirs, decoder: Decoder::default(), read: Vec::new() })

@@ -17,7 +17,7 @@ use tokio_util::sync::DropGuard;
 use super::slots::{Redirect, SlotMap};
 use super::{Durable, Line};
 use crate::engine::Probe;
-use crate::engine::redis::address::{Address, Endpoint};
+use crate::engine::redis::address::{Access, Address, Endpoint};
 use crate::engine::redis::command::{Asking, Command, Encode};
 use crate::engine::redis::connection::{Connection, LinkState, Repeat, RequestError, SENDS_MAX};
 use crate::engine::redis::keys::Tag;
@@ -52,10 +52,10 @@ pub(in crate::engine::redis) struct Cluster {
 }
 
 struct Shared {
-    /// Where the cluster was found first, with the credentials that hold for every node.
+    /// Where the cluster was found first.
     seeds: Vec<Address>,
-    /// What holds for every node: all but the endpoint.
-    template: Address,
+    /// How to greet every node.
+    access: Arc<Access>,
     node: String,
     view: watch::Sender<Arc<View>>,
     stale: Arc<Notify>,
@@ -156,16 +156,16 @@ impl Cluster {
     /// # Errors
     /// When no seed answers with a map, or no primary can be reached.
     pub(super) async fn open(seeds: Vec<Address>, node: &str, setup: &Setup) -> Result<Self> {
-        let Some(template) = seeds.first().cloned() else {
+        let Some(access) = seeds.first().map(|seed| seed.access.clone()) else {
             return Err(Error::new(ErrorKind::InvalidName, "redis cluster URL names no node"));
         };
-        let time_max = template.connect_time_max;
+        let time_max = access.connect_time_max;
         let stop = setup.tasks.stopping().child_token();
         let stale = Arc::new(Notify::new());
         let view = View { owners: vec![None; Tag::COUNT], nodes: FxHashMap::default() };
         let shared = Arc::new(Shared {
             seeds,
-            template,
+            access,
             node: node.to_owned(),
             view: watch::channel(Arc::new(view)).0,
             sharded: Arc::new(Sharded::new(setup.sink.clone(), stale.clone())),
@@ -272,7 +272,7 @@ impl Cluster {
 
     /// Whether an error reply says that the slot is elsewhere or that nobody serves it now.
     pub(super) fn is_redirect(&self, text: &[u8]) -> bool {
-        Redirect::read(text, &self.shared.template.endpoint).is_some()
+        Redirect::read(text, None).is_some()
     }
 
     /// Learns from an error reply of the node behind `connection` where its request belongs, and waits if that is
@@ -288,7 +288,7 @@ impl Cluster {
         let nodes = self.shared.nodes();
         let answering = nodes.iter().find_map(|node| Some((&node.endpoint, node.line_of(connection)?)));
         let (answering, line) = answering.unzip();
-        let redirect = Redirect::read(text, answering.unwrap_or(&self.shared.template.endpoint))?;
+        let redirect = Redirect::read(text, answering)?;
         tracing::debug!(slot = tag.slot(), ?redirect, "a request came to the wrong node");
         match redirect {
             Redirect::Moved(owner) => {
@@ -363,7 +363,7 @@ impl Cluster {
         let unserved = self.shared.view.borrow().owners.iter().filter(|owner| owner.is_none()).count();
         if unserved > 0 {
             let why = format!("no primary serves {unserved} of {} tags", Tag::COUNT);
-            probes.push(Probe { link: "cluster slots".to_owned(), outcome: Err(why) });
+            probes.push(Probe { link: "cluster slots".to_owned(), outcome: Err(why), is_needed: true });
         }
         probes
     }
@@ -380,7 +380,7 @@ impl Shared {
     }
 
     fn address(&self, endpoint: &Endpoint) -> Address {
-        Address { endpoint: endpoint.clone(), ..self.template.clone() }
+        Address { endpoint: endpoint.clone(), access: self.access.clone() }
     }
 
     /// A node that serves or will serve; dialed in the background.

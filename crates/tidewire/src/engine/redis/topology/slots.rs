@@ -39,16 +39,16 @@ fn read_range(range: Value, answering: &Endpoint) -> Option<(std::ops::RangeIncl
         host => std::str::from_utf8(host.as_bytes()?).ok()?,
     };
     let port = u16::try_from(primary.next()?.as_int()?).ok().filter(|port| *port > 0)?;
-    Some((first..=last, resolve(host, port, answering)?))
+    Some((first..=last, resolve(host, port, Some(answering))?))
 }
 
 /// An endpoint that a node at `answering` names. Without a host it is the host that we know already.
-fn resolve(host: &str, port: u16, answering: &Endpoint) -> Option<Endpoint> {
+fn resolve(host: &str, port: u16, answering: Option<&Endpoint>) -> Option<Endpoint> {
     match (host, answering) {
         // The node knows that there is a name, and not which.
         ("?", _) => None,
-        ("", Endpoint::Tcp { host, .. }) => Some(Endpoint::Tcp { host: host.clone(), port }),
-        ("", Endpoint::Unix(_)) => None,
+        ("", Some(Endpoint::Tcp { host, .. })) => Some(Endpoint::Tcp { host: host.clone(), port }),
+        ("", _) => None,
         (host, _) => Some(Endpoint::Tcp { host: host.to_owned(), port }),
     }
 }
@@ -67,8 +67,9 @@ pub(super) enum Redirect {
 }
 
 impl Redirect {
-    /// Reads the error reply of the node at `answering`; none if it is an error of another kind.
-    pub(super) fn read(text: &[u8], answering: &Endpoint) -> Option<Self> {
+    /// Reads the error reply of the node at `answering`, which stands for itself where it names no host; none if it is
+    /// an error of another kind.
+    pub(super) fn read(text: &[u8], answering: Option<&Endpoint>) -> Option<Self> {
         let mut words = std::str::from_utf8(text).ok()?.split(' ');
         match words.next()? {
             // A node that does not know where is as good as one that does not serve.
@@ -82,7 +83,10 @@ impl Redirect {
 }
 
 /// `SLOT HOST:PORT`.
-fn read_endpoint<'a>(mut words: impl Iterator<Item = &'a str>, answering: &Endpoint) -> Option<Endpoint> {
+fn read_endpoint<'a>(
+    mut words: impl Iterator<Item = &'a str>,
+    answering: Option<&Endpoint>,
+) -> Option<Endpoint> {
     let (host, port) = words.nth(1)?.rsplit_once(':')?;
     resolve(host, port.parse().ok()?, answering)
 }
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn reads_where_a_request_belongs() {
         let here = tcp("10.0.0.7", 7777);
-        let read = |text: &str| Redirect::read(text.as_bytes(), &here);
+        let read = |text: &str| Redirect::read(text.as_bytes(), Some(&here));
         assert_eq!(read("MOVED 3999 10.0.0.1:6381"), Some(Redirect::Moved(tcp("10.0.0.1", 6381))));
         assert_eq!(read("MOVED 3999 :6381"), Some(Redirect::Moved(tcp("10.0.0.7", 6381))));
         assert_eq!(read("MOVED 3999 fe80::1:6381"), Some(Redirect::Moved(tcp("fe80::1", 6381))));
