@@ -119,6 +119,29 @@ impl Cluster {
         self.servers.iter().filter(|server| server.admin.is_primary().unwrap_or_default()).collect()
     }
 
+    /// The place in [`Cluster::servers`] of the primary that serves a slot.
+    ///
+    /// # Errors
+    /// If none does now.
+    pub fn owner(&self, slot: u32) -> Result<usize> {
+        let owns = |server: &Server| -> Result<bool> {
+            if !server.admin.is_primary()? {
+                return Ok(false);
+            }
+            let id = id(server)?;
+            let nodes = server.admin.ask(&["CLUSTER", "NODES"])?;
+            let line = nodes.text().lines().find(|line| line.starts_with(&id)).unwrap_or_default().to_owned();
+            // Ranges stand after eight words; a slot that moves stands in brackets.
+            let has_slot = |range: &str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                matches!((first.parse::<u32>(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+            };
+            Ok(line.split(' ').skip(8).any(has_slot))
+        };
+        let place = self.servers.iter().position(|server| owns(server).unwrap_or_default());
+        place.with_context(|| format!("nobody serves slot {slot}"))
+    }
+
     /// A replica of a primary that is in step with it.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ enum Mode {
 struct Link {
     near: TcpStream,
     far: TcpStream,
+    is_frozen: AtomicBool,
     is_reset: AtomicBool,
 }
 
@@ -140,6 +141,12 @@ impl Proxy {
         self.shared.turn(Mode::Hold);
     }
 
+    /// Half-open for the links that are open now, until it passes again; new ones pass. What a link held arrives then,
+    /// however long its client has given it up.
+    pub fn freeze(&self) {
+        self.shared.freeze(true);
+    }
+
     /// Forwards one way only; what goes the other way is gone, as if the peer had died without a word.
     pub fn swallow(&self, way: Way) {
         self.shared.turn(Mode::Swallow(way));
@@ -148,6 +155,12 @@ impl Proxy {
     /// Resets every link that is open now.
     pub fn cut(&self) {
         self.shared.reset_all();
+    }
+
+    /// The links that are open, as the server sees them.
+    pub fn links(&self) -> Vec<SocketAddr> {
+        let links: Vec<_> = self.shared.lock().links.iter().filter_map(Weak::upgrade).collect();
+        links.iter().filter_map(|link| link.far.local_addr().ok()).collect()
     }
 
     /// Cuts the next `links` links, each after a random number of bytes, at most `bytes_max`, in one direction.
@@ -178,10 +191,18 @@ impl Shared {
 
     fn turn(&self, mode: Mode) {
         let before = std::mem::replace(&mut self.lock().mode, mode);
+        self.freeze(false);
         if matches!(before, Mode::Swallow(_)) && before != mode {
             self.reset_all();
         }
         self.changed.notify_all();
+    }
+
+    fn freeze(&self, is_frozen: bool) {
+        let state = self.lock();
+        for link in state.links.iter().filter_map(Weak::upgrade) {
+            link.is_frozen.store(is_frozen, Ordering::Relaxed);
+        }
     }
 
     fn reset_all(&self) {
@@ -199,7 +220,12 @@ impl Shared {
             let Ok(far) = TcpStream::connect(self.server) else { continue };
             drop(near.set_nodelay(true));
             drop(far.set_nodelay(true));
-            let link = Arc::new(Link { near, far, is_reset: AtomicBool::new(false) });
+            let link = Arc::new(Link {
+                near,
+                far,
+                is_frozen: AtomicBool::new(false),
+                is_reset: AtomicBool::new(false),
+            });
             let mut state = self.lock();
             state.links.retain(|link| link.strong_count() > 0);
             state.links.push(Arc::downgrade(&link));
@@ -264,6 +290,9 @@ impl Shared {
         loop {
             match state.mode {
                 _ if link.is_reset.load(Ordering::Relaxed) => return false,
+                _ if link.is_frozen.load(Ordering::Relaxed) => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
                 Mode::Pass => return true,
                 Mode::Swallow(swallowed) => return swallowed != way,
                 Mode::Hold => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

@@ -69,9 +69,7 @@ impl Sentinel {
             })
         };
         let sentinels = (0..SENTINELS).map(|_| sentinel()).collect::<Result<Vec<_>>>()?;
-        for sentinel in &sentinels {
-            sentinel.admin.tell(&[["SENTINEL", "DEBUG"].as_slice(), &LOOKS].concat())?;
-        }
+        sentinels.iter().try_for_each(look_often)?;
         let fleet = Self { servers, sentinels };
         fleet.until_watched()?;
         Ok(fleet)
@@ -138,6 +136,16 @@ impl Sentinel {
         until("a failover begins", || sentinel.admin.tell(&["SENTINEL", "FAILOVER", NAME]))
     }
 
+    /// Starts a sentinel again after it was killed.
+    ///
+    /// # Errors
+    /// As [`Server::restart`].
+    pub fn restart_sentinel(&mut self, place: usize) -> Result<()> {
+        let sentinel = self.sentinels.get_mut(place).context("a sentinel")?;
+        sentinel.restart()?;
+        look_often(sentinel)
+    }
+
     /// Waits until there is one primary, its replicas follow it in step, and every sentinel knows all of them well.
     ///
     /// # Errors
@@ -167,6 +175,11 @@ impl Sentinel {
         }
         Ok(())
     }
+}
+
+/// A sentinel forgets this when it ends.
+fn look_often(sentinel: &Server) -> Result<()> {
+    sentinel.admin.tell(&[["SENTINEL", "DEBUG"].as_slice(), &LOOKS].concat())
 }
 
 /// Whether a server is a replica of that on `port` and has its data.

@@ -130,7 +130,7 @@ fn a_proxy_forwards_holds_swallows_and_cuts() {
         stream.read_exact(&mut reply).map(|()| assert_eq!(&reply, b"+PONG\r\n"))
     };
     let kind = |stream: &TcpStream| ping(stream).unwrap_err().kind();
-    let stream = dial();
+    let mut stream = dial();
     ping(&stream).unwrap();
     proxy.delay(Duration::from_millis(5));
     ping(&stream).unwrap();
@@ -139,7 +139,14 @@ fn a_proxy_forwards_holds_swallows_and_cuts() {
     assert_eq!(kind(&stream), std::io::ErrorKind::WouldBlock);
     assert_eq!(kind(&dial()), std::io::ErrorKind::WouldBlock);
     proxy.pass();
-    ping(&stream).unwrap();
+    let mut late = [0; 14];
+    stream.read_exact(&mut late[..7]).unwrap();
+    proxy.freeze();
+    assert_eq!(kind(&stream), std::io::ErrorKind::WouldBlock);
+    ping(&dial()).unwrap();
+    proxy.pass();
+    stream.read_exact(&mut late[7..]).unwrap();
+    assert_eq!(&late, b"+PONG\r\n+PONG\r\n");
 
     for way in [Way::Out, Way::In] {
         let stream = dial();

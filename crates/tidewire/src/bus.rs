@@ -4,6 +4,7 @@ mod append;
 mod batch;
 mod channel;
 mod hub;
+mod in_flight;
 mod item;
 mod lane;
 mod read;
@@ -15,8 +16,6 @@ mod wanted;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
@@ -29,6 +28,7 @@ pub use subscription::{Subscribing, Subscription};
 
 pub(crate) use hub::Hub;
 
+use self::in_flight::{Call, InFlight};
 use self::stats::{Counters, Stats};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Append, Appended, Engine, Retention};
@@ -49,7 +49,7 @@ pub(crate) struct Bus {
     pub(crate) node: NodeId,
     pub(crate) tasks: Tasks,
     stats: Stats,
-    in_flight: TaskTracker,
+    in_flight: InFlight,
 }
 
 /// What a [`Bus`] is made of.
@@ -64,22 +64,18 @@ impl Bus {
     pub(crate) fn new(engine: Engine, hub: Arc<Hub>, tasks: Tasks, settings: Settings) -> Self {
         let Settings { clock, limits, retry, retention } = settings;
         let stats = Stats::new(clock.clone());
-        let (node, in_flight) = (NodeId::random(), TaskTracker::new());
+        let (node, in_flight) = (NodeId::random(), InFlight::default());
         Self { engine, hub, clock, limits, retry, retention, node, tasks, stats, in_flight }
     }
 
-    /// Marks a call as in flight until the token is dropped, so that closing waits for it.
-    fn enter(&self) -> Result<TaskTrackerToken> {
-        if self.in_flight.is_closed() {
-            return Err(Error::closed("this node"));
-        }
-        Ok(self.in_flight.token())
+    /// Marks a call as in flight until the mark is dropped, so that closing waits for it.
+    fn enter(&self) -> Result<Call<'_>> {
+        self.in_flight.enter().ok_or_else(|| Error::closed("this node"))
     }
 
     /// Refuses new calls and waits for those in flight.
     pub(crate) async fn drain(&self) {
-        self.in_flight.close();
-        self.in_flight.wait().await;
+        self.in_flight.drain().await;
     }
 
     /// What this node published and received on all channels.

@@ -1,10 +1,11 @@
 //! An event: CloudEvents attributes beside opaque data.
 
 mod envelope;
+mod id;
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -92,7 +93,7 @@ impl Event {
     /// An event of type `event_type` (CloudEvents `type`, such as `order.placed`) with a fresh UUIDv7 as its id.
     pub fn new(event_type: &str, data: impl Into<Bytes>) -> Self {
         Self {
-            id: Uuid::now_v7(),
+            id: id::fresh(),
             time: Timestamp::default(),
             node: NodeId::default(),
             priority: Priority::default(),
@@ -293,14 +294,14 @@ impl Event {
     ) -> Self {
         // Exact where nothing is replaced: then the bytes are frozen without another allocation.
         let room = self.attributes.len() + envelope::ATTRIBUTE_HEADER_BYTES + value.len();
-        let mut attributes = BytesMut::with_capacity(room);
+        let mut attributes = Vec::with_capacity(room);
         for (tag, text) in
             envelope::attributes(&self.attributes).filter(|(tag, text)| !is_replaced(*tag, text))
         {
             envelope::put_attribute(&mut attributes, tag, text);
         }
         envelope::put_attribute(&mut attributes, attribute as u8, value);
-        self.attributes = attributes.freeze();
+        self.attributes = attributes.into();
         self
     }
 
@@ -350,12 +351,12 @@ impl fmt::Debug for Event {
 impl From<&Event> for Bytes {
     /// The event as it travels and as it is kept; see `docs/formats/envelope.md`.
     fn from(event: &Event) -> Self {
-        let mut out =
-            BytesMut::with_capacity(envelope::HEADER_BYTES + event.attributes.len() + event.data.len());
-        envelope::put_header(&mut out, event);
-        out.put_slice(&event.attributes);
-        out.put_slice(&event.data);
-        out.freeze()
+        let room = envelope::HEADER_BYTES + event.attributes.len() + event.data.len();
+        let mut out = Vec::with_capacity(room);
+        out.extend_from_slice(&envelope::header(event));
+        out.extend_from_slice(&event.attributes);
+        out.extend_from_slice(&event.data);
+        out.into()
     }
 }
 

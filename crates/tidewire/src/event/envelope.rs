@@ -13,7 +13,7 @@
 //! ..  data
 //! ```
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
 use super::{Event, NodeId, Priority};
@@ -42,29 +42,32 @@ pub(crate) fn identity_of(envelope: &[u8]) -> Option<(u128, bool)> {
     Some((u128::from_be_bytes(id), flags & RETRIED != 0))
 }
 
-pub(super) fn put_header(out: &mut BytesMut, event: &Event) {
+pub(super) fn header(event: &Event) -> [u8; HEADER_BYTES] {
     let priority = match event.priority {
         Priority::Low => 0,
         Priority::Normal => 1,
         Priority::High => 2,
     };
+    let mut header = [0; HEADER_BYTES];
+    let mut out = header.as_mut_slice();
     out.put_u8(VERSION);
     out.put_u8(priority | if event.is_retried { RETRIED } else { 0 });
     out.put_slice(event.id.as_bytes());
     out.put_u64(event.time.as_millis());
     out.put_u64(event.node.0);
-    put_length(out, event.attributes.len());
+    out.put_u32(length(event.attributes.len()));
+    header
 }
 
 /// Lengths are checked against limits far below 4 GiB before an event leaves the process.
-fn put_length(out: &mut BytesMut, length: usize) {
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-pub(super) fn put_attribute(out: &mut BytesMut, tag: u8, text: &str) {
-    out.put_u8(tag);
-    put_length(out, text.len());
-    out.put_slice(text.as_bytes());
+pub(super) fn put_attribute(out: &mut Vec<u8>, tag: u8, text: &str) {
+    let [a, b, c, d] = length(text.len()).to_be_bytes();
+    out.extend_from_slice(&[tag, a, b, c, d]);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Splits the first attribute off `rest`; `None` at the end and at anything that is not an attribute.

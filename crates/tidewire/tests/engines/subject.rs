@@ -31,10 +31,12 @@ pub(crate) fn file(root: PathBuf) -> Subject {
 }
 
 /// The topologies that `cargo xtask test` starts: the name of the column, and what its variables are called.
-pub(crate) const TOPOLOGIES: [(&str, &str); 5] = [
+pub(crate) const TOPOLOGIES: [(&str, &str); 7] = [
     ("redis", "REDIS"),
     ("redis-aof", "REDIS_AOF"),
+    ("sentinel", "REDIS_SENTINEL"),
     ("cluster", "REDIS_CLUSTER"),
+    ("tls", "REDIS_TLS"),
     ("acl", "REDIS_ACL"),
     (VALKEY, "VALKEY"),
 ];

@@ -73,14 +73,9 @@ impl Store for RedisStore {
             let ttl = ttl.map(|ttl| i64::try_from(millis(ttl)).unwrap_or(i64::MAX).clamp(1, TTL_MILLIS_MAX));
             let mut command =
                 Command::with_capacity("SET", key.len() + value.len() + 128).arg(&key).arg(&value);
-            let repeat = match &condition {
-                Condition::Equals(expected) => {
-                    return self.put_if_equal(tag, &key, expected, &value, ttl).await;
-                }
-                Condition::Always => Repeat::Safe,
-                // A second try would be answered by the effect of the first.
-                Condition::Absent | Condition::Present => Repeat::Never,
-            };
+            if let Condition::Equals(expected) = &condition {
+                return self.put_if_equal(tag, &key, expected, &value, ttl).await;
+            }
             if let Some(ttl) = ttl {
                 command = command.arg("PX").int(ttl);
             }
@@ -89,7 +84,9 @@ impl Store for RedisStore {
                 Condition::Present => command.push(b"XX"),
                 Condition::Always | Condition::Equals(_) => {}
             }
-            Ok(self.request(tag, &command, repeat).await? != Value::Null)
+            // A second try would be answered by the effect of the first. One without a condition would undo what others
+            // put meanwhile, and the first could still arrive after it, out of a link that was given up.
+            Ok(self.request(tag, &command, Repeat::Never).await? != Value::Null)
         })
     }
 

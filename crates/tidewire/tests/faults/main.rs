@@ -1,0 +1,145 @@
+//! Seeded faults on real servers, and what was confirmed against what was kept and heard.
+//!
+//! Each schedule is a load on three nodes and a few faults, all of which follow from its seed. `TIDEWIRE_SEED` is the
+//! first seed, and with it alone that schedule runs alone; `TIDEWIRE_SCHEDULES` says how many run. An argument names a
+//! topology: then only its schedules run, as many.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "an index that is out of range fails the schedule, as it should"
+)]
+
+mod history;
+mod load;
+mod report;
+mod schedule;
+mod site;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use tidewire_fleet::server_program;
+use tokio::task::JoinSet;
+
+use self::load::{Load, Outcome};
+use self::report::Report;
+use self::schedule::{Schedule, Topology};
+use self::site::Site;
+
+const SCHEDULES: u64 = 300;
+/// Seeds of a run that is told none: short, so that they can be typed.
+const SEEDS: std::ops::Range<u64> = 1..1_000_000_000;
+
+#[expect(clippy::disallowed_methods, reason = "a test is set up by its environment")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 4)]
+async fn main() -> ExitCode {
+    let seed = setting("TIDEWIRE_SEED");
+    let count = setting("TIDEWIRE_SCHEDULES").unwrap_or(if seed.is_some() { 1 } else { SCHEDULES });
+    let first = seed.unwrap_or_else(|| fastrand::u64(SEEDS));
+    let Some(program) = server_program() else {
+        println!("FAILED: redis-server is not on the PATH: run `cargo xtask test`, which installs it");
+        return ExitCode::FAILURE;
+    };
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    println!("faults: {count} schedules from seed {first}");
+    let schedules = (first..).map(Schedule::of).filter(|schedule| schedule.topology.name().contains(&part));
+    let schedules: Vec<_> = schedules.take(usize::try_from(count).expect("not too many")).collect();
+    let report = Arc::new(Mutex::new(Report::default()));
+    let mut lanes = JoinSet::new();
+    for topology in Topology::ALL {
+        let schedules: Vec<_> = schedules.iter().filter(|one| one.topology == topology).cloned().collect();
+        if !schedules.is_empty() {
+            lanes.spawn(run_all(program.clone(), topology, schedules, report.clone()));
+        }
+    }
+    let mut has_run = true;
+    while let Some(lane) = lanes.join_next().await {
+        if let Err(error) = lane.map_err(anyhow::Error::from).and_then(|outcome| outcome) {
+            println!("FAILED: {error:#}");
+            has_run = false;
+        }
+    }
+    let report = report.lock();
+    print!("{report}");
+    if has_run && report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the schedules of a topology on servers that they share: one after the other, or some at a time.
+async fn run_all(
+    program: std::path::PathBuf,
+    topology: Topology,
+    schedules: Vec<Schedule>,
+    report: Arc<Mutex<Report>>,
+) -> Result<()> {
+    let start = move || Site::start(&program, topology);
+    let mut site = tokio::task::spawn_blocking(start).await?.with_context(|| format!("{topology:?}"))?;
+    if topology.width() == 1 {
+        for schedule in schedules {
+            let (outcome, after) = run(&schedule, site).await;
+            report.lock().add(&schedule, outcome);
+            site = after;
+        }
+        return Ok(());
+    }
+    let mut waiting = schedules.into_iter();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < topology.width()
+            && let Some(schedule) = waiting.next()
+        {
+            let (site, report) = (site.share()?, report.clone());
+            running.spawn(async move {
+                let (outcome, _) = run(&schedule, site).await;
+                report.lock().add(&schedule, outcome);
+            });
+        }
+        match running.join_next().await {
+            Some(ended) => ended?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Runs one schedule; gives the site back.
+async fn run(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
+    let (urls, proxies) = match site.open(schedule.seed) {
+        Ok(opened) => opened,
+        Err(error) => return (Err(error), site),
+    };
+    let proxies = Arc::new(proxies);
+    let mut load = match Load::start(schedule, &urls).await {
+        Ok(load) => load,
+        Err(error) => return (Err(error), site),
+    };
+    for (number, step) in schedule.steps.iter().copied().enumerate() {
+        tokio::time::sleep(step.after).await; // tidy: faults come at times of their own
+        let target = match load.target() {
+            Ok(target) => target,
+            Err(error) => return (Err(error), site),
+        };
+        let of_step = proxies.clone();
+        let strike = move || {
+            let outcome = site.strike(&step, &of_step, &target);
+            (outcome.with_context(|| format!("{step:?}")), site)
+        };
+        let outcome;
+        (outcome, site) = tokio::task::spawn_blocking(strike).await.expect("a fault does not panic");
+        let late = async {
+            outcome?;
+            if number == 0 {
+                load.listen_late().await?;
+            }
+            load.recover().await.with_context(|| format!("after {step:?}"))
+        };
+        if let Err(error) = late.await {
+            return (Err(error.context(site.picture())), site);
+        }
+    }
+    (load.finish().await, site)
+}

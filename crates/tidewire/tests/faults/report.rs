@@ -1,0 +1,86 @@
+//! What all schedules came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::Result;
+
+use crate::load::Outcome;
+use crate::schedule::{Fault, Schedule, Topology};
+
+/// Violations of one schedule that are printed; the rest is like them.
+const SHOWN: usize = 8;
+
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: BTreeMap<Topology, Row>,
+    faults: BTreeMap<Fault, usize>,
+    seeds: Option<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Row {
+    schedules: usize,
+    faults: usize,
+    confirmed: usize,
+    unknown: usize,
+    gaps: usize,
+    violations: usize,
+}
+
+impl Report {
+    /// Takes note of a schedule; prints at once what is wrong with it.
+    pub(crate) fn add(&mut self, schedule: &Schedule, outcome: Result<Outcome>) {
+        let outcome = outcome
+            .unwrap_or_else(|error| Outcome { violations: vec![format!("{error:#}")], ..Outcome::default() });
+        let (first, last) = self.seeds.unwrap_or((schedule.seed, schedule.seed));
+        self.seeds = Some((first.min(schedule.seed), last.max(schedule.seed)));
+        for step in &schedule.steps {
+            *self.faults.entry(step.fault).or_default() += 1;
+        }
+        let row = self.rows.entry(schedule.topology).or_default();
+        row.schedules += 1;
+        row.faults += schedule.steps.len();
+        row.confirmed += outcome.confirmed;
+        row.unknown += outcome.unknown;
+        row.gaps += outcome.gaps;
+        row.violations += outcome.violations.len();
+        if outcome.violations.is_empty() {
+            return;
+        }
+        println!("\nVIOLATION on {}; again with TIDEWIRE_SEED={}", schedule.topology.name(), schedule.seed);
+        for step in &schedule.steps {
+            let (name, after, lasts) = (step.fault.name(), step.after, step.lasts);
+            println!("  after {after:?}: {name}, {lasts:?} (target {})", step.target);
+        }
+        for violation in outcome.violations.iter().take(SHOWN) {
+            println!("  - {violation}");
+        }
+        if outcome.violations.len() > SHOWN {
+            println!("  - and {} more", outcome.violations.len() - SHOWN);
+        }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.rows.values().all(|row| row.violations == 0)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = ["schedules", "faults", "confirmed", "unknown", "gaps told", "violations"];
+        writeln!(out, "\n{:<10}{}", "topology", columns.map(|column| format!("{column:>12}")).concat())?;
+        let mut total = [0; 6];
+        for (topology, row) in &self.rows {
+            let Row { schedules, faults, confirmed, unknown, gaps, violations } = row;
+            let cells = [schedules, faults, confirmed, unknown, gaps, violations].map(|cell| *cell);
+            writeln!(out, "{:<10}{}", topology.name(), cells.map(|cell| format!("{cell:>12}")).concat())?;
+            total.iter_mut().zip(cells).for_each(|(total, cell)| *total += cell);
+        }
+        writeln!(out, "{:<10}{}", "in all", total.map(|cell| format!("{cell:>12}")).concat())?;
+        let faults = self.faults.iter().map(|(fault, count)| format!("{} {count}", fault.name()));
+        writeln!(out, "faults: {}", faults.collect::<Vec<_>>().join(", "))?;
+        let (first, last) = self.seeds.unwrap_or_default();
+        writeln!(out, "seeds: {first} to {last}")
+    }
+}
