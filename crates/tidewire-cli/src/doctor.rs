@@ -100,6 +100,13 @@ impl Finding {
     }
 }
 
+impl From<tidewire::Finding> for Finding {
+    fn from(finding: tidewire::Finding) -> Self {
+        let outcome = if finding.fix.is_some() { Outcome::Warn } else { Outcome::Ok };
+        Self { check: finding.check.to_owned(), outcome, found: finding.found, fix: finding.fix }
+    }
+}
+
 impl Report {
     pub(crate) fn add(&mut self, finding: &Finding) -> Result<()> {
         self.check_count += 1;

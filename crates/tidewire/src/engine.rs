@@ -17,6 +17,7 @@
 //!   `Engine`: refused, and a retry will not help.
 
 pub mod embedded;
+mod finding;
 mod log;
 mod pubsub;
 pub mod redis;
@@ -26,6 +27,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use finding::{Examine, Finding};
 pub use log::Durability;
 pub use log::{
     Announce, Append, Appended, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
@@ -50,6 +52,8 @@ pub struct Engine {
     pub log: Arc<dyn Log>,
     /// Entries under keys.
     pub store: Arc<dyn Store>,
+    /// What it finds out about itself, for those who operate it.
+    pub examine: Examine,
     /// Its name for people: `memory`, `file`, `redis`.
     pub name: &'static str,
     /// Whether confirmed appends survive a restart of this process.

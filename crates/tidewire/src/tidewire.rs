@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bus::{Bus, Hub, PublisherStats, RetryPolicy, Settings, SubscriberStats};
 use crate::clock::{Clock, Stopwatch};
-use crate::engine::{Engine, Probe, Retention, Setup, embedded, redis};
+use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::NodeId;
 use crate::limits::Limits;
@@ -125,6 +125,15 @@ impl Tidewire {
         };
         let (is_durable, is_shared) = (engine.is_durable, engine.is_shared);
         Health { node: self.bus.node, engine: engine.name, is_durable, is_shared, links }
+    }
+
+    /// What the engine finds out about itself, for those who operate it: what it keeps, evicts and confirms, and what to
+    /// change before relying on it. It looks at every server of the engine, so it may take seconds.
+    ///
+    /// # Errors
+    /// None of today's engines gives one: what cannot be looked at is a finding.
+    pub async fn examine(&self) -> Result<Vec<Finding>> {
+        (self.bus.engine.examine)().await
     }
 
     /// Closes the node: refuses new calls, finishes those in flight and what batchers hold, ends subscriptions,

@@ -26,6 +26,9 @@ pub(super) async fn check(settings: &Config, report: &mut Report) -> Result<()> 
     };
     report.add(&Finding::ok("open", format!("{} in {}", settings.engine, took(&watch))))?;
     promises(&tidewire, report).await?;
+    for finding in tidewire.examine().await.unwrap_or_default() {
+        report.add(&Finding::from(finding))?;
+    }
     round_trips(&tidewire, report).await?;
     report.add(&match tidewire.close(CLOSES_WITHIN).await {
         Ok(()) => Finding::ok("close", "nothing left running"),
@@ -39,6 +42,11 @@ async fn promises(tidewire: &Tidewire, report: &mut Report) -> Result<()> {
     for link in health.links {
         report.add(&match link.outcome {
             Ok(time) => Finding::ok("link", format!("{}: round trip {}", link.link, millis(time))),
+            Err(problem) if !link.is_needed => Finding::warn(
+                "link",
+                format!("{}: {problem}", link.link),
+                "start what is behind this link: while others like it answer, the engine does without",
+            ),
             Err(problem) => Finding::fail(
                 "link",
                 format!("{}: {problem}", link.link),

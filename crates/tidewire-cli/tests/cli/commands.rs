@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::Value;
 
-use crate::running::{Server, command, run, run_with_input, write};
+use crate::running::{command, run, run_with_input, write};
 
 /// An address where nobody listens: port 1 is privileged and unused.
 const NOBODY: &str = "http://127.0.0.1:1";
@@ -114,39 +114,4 @@ fn completions_name_the_commands() {
         let script = run(&["completions", shell]).expect_code(0).stdout;
         assert!(["tidewire", "append", "from-start"].iter().all(|part| script.contains(part)), "{shell}");
     }
-}
-
-#[test]
-fn doctor_proves_that_an_engine_works_and_warns_of_one_that_forgets() {
-    let report = run(&["doctor", "--engine", "memory:", "--json"]).expect_code(0).stdout;
-    let findings: Vec<Value> = report.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let outcome = |check: &str| {
-        let finding = findings.iter().find(|finding| finding["check"] == check);
-        finding.map_or("not checked", |finding| finding["outcome"].as_str().unwrap())
-    };
-    for check in ["open", "link", "subscribe", "publish", "append", "deduplicate", "read", "close"] {
-        assert_eq!(outcome(check), "ok", "{check} in {report}");
-    }
-    assert_eq!(outcome("durable"), "warn", "{report}");
-    let text = run(&["doctor", "--engine", "memory:"]).expect_code(0).stdout;
-    assert!(text.contains("-> --engine file:DIR"), "{text}");
-}
-
-#[test]
-fn doctor_says_what_is_wrong_with_an_engine() {
-    let wrong =
-        run(&["doctor", "--engine", "memroy:"]).expect_code(1).expect_error(&["1 of 1 checks failed"]);
-    assert!(wrong.stdout.starts_with("FAIL  open") && wrong.stdout.contains("memory:"), "{wrong:?}");
-    run(&["doctor", "--config", "/nowhere/tidewire.toml"]).expect_code(2).expect_error(&["/nowhere"]);
-}
-
-#[test]
-fn doctor_finds_a_running_server_well_and_its_folder_taken() {
-    let server = Server::dev("file:");
-    let report = server.run(&["doctor"]).expect_code(0).stdout;
-    assert_eq!(report.lines().filter(|line| line.starts_with("ok")).count(), 3, "{report}");
-
-    let engine = format!("file:{}", server.folder().join("events").display());
-    let taken = run(&["doctor", "--engine", &engine]).expect_code(1);
-    assert!(taken.stdout.starts_with("FAIL") && taken.stdout.contains("doctor --url"), "{taken:?}");
 }

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a process that cannot be started or read is a failed test")]
 
 mod commands;
+mod doctor;
 mod follow;
 mod running;

@@ -6,8 +6,10 @@
 mod address;
 mod announcement;
 mod backoff;
+mod capabilities;
 mod command;
 mod connection;
+mod examine;
 mod keys;
 mod link;
 mod log;
@@ -66,6 +68,7 @@ pub async fn open_redis(url: &str, setup: &Setup) -> Result<Engine> {
     Ok(Engine {
         pubsub: Arc::new(RedisPubSub { topology: topology.clone() }),
         log: Arc::new(RedisLog::new(topology.clone(), &node, setup)),
+        examine: examine::examiner(topology.clone(), setup.clock.clone()),
         store: Arc::new(RedisStore { topology }),
         name: "redis",
         is_durable: true,

@@ -43,6 +43,7 @@ use self::store::FileStore;
 use self::writer::{Job, Writer};
 use super::pubsub::LocalPubSub;
 use crate::clock::Clock;
+use crate::engine::finding::nothing_to_examine;
 use crate::engine::{Engine, Setup};
 use crate::error::Result;
 use crate::tasks::Tasks;
@@ -84,6 +85,7 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
         pubsub: Arc::new(FilePubSub { local: pubsub, queue: Arc::clone(&log.queue), link }),
         log: Arc::new(FileLog::new(log, schedule)),
         store: Arc::new(FileStore { directory, queue: state_queue, clock: clock.clone() }),
+        examine: nothing_to_examine(),
         name: "file",
         is_durable: true,
         is_shared: false,

@@ -14,6 +14,7 @@ use self::store::MemoryStore;
 use self::stream::Stream;
 use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
+use crate::engine::finding::nothing_to_examine;
 use crate::engine::{
     Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Term, Trimmed,
 };
@@ -39,6 +40,7 @@ pub fn open_memory(setup: &Setup) -> Engine {
         pubsub: Arc::new(pubsub),
         log,
         store: Arc::new(MemoryStore::new(setup.clock.clone())),
+        examine: nothing_to_examine(),
         name: "memory",
         is_durable: false,
         is_shared: false,

@@ -172,16 +172,20 @@ impl DialAddress {
         Self { is_for_sentinel: true, ..Self::new(address, client_name, []) }
     }
 
-    /// Asks a server of any role one thing, on a link of its own.
+    /// Asks a server of any role one thing, on a link of its own; an error reply is an error.
     pub(super) async fn ask(&self, command: Command) -> Result<Value, DialError> {
+        match self.ask_all(&[command]).await?.pop() {
+            Some(Value::Error(text)) => Err(DialError::Refused(text)),
+            reply => Ok(reply.unwrap_or(Value::Null)),
+        }
+    }
+
+    /// Asks a server of any role several things, on a link of its own; an error reply is a value here.
+    pub(super) async fn ask_all(&self, commands: &[Command]) -> Result<Vec<Value>, DialError> {
         let answer = async {
             let mut link = self.open().await?;
             let Link { reader, writer, decoder, .. } = &mut link;
-            let reply = exchange(reader, writer, decoder, &[command]).await?.pop().unwrap_or(Value::Null);
-            match reply {
-                Value::Error(text) => Err(DialError::Refused(text)),
-                reply => Ok(reply),
-            }
+            exchange(reader, writer, decoder, commands).await
         };
         let time_max = self.address.access.connect_time_max;
         tokio::time::timeout(time_max, answer).await.unwrap_or_else(|_| Err(self.silent()))

@@ -21,6 +21,7 @@ use self::sentinel::Sentinels;
 use super::address::{Address, Group};
 use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
+use super::examine::Kind;
 use super::keys::Tag;
 use super::link::{Dial, DialError, describe};
 use super::pubsub::malformed;
@@ -254,6 +255,25 @@ impl Topology {
     /// When a call that starts now must have ended.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.call_time_max
+    }
+
+    /// Where the primaries are, and what they are to us.
+    pub(super) fn primaries(&self) -> (Vec<Address>, Kind) {
+        match &self.servers {
+            Servers::One { home, .. } => {
+                let kind = if home.group().is_some() { Kind::Watched } else { Kind::Only };
+                (home.address().into_iter().collect(), kind)
+            }
+            Servers::Cluster(cluster) => (cluster.primaries(), Kind::Watched),
+        }
+    }
+
+    /// The sentinels, where there are any.
+    pub(super) fn group(&self) -> Option<&Group> {
+        match &self.servers {
+            Servers::One { home, .. } => home.group(),
+            Servers::Cluster(_) => None,
+        }
     }
 
     /// Proves a round trip on every link.

@@ -345,6 +345,13 @@ impl Cluster {
         probes
     }
 
+    /// Where the primaries are, in order.
+    pub(super) fn primaries(&self) -> Vec<Address> {
+        let mut endpoints: Vec<_> = self.shared.nodes().iter().map(|node| node.endpoint.clone()).collect();
+        endpoints.sort_by_key(ToString::to_string);
+        endpoints.iter().map(|endpoint| self.shared.address(endpoint)).collect()
+    }
+
     /// A connection to any primary that is up.
     pub(super) fn any(&self) -> Option<Connection> {
         self.shared.nodes().iter().find(|node| node.is_up()).map(|node| node.data.clone())

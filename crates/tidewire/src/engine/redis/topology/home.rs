@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sentinel::Sentinels;
 use crate::engine::Probe;
-use crate::engine::redis::address::Address;
+use crate::engine::redis::address::{Address, Group};
 use crate::engine::redis::command::Command;
 use crate::engine::redis::link::{Dial, DialAddress};
 
@@ -27,6 +27,22 @@ impl Home {
         match self {
             Self::Fixed(address) => address.endpoint.to_string(),
             Self::Named(sentinels) => sentinels.endpoint(),
+        }
+    }
+
+    /// The server as it is known now; none while nobody says where it is.
+    pub(super) fn address(&self) -> Option<Address> {
+        match self {
+            Self::Fixed(address) => Some(address.clone()),
+            Self::Named(sentinels) => sentinels.address(),
+        }
+    }
+
+    /// Who says where the server is.
+    pub(super) fn group(&self) -> Option<&Group> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Named(sentinels) => Some(sentinels.group()),
         }
     }
 

@@ -76,6 +76,15 @@ impl Sentinels {
         }
     }
 
+    /// The primary as it is known now.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.shared.named.borrow().as_ref().map(|endpoint| self.shared.address(endpoint))
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.shared.group
+    }
+
     /// Proves a round trip to every sentinel. One is enough: only when none answers are they needed.
     pub(super) async fn probe(&self) -> Vec<Probe> {
         let (start, question) = (Instant::now(), self.shared.ask());
