@@ -17,7 +17,7 @@ pub(crate) const RULES: &str = "resetchannels allchannels ~dev:tenant:* ~prod:te
     +ping +info +get +set +del +evalsha +script|load +time +exists +pexpire +persist +memory|usage \
     +xadd +xlen +xrange +xrevrange +xtrim +hset +hget +hmget +hdel +zadd +zrem +zrange \
     +publish +spublish +subscribe +unsubscribe +psubscribe +punsubscribe +ssubscribe +sunsubscribe \
-    +pubsub|numsub +pubsub|shardnumsub";
+    +pubsub|numsub +pubsub|numpat +pubsub|shardnumsub";
 
 /// One server whose default user is off, with a user that may do what the engine needs and nothing else.
 pub struct Acl {

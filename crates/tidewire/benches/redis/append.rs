@@ -48,7 +48,7 @@ pub(crate) async fn measure(url: &str, server: &Server) {
     }
 }
 
-fn plain(channel: ChannelPath) -> Append {
+pub(crate) fn plain(channel: ChannelPath) -> Append {
     Append {
         channel,
         envelope: Bytes::from_static(&[b'x'; DATA_BYTES]),

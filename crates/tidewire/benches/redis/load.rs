@@ -5,22 +5,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::server::{Server, Work};
+use crate::server::{Server, Work, work_of};
 
 pub(crate) const DATA_BYTES: usize = 128;
 
-const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(1_200);
 /// Concurrent tasks, and the clients and depth of `redis-benchmark` that they are measured against.
 pub(crate) const DEPTHS: [(usize, &str, &str); 3] = [(1, "1", "1"), (64, "1", "64"), (1_024, "50", "64")];
 
 /// What a load took.
-struct Taken {
+pub(crate) struct Taken {
     operations: u64,
     elapsed: Duration,
     /// Processor time of this process.
     cpu: Duration,
     server: Work,
+}
+
+impl Taken {
+    pub(crate) fn rate(&self) -> f64 {
+        self.operations as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Microseconds of this process per operation.
+    pub(crate) fn our_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.operations as f64
+    }
+
+    /// Microseconds of the servers per operation.
+    pub(crate) fn server_micros(&self) -> f64 {
+        self.server.cpu.as_secs_f64() * 1e6 / self.operations as f64
+    }
+
+    fn per_read(&self) -> f64 {
+        self.operations as f64 / self.server.reads as f64
+    }
 }
 
 pub(crate) fn print_head() {
@@ -70,28 +90,22 @@ pub(crate) async fn compare<F, Fut>(
     let (mut ours, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         limits.push(tokio::task::block_in_place(|| server.limit(clients, pipeline, limit)));
-        ours.push(round(tasks, server, &operate).await);
+        ours.push(round(tasks, std::slice::from_ref(server), &operate).await);
     }
-    let rate =
-        median(ours.iter().map(|taken| taken.operations as f64 / taken.elapsed.as_secs_f64()).collect());
-    let limit = median(limits);
-    let per_operation = |time: fn(&Taken) -> Duration| {
-        median(ours.iter().map(|taken| time(taken).as_secs_f64() * 1e6 / taken.operations as f64).collect())
-    };
-    let per_read =
-        median(ours.iter().map(|taken| taken.operations as f64 / taken.server.reads as f64).collect());
+    let (rate, limit) = (median_of(&ours, Taken::rate), median(limits));
     println!(
-        "{what:<22}{tasks:>7}{:>10.1}{:>17.1}{:>7.2}{:>13.2}{:>15.2}{per_read:>10.1}",
+        "{what:<22}{tasks:>7}{:>10.1}{:>17.1}{:>7.2}{:>13.2}{:>15.2}{:>10.1}",
         rate / 1e3,
         limit / 1e3,
         rate / limit,
-        per_operation(|taken| taken.cpu),
-        per_operation(|taken| taken.server.cpu),
+        median_of(&ours, Taken::our_micros),
+        median_of(&ours, Taken::server_micros),
+        median_of(&ours, Taken::per_read),
     );
 }
 
 /// So many tasks at once, from when all run.
-async fn round<F, Fut>(tasks: usize, server: &Server, operate: &F) -> Taken
+pub(crate) async fn round<F, Fut>(tasks: usize, servers: &[Server], operate: &F) -> Taken
 where
     F: Fn(Meter) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
@@ -100,11 +114,11 @@ where
     let meters: Vec<_> = (0..tasks).map(|_| Meter { stop: stop.clone(), ..Meter::default() }).collect();
     let running: Vec<_> = meters.iter().map(|meter| tokio::spawn(operate(meter.clone()))).collect();
     let done = || meters.iter().map(|meter| meter.done.0.load(Ordering::Relaxed)).sum::<u64>();
-    let (work, cpu) = (server.work(), cpu());
+    let (work, cpu) = (work_of(servers), cpu());
     let (start, before) = (Instant::now(), done());
     tokio::time::sleep(ROUND).await; // tidy: a rate is measured over time
     let (operations, elapsed) = (done() - before, start.elapsed());
-    let (cpu, server) = (self::cpu().saturating_sub(cpu), server.work().since(&work));
+    let (cpu, server) = (self::cpu().saturating_sub(cpu), work_of(servers).since(&work));
     stop.store(true, Ordering::Relaxed);
     for task in running {
         task.await.expect("no operation failed");
@@ -119,6 +133,10 @@ pub(crate) fn cpu() -> Duration {
     let times = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
     let nanos = times.filter_map(|times| times.split(' ').next()?.parse::<u64>().ok());
     Duration::from_nanos(nanos.sum())
+}
+
+pub(crate) fn median_of(rounds: &[Taken], value: impl Fn(&Taken) -> f64) -> f64 {
+    median(rounds.iter().map(value).collect())
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {

@@ -10,6 +10,7 @@
 )]
 
 mod append;
+mod cluster;
 mod idle;
 mod load;
 mod publish;
@@ -30,7 +31,7 @@ use self::server::Server;
 /// How long an engine may take to stop.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Those that count commands or kill links come first, while nothing else of ours is connected.
-const PARTS: [&str; 6] = ["idle", "resubscribe", "publish", "append", "store", "receive"];
+const PARTS: [&str; 7] = ["idle", "resubscribe", "publish", "append", "store", "receive", "cluster"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -51,6 +52,7 @@ async fn main() {
             "append" => append::measure(&url, &server).await,
             "store" => store::measure(&url, &server).await,
             "receive" => receive::measure(&url, &server).await,
+            "cluster" => cluster::measure(&url, Server::at(&url)).await,
             "idle" => idle::measure(&url, &server).await,
             _ => resubscribe::measure(&url, &server).await,
         }

@@ -1,50 +1,83 @@
 //! What it takes to hear everything again after the listening link was lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tidewire::engine::{Heard, Interest, Sink};
 use tidewire::name::ChannelPath;
 use tokio::sync::Notify;
 
-use crate::server::Server;
+use crate::cluster::cluster;
+use crate::server::{Server, Work};
 use crate::{CLOSE_TIME_MAX, open_engine};
 
 const CHANNELS: usize = 100_000;
 /// As many as a call of the seam takes.
 const CHANNELS_PER_CALL: usize = 1_000;
 /// Far more than it may take; past it the run ends.
-const RELINK_TIME_MAX: Duration = Duration::from_secs(60);
+const RESTORE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Counts the interests that are heard again.
 #[derive(Default)]
-struct Relinks(Notify);
+struct Restored {
+    interests: AtomicUsize,
+    changed: Notify,
+}
 
-impl Sink for Relinks {
+impl Sink for Restored {
     fn hear(&self, heard: Heard) {
-        if matches!(heard, Heard::Relinked) {
-            self.0.notify_one();
+        let interests = match heard {
+            Heard::Relinked => CHANNELS,
+            Heard::Moved(interests) => interests.len(),
+            Heard::Event { .. } => return,
+        };
+        self.interests.fetch_add(interests, Ordering::Release);
+        self.changed.notify_one();
+    }
+}
+
+impl Restored {
+    async fn all(&self) {
+        while self.interests.load(Ordering::Acquire) < CHANNELS {
+            self.changed.notified().await;
         }
     }
 }
 
 pub(crate) async fn measure(url: &str, server: &Server) {
-    let relinks = Arc::new(Relinks::default());
-    let engine = open_engine(url, relinks.clone()).await;
+    restore("one server", url, std::slice::from_ref(server), "subscribe").await;
+    let (url, servers) = cluster();
+    restore("cluster of three primaries", &url, &servers, "ssubscribe").await;
+}
+
+async fn restore(what: &str, url: &str, servers: &[Server], command: &str) {
+    let restored = Arc::new(Restored::default());
+    let engine = open_engine(url, restored.clone()).await;
     let start = Instant::now();
     for first in (0..CHANNELS).step_by(CHANNELS_PER_CALL) {
         let interests = (first..first + CHANNELS_PER_CALL).map(interest).collect();
         engine.pubsub.subscribe(interests).await.expect("subscribed");
     }
-    println!("{CHANNELS} channels subscribed, {CHANNELS_PER_CALL} per call, in {:.2?}", start.elapsed());
-    let (before, start) = (server.work(), Instant::now());
-    let killed = server.ask("CLIENT KILL TYPE pubsub");
-    let relinked = tokio::time::timeout(RELINK_TIME_MAX, relinks.0.notified()).await;
-    relinked.expect("every channel is heard again");
-    let (elapsed, work) = (start.elapsed(), server.work().since(&before));
-    println!("links killed         {killed}");
-    println!("SUBSCRIBE commands   {}      budget {}", work.calls_of("subscribe"), CHANNELS / 512 + 1);
-    println!("until Relinked       {elapsed:.2?}, the wait before the link is dialed again included");
-    println!("server CPU           {:.2?}", work.cpu);
+    println!(
+        "{what}: {CHANNELS} channels, {CHANNELS_PER_CALL} per call, subscribed in {:.2?}",
+        start.elapsed()
+    );
+    let (before, start): (Vec<_>, _) = (servers.iter().map(Server::work).collect(), Instant::now());
+    for server in servers {
+        server.ask("CLIENT KILL TYPE pubsub");
+    }
+    let all = tokio::time::timeout(RESTORE_TIME_MAX, restored.all()).await;
+    all.expect("every channel is heard again");
+    let elapsed = start.elapsed();
+    let work: Vec<Work> =
+        servers.iter().zip(&before).map(|(server, before)| server.work().since(before)).collect();
+    let calls: Vec<u64> = work.iter().map(|work| work.calls_of(command)).filter(|calls| *calls > 0).collect();
+    let cpu: Duration = work.iter().map(|work| work.cpu).sum();
+    println!("  {command} commands of each node  {calls:?}, budget {}", CHANNELS / 512 + calls.len());
+    println!(
+        "  all heard again after {elapsed:.2?}, the wait before a link is dialed again included; servers' CPU {cpu:.2?}"
+    );
     assert!(engine.tasks.close(CLOSE_TIME_MAX).await, "the engine stops");
 }
 

@@ -120,6 +120,18 @@ impl Server {
     }
 }
 
+/// What several servers have done.
+pub(crate) fn work_of(servers: &[Server]) -> Work {
+    let mut all = Work::default();
+    for work in servers.iter().map(Server::work) {
+        all.reads += work.reads;
+        all.cpu += work.cpu;
+        all.clients += work.clients;
+        work.calls.into_iter().for_each(|(command, calls)| *all.calls.entry(command).or_default() += calls);
+    }
+    all
+}
+
 impl Work {
     /// What was done since an earlier look.
     pub(crate) fn since(&self, earlier: &Self) -> Self {

@@ -57,21 +57,27 @@ impl RetryPolicy {
     where
         F: Future<Output = Result<T>>,
     {
-        let mut retry = 0;
-        loop {
-            match attempt(retry).await {
-                Err(error)
-                    if retry < self.retry_count
-                        && is_safe(&error)
-                        && clock.now().since(start) < self.time_max =>
+        let may_retry = |retry, error: &Error| {
+            retry < self.retry_count && is_safe(error) && clock.now().since(start) < self.time_max
+        };
+        let mut outcome = attempt(0).await;
+        // The first try succeeds as a rule; what comes after it is apart, so that the future of a call stays small.
+        if outcome.as_ref().is_err_and(|error| may_retry(0, error)) {
+            let retries = async {
+                let mut retry = 0;
+                while let Err(error) = &outcome
+                    && may_retry(retry, error)
                 {
                     tracing::debug!(%error, retry, "trying again");
                     clock.sleep(self.delay(retry)).await;
                     retry += 1;
+                    outcome = attempt(retry).await;
                 }
-                outcome => return outcome,
-            }
+                outcome
+            };
+            return Box::pin(retries).await;
         }
+        outcome
     }
 }
 

@@ -121,7 +121,8 @@ pub enum Durability {
     /// at any moment, not a power failure. Redis keeps it as its persistence is set.
     #[default]
     Fast,
-    /// So many copies beside the first have received it; a failover to one of them keeps it. Engines that keep one copy
+    /// So many copies beside the first have received it. A failover to one of those keeps it; that every failover
+    /// does takes as many as there are replicas, because whoever fails over may choose any. Engines that keep one copy
     /// refuse it. When too few have it in time, the append fails as `TimedOut`, and is kept all the same if nothing
     /// happens to the first copy: an append under a dedup id can be tried again until it is confirmed.
     Replicated(u8),

@@ -96,7 +96,13 @@ impl RedisLog {
 
 impl Log for RedisLog {
     fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Result<Appended>>> {
-        Box::pin(self.append_or_schedule(batch))
+        // What most callers append needs neither a look at the clock nor to be taken apart: a tenth of the future.
+        match Lanes::only_tag(&batch) {
+            Some(tag) if batch.iter().all(|append| append.deliver_at.is_none()) => {
+                Box::pin(self.lanes.append_to(tag, batch))
+            }
+            _ => Box::pin(self.append_or_schedule(batch)),
+        }
     }
 
     fn read(&self, channel: &ChannelPath, range: Range) -> Answer<'_, Page> {

@@ -71,6 +71,11 @@ impl Batch {
         let mut groups: Vec<Group<'_>> = Vec::new();
         let mut numbers = FxHashMap::default();
         for (place, append) in self.jobs.iter().flat_map(|job| &job.appends).enumerate() {
+            // Most often the same as before.
+            if let Some(group) = groups.last_mut().filter(|group| group.channel == &append.channel) {
+                group.events.push((place, append));
+                continue;
+            }
             let number = *numbers.entry(&append.channel).or_insert(groups.len());
             match groups.get_mut(number) {
                 Some(group) => group.events.push((place, append)),
@@ -106,8 +111,16 @@ impl Batch {
         let mut marks = 0;
         for group in &groups {
             push_stream(&mut call, group, floors, scripts.publish);
-            for (_, append) in &group.events {
-                call.push(options(append, &mut marks, apart(append, topology).is_some()).as_bytes());
+            let options = |(_, append): &(usize, &Append)| {
+                options(append, &mut marks, apart(append, topology).is_some())
+            };
+            let options: Vec<String> = group.events.iter().map(options).collect();
+            let is_plain = options.iter().all(String::is_empty);
+            call.push(if is_plain { b"1" } else { b"2" });
+            for ((_, append), options) in group.events.iter().zip(options) {
+                if !is_plain {
+                    call.push(options.as_bytes());
+                }
                 let length = u32::try_from(append.envelope.len()).unwrap_or(u32::MAX);
                 call.push_parts(&length.to_le_bytes(), &append.envelope);
             }

@@ -42,13 +42,10 @@ impl Lanes {
 
     /// Appends to streams of any tags; one outcome per entry, in order.
     pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
-        let tags: Vec<Tag> = batch.iter().map(|append| Tag::of_channel(&append.channel)).collect();
-        match tags.first() {
-            None => return Ok(Vec::new()),
-            Some(first) if tags.iter().all(|tag| tag == first) => return self.append_to(*first, batch).await,
-            Some(_) => {}
+        if let Some(tag) = Self::only_tag(&batch) {
+            return self.append_to(tag, batch).await;
         }
-        let parts = take_apart(tags, batch).into_iter().map(async |part| {
+        let parts = take_apart(batch).into_iter().map(async |part| {
             let outcomes = match self.append_to(part.tag, part.appends).await {
                 Ok(outcomes) => outcomes,
                 // One slot cannot be reached: its entries fail, the others have outcomes of their own.
@@ -65,8 +62,15 @@ impl Lanes {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    /// All entries get what the most demanding asks for: those of one channel stay in their order.
-    async fn append_to(&self, tag: Tag, appends: Vec<Append>) -> Result<Vec<Result<Appended>>> {
+    /// The tag of all entries of a batch; none if they are of several, or there are none.
+    pub(super) fn only_tag(batch: &[Append]) -> Option<Tag> {
+        let mut tags = batch.iter().map(|append| Tag::of_channel(&append.channel));
+        let first = tags.next()?;
+        tags.all(|tag| tag == first).then_some(first)
+    }
+
+    /// Appends entries of one tag. All get what the most demanding asks for: those of one channel stay in their order.
+    pub(super) async fn append_to(&self, tag: Tag, appends: Vec<Append>) -> Result<Vec<Result<Appended>>> {
         let needs = appends.iter().map(|append| Need::of(append.durability));
         let need = needs.fold(Need::default(), Need::and);
         let (outcome, outcomes) = oneshot::channel();
@@ -88,9 +92,10 @@ impl Lanes {
     }
 }
 
-fn take_apart(tags: Vec<Tag>, batch: Vec<Append>) -> Vec<Part> {
+fn take_apart(batch: Vec<Append>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    for (place, (tag, append)) in tags.into_iter().zip(batch).enumerate() {
+    for (place, append) in batch.into_iter().enumerate() {
+        let tag = Tag::of_channel(&append.channel);
         match parts.iter_mut().find(|part| part.tag == tag) {
             Some(part) => {
                 part.places.push(place);

@@ -10,7 +10,8 @@
 --   events kept, age kept (ms), bytes kept (each may be empty),
 --   epoch, term and offset that this node saw confirmed last (empty, empty and 0 if none),
 --   the channel's name within its tenant, the Redis channel to announce on, the one that those with patterns hear
---   (empty: the server matches them), count of events - 0 only has the stream looked at; then for each event:
+--   (empty: the server matches them), count of events - 0 only has the stream looked at, arguments of each event: 1 is its
+--   frame and 2 are options and frame; then for each event:
 --     options: empty to announce it and no more, else `KIND MARK WINDOW CHANNEL`: kind `h` announced, `q` quiet or
 --     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms);
 --     frame: the length of the envelope (4 bytes, the lowest first) and the envelope
@@ -59,21 +60,53 @@ local function publish(state, channel, announcement)
   end
 end
 
-local function announce(state)
-  if count > 0 then
-    local head = format('a %s %d %d %s', state.e, first, state.t, state.term)
-    local events = table.concat(frames, '', 1, count)
-    publish(state, state.channel, head .. '\n' .. events)
-    if target ~= '' then
-      publish(state, target, head .. ' ' .. state.name .. '\n' .. events)
+-- A head and the frames from `from` to `to` in one piece, put together once.
+local function gather(list, from, to, head)
+  local before = list[from - 1]
+  list[from - 1] = head
+  local gathered = table.concat(list, '', from - 1, to)
+  list[from - 1] = before
+  return gathered
+end
+
+-- Announces events that are in `list`; `offset` is that of the first.
+local function announce_list(state, list, from, to, offset, also)
+  if from <= to and (state.is_heard or also ~= '') then
+    local head = format('a %s %d %d %s', state.e, offset, state.t, state.term)
+    publish(state, state.channel, gather(list, from, to, head .. '\n'))
+    if also ~= '' then
+      publish(state, also, gather(list, from, to, head .. ' ' .. state.name .. '\n'))
     end
   end
+end
+
+local function announce(state)
+  announce_list(state, frames, 1, count, first, target)
   count, bytes = 0, 0
+end
+
+-- Whether anybody hears of what is appended; if nobody does, announcements are not made. One server matches patterns
+-- itself, those of other tenants too; it may not let us count them.
+local function is_heard(state)
+  if PUBLISH == 'SPUBLISH' then
+    return state.has_patterns or call('PUBSUB', 'SHARDNUMSUB', state.channel)[2] > 0
+  end
+  return redis.pcall('PUBSUB', 'NUMPAT') ~= 0 or call('PUBSUB', 'NUMSUB', state.channel)[2] > 0
 end
 
 -- The last offset that an earlier epoch has in common with this one.
 local function forked_at(state, epoch)
   return tonumber(string.match(state.f, epoch .. ':(%d+)') or 0)
+end
+
+-- What an entry that the server refused is answered with.
+local function refuse(state, error)
+  if string.find(error, 'equal or smaller', 1, true) then
+    -- Somebody changed the stream behind the meta's back: the next append starts a new epoch.
+    state.is_lost = true
+    call('DEL', state.meta)
+  end
+  return '!' .. error
 end
 
 local function append(state, options, frame)
@@ -92,12 +125,7 @@ local function append(state, options, frame)
   local offset = state.o + 1
   local added = redis.pcall('XADD', state.key, format(state.id, offset), 'e', frame)
   if added.err then
-    if string.find(added.err, 'equal or smaller', 1, true) then
-      -- Somebody changed the stream behind the meta's back: the next append starts a new epoch.
-      state.is_lost = true
-      call('DEL', state.meta)
-    end
-    return '!' .. added.err
+    return refuse(state, added.err)
   end
   state.o = offset
   if mark then
@@ -115,6 +143,29 @@ local function append(state, options, frame)
   end
   count, bytes = count + 1, bytes + #frame
   frames[count] = frame
+end
+
+-- Appends events of which nothing is special: as `append` does, with no more than that needs, for this is what all wait for.
+local function append_plain(state, at, events)
+  local pcall, key, id, offset = redis.pcall, state.key, state.id, state.o
+  local from, unannounced = at + 1, 0
+  for place = at + 1, at + events do
+    local frame = ARGV[place]
+    local added = pcall('XADD', key, format(id, offset + 1), 'e', frame)
+    if added.err then
+      exceptions[#exceptions + 1] = format('%d %s', event_number + place - at, refuse(state, added.err))
+      announce_list(state, ARGV, from, place - 1, offset - place + from + 1, '')
+      from, unannounced = place + 1, 0
+    else
+      offset, unannounced = offset + 1, unannounced + #frame
+      if unannounced >= ANNOUNCED_BYTES then
+        announce_list(state, ARGV, from, place, offset - place + from, '')
+        from, unannounced = place + 1, 0
+      end
+    end
+  end
+  announce_list(state, ARGV, from, at + events, offset - at - events + from, '')
+  state.o = offset
 end
 
 -- Groups are not known here: what they have not settled is protected by the script that is aware of them.
@@ -158,15 +209,20 @@ local function append_all(index)
   state.t = math.max(state.t, time)
   state.id = format('%%d-%d', state.t)
   answer[index] = format('%s %d %d %s', state.e, state.o + 1, state.t, state.term)
-  local at = cursor + 10
-  for number = 1, tonumber(ARGV[cursor + 10]) do
-    local exception = append(state, ARGV[at + 1], ARGV[at + 2])
-    if exception then
-      exceptions[#exceptions + 1] = format('%d %s', event_number + number, exception)
+  local at, events = cursor + 11, tonumber(ARGV[cursor + 10])
+  state.is_heard = events > 0 and is_heard(state)
+  if ARGV[at] == '1' then
+    append_plain(state, at, events)
+  else
+    for number = 1, events do
+      local exception = append(state, ARGV[at + 1], ARGV[at + 2])
+      if exception then
+        exceptions[#exceptions + 1] = format('%d %s', event_number + number, exception)
+      end
+      at = at + 2
     end
-    at = at + 2
+    announce(state)
   end
-  announce(state)
   if state.o > state.start and not state.is_lost then
     call('HSET', meta, 'o', format('%d', state.o), 't', format('%d', state.t))
     if state.n ~= old_n or state.a ~= old_a or state.b ~= old_b then
@@ -189,7 +245,7 @@ for index = 1, stream_count do
     end
   end
   event_number = event_number + events
-  cursor = cursor + 10 + 2 * events
+  cursor = cursor + 11 + events * tonumber(ARGV[cursor + 11])
 end
 
 for _, exception in ipairs(exceptions) do

@@ -12,8 +12,9 @@ use crate::engine::redis::command::Command;
 use crate::engine::redis::keys;
 use crate::name::{ChannelPath, PatternPath};
 
-/// Names in one command; the server handles a command at a time, and others wait for it.
-const NAMES_MAX: usize = 512;
+/// Names in one command. The server handles a command at a time and others wait for it: about a millisecond for so many,
+/// and 350 KiB of the longest names. 100,000 channels are then one command for each of the 128 slots of a cluster.
+const NAMES_MAX: usize = 1_024;
 
 /// A name to hear, and whom it is for.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::{Appended, Fork, Interest, Kept, Range, Seen, Term};
 use crate::error::{ErrorKind, Result};
+use crate::name::PatternPath;
 use crate::position::Position;
 
 async fn append_one(engine: &Engine, append: Append) -> Result<Appended> {
@@ -197,6 +198,34 @@ async fn a_batch_is_announced_with_the_offsets_that_its_events_got() {
     let expected =
         [here(1, "1"), here(2, "2"), here(4, "4"), here(5, "5"), there(4, "4"), there(5, "5"), here(6, "6")];
     assert_eq!(heard.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn plain_events_of_a_large_batch_are_announced_in_order_to_whoever_listens() {
+    let channel = path("plain", "c");
+    let pattern = PatternPath::new("dev", channel.tenant(), "c*").expect("a valid pattern");
+    let writer = open(&server_url()).await.0;
+    for (round, interest) in
+        (0..).zip([None, Some(Interest::Channel(channel.clone())), Some(Interest::Pattern(pattern))])
+    {
+        let (engine, ears) = open(&server_url()).await;
+        engine.pubsub.subscribe(interest.iter().cloned().collect()).await.expect("subscribed");
+        // More than one announcement carries.
+        let batch = (0..200).map(|_| append(&channel, vec![0; 1_000])).collect();
+        let outcomes = writer.log.append(batch).await.expect("answered");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        engine.pubsub.probe().await.expect("probed");
+        let heard = std::mem::take(&mut *ears.0.lock());
+        let offsets = heard.into_iter().map(|heard| match heard {
+            Heard::Event { kept: Some(Kept { position, .. }), .. } => position.offset,
+            heard => panic!("{heard:?}"),
+        });
+        let expected: Vec<u64> = match interest {
+            Some(_) => (round * 200 + 1..=round * 200 + 200).collect(),
+            None => Vec::new(),
+        };
+        assert_eq!(offsets.collect::<Vec<_>>(), expected);
+    }
 }
 
 #[tokio::test]
