@@ -14,9 +14,9 @@ const SENTINELS: usize = 3;
 const NAME: &str = "tidewire";
 /// Short, because tests wait for it; long enough for a server that shares two cores with a test to answer in.
 const DOWN_AFTER_MS: &str = "750";
-/// How often a sentinel looks at a server and tells the others; every 10 s and 2 s otherwise, and it waits for a
-/// multiple of these before it demotes a primary that came back.
-const LOOKS: [&str; 4] = ["info-period", "250", "publish-period", "250"];
+/// How often a sentinel looks at a server, pings it, and tells the others; every 10 s, 1 s and 2 s otherwise. It waits
+/// for a multiple of these before it demotes a primary that came back, and one ping that is late is no sign of death.
+const LOOKS: [&str; 6] = ["info-period", "250", "ping-period", "150", "publish-period", "250"];
 /// A second failover starts no earlier than twice this after the first.
 const FAILOVER_TIMEOUT_MS: &str = "2000";
 

@@ -49,6 +49,17 @@ pub(crate) struct History {
     pub(crate) kept: Vec<(u64, Event)>,
 }
 
+impl Ear {
+    /// What was heard at an offset and beside it, and of losses.
+    fn around(&self, offset: u64) -> Vec<&Heard> {
+        let is_near = |heard: &&Heard| match heard {
+            Heard::Kept(position, _) => position.offset.abs_diff(offset) <= 1,
+            Heard::Gap(gap) => gap.reason == GapReason::HistoryLost,
+        };
+        self.heard.iter().filter(is_near).collect()
+    }
+}
+
 impl History {
     /// Every rule that was broken, as a sentence.
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -104,7 +115,7 @@ impl History {
     /// Offsets follow one another; only a loss that is told begins anew.
     fn check_order(&self, ear: &Ear, found: &mut Vec<String>) {
         let mut last: Option<Position> = None;
-        let mut since_loss = BTreeSet::new();
+        let (mut ever, mut since_loss) = (BTreeSet::new(), BTreeSet::new());
         for heard in &ear.heard {
             match heard {
                 Heard::Gap(gap) => match gap.reason {
@@ -121,34 +132,36 @@ impl History {
                     _ => found.push(format!("{}: nothing was trimmed or damaged: {gap:?}", ear.name)),
                 },
                 Heard::Kept(position, event) => {
-                    let is_next = last.is_none_or(|last| {
-                        (last.epoch, last.offset + 1) == (position.epoch, position.offset)
-                    });
-                    if !is_next {
+                    if let Some(last) = last
+                        && !self.follows(last, *position, &ever)
+                    {
                         found.push(format!("{}: {position} {event:?} after {last:?}", ear.name));
                     }
                     if !since_loss.insert(*event) {
-                        found.push(format!(
-                            "{}: {event:?} heard twice, the second time at {position}",
-                            ear.name
-                        ));
+                        found.push(format!("{}: {event:?} heard twice, again at {position}", ear.name));
                     }
+                    ever.insert(*event);
                     last = Some(*position);
                 }
             }
         }
     }
 
-    /// All that is kept was heard at its place; what was confirmed and is lost was heard, or its loss was told.
+    /// Whether nothing is missing between two positions but what was `heard` before it was lost and appended again.
+    fn follows(&self, last: Position, next: Position, heard: &BTreeSet<Event>) -> bool {
+        let is_heard = |offset: u64| self.at(offset).is_none_or(|event| heard.contains(&event));
+        last.epoch == next.epoch && last.offset < next.offset && (last.offset + 1..next.offset).all(is_heard)
+    }
+
+    /// All that is kept was heard; what was confirmed and is lost was heard, or its loss was told.
     fn check_whole(&self, ear: &Ear, found: &mut Vec<String>) {
-        let mut heard = BTreeSet::new();
-        let mut losses = Vec::new();
+        let (mut heard, mut losses) = (BTreeSet::new(), Vec::new());
         let mut first = None;
         for item in &ear.heard {
             match item {
                 Heard::Kept(position, event) => {
                     first.get_or_insert(position.offset);
-                    heard.insert((position.offset, *event));
+                    heard.insert(*event);
                 }
                 Heard::Gap(gap) if gap.reason == GapReason::HistoryLost => losses.push(gap.from),
                 Heard::Gap(_) => {}
@@ -159,11 +172,15 @@ impl History {
             .kept
             .iter()
             .filter(|(offset, _)| ear.is_late || !losses.is_empty() || *offset >= first)
-            .filter(|kept| !heard.contains(kept))
+            .filter(|(_, event)| !heard.contains(event))
             .collect();
         if let (Some(from), Some(to)) = (missing.first(), missing.last()) {
             let count = missing.len();
-            found.push(format!("{}: {count} kept events were not heard, {from:?} to {to:?}", ear.name));
+            let around = ear.around(from.0);
+            found.push(format!(
+                "{}: {count} kept events were not heard, {from:?} to {to:?}, but {around:?}",
+                ear.name
+            ));
         }
         let is_told = |lost: &Position| {
             losses.iter().flatten().any(|from| from.epoch != lost.epoch || from.offset <= lost.offset)
@@ -171,7 +188,7 @@ impl History {
         for Written { event, position, .. } in &self.written {
             let Some(position) = position else { continue };
             let is_lost = self.at(position.offset) != Some(*event);
-            if is_lost && !ear.is_late && !heard.contains(&(position.offset, *event)) && !is_told(position) {
+            if is_lost && !ear.is_late && !heard.contains(event) && !is_told(position) {
                 found.push(format!("{}: {event:?} at {position} is lost, not heard, not told", ear.name));
             }
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use self::tasks::{Style, Work, append_end, call, listen, read_all, write};
 use crate::history::{Ear, Heard, History, Written};
-use crate::schedule::Schedule;
+use crate::schedule::{Loss, Schedule};
 
 /// Nodes of a schedule; all but the last write.
 pub(crate) const NODES: usize = 3;
@@ -195,8 +195,8 @@ impl Load {
         Ok(())
     }
 
-    /// Ends the load and checks all that was seen of it.
-    pub(crate) async fn finish(self) -> Result<Outcome> {
+    /// Ends the load and checks all that was seen of it, where no more than `loss` may be lost.
+    pub(crate) async fn finish(self, loss: Loss) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         self.work.is_over.store(true, Ordering::Relaxed);
         let mut written = vec![Vec::new(); STREAMS];
@@ -237,7 +237,7 @@ impl Load {
             let (epoch, kept) = read_all(&channels(0)?[stream]).await?;
             outcome.confirmed += written.iter().filter(|written| written.position.is_some()).count();
             outcome.unknown += written.iter().filter(|written| written.position.is_none()).count();
-            let history = History { loss: self.work.schedule.loss(), written, ears, epoch, kept };
+            let history = History { loss, written, ears, epoch, kept };
             let name = stream_name(stream);
             outcome.violations.extend(history.violations().into_iter().map(|rule| format!("{name}: {rule}")));
         }

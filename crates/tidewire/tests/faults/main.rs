@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use self::load::{Load, Outcome};
 use self::report::Report;
-use self::schedule::{Schedule, Topology};
+use self::schedule::{Fault, Loss, Schedule, Topology};
 use self::site::Site;
 
 const SCHEDULES: u64 = 300;
@@ -112,7 +112,7 @@ async fn run(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
         Ok(opened) => opened,
         Err(error) => return (Err(error), site),
     };
-    let proxies = Arc::new(proxies);
+    let (proxies, primaries) = (Arc::new(proxies), site.primaries());
     let mut load = match Load::start(schedule, &urls).await {
         Ok(load) => load,
         Err(error) => return (Err(error), site),
@@ -141,5 +141,10 @@ async fn run(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
             return (Err(error.context(site.picture())), site);
         }
     }
-    (load.finish().await, site)
+    let is_disturbed = !schedule.has(Fault::FailOver) && site.primaries() != primaries;
+    if is_disturbed && schedule.loss() == Loss::Nothing {
+        println!("seed {}: servers failed over by themselves, the machine is too slow", schedule.seed);
+    }
+    let loss = schedule.loss().max(if is_disturbed { Loss::Unreplicated } else { Loss::Nothing });
+    (load.finish(loss).await, site)
 }

@@ -98,6 +98,14 @@ impl Site {
         }
     }
 
+    /// The ports of the primaries of now. Where they change without a fault that does it, the machine was too slow for
+    /// servers to answer each other in time.
+    pub(crate) fn primaries(&self) -> Vec<u16> {
+        let mut servers = self.data_servers();
+        servers.retain(|server| server.is_primary().unwrap_or_default());
+        servers.iter().map(Admin::port).collect()
+    }
+
     /// What the servers say of themselves, for who wonders why all is not well.
     pub(crate) fn picture(&self) -> String {
         let mut picture = String::from("the servers say:");

@@ -19,8 +19,6 @@ use crate::schedule::{Fault, Schedule, Topology};
 const EVERY: Duration = Duration::from_millis(15);
 /// Who appends the last event of a stream.
 const ENDER: usize = 1_000;
-/// Whether replicas confirm appends.
-const CONFIRMS_REPLICATED: bool = true;
 
 /// What every task of a load shares.
 pub(super) struct Work {
@@ -64,14 +62,20 @@ pub(super) enum Style {
 
 impl Style {
     pub(super) fn all(topology: Topology) -> &'static [Self] {
-        match CONFIRMS_REPLICATED && topology.has_replicas() {
+        match topology.has_replicas() {
             true => &[Self::Plain, Self::Deduplicated, Self::Replicated],
             false => &[Self::Plain, Self::Deduplicated],
         }
     }
 
-    fn durability(self) -> Durability {
-        if self == Self::Replicated { Durability::Replicated(1) } else { Durability::Fast }
+    fn durability(self, schedule: &Schedule) -> Durability {
+        // Sentinels promote a replica while the other still confirms what the old primary takes: only when all have
+        // it, the one that is promoted has it.
+        let is_uncoordinated = schedule.topology == Topology::Sentinel && schedule.has(Fault::FailOver);
+        match self {
+            Self::Plain | Self::Deduplicated => Durability::Fast,
+            Self::Replicated => Durability::Replicated(if is_uncoordinated { 2 } else { 1 }),
+        }
     }
 }
 
@@ -85,7 +89,7 @@ fn ticks() -> Interval {
 /// done only what has a dedup id.
 pub(super) async fn write(channel: Channel, writer: usize, style: Style, work: Arc<Work>) -> Vec<Written> {
     let (mut written, mut ticks) = (Vec::new(), ticks());
-    let durability = style.durability();
+    let durability = style.durability(&work.schedule);
     for number in 0.. {
         ticks.tick().await;
         if work.is_over() {
@@ -93,8 +97,9 @@ pub(super) async fn write(channel: Channel, writer: usize, style: Style, work: A
         }
         let event = Event { writer, number };
         let text = format!("{writer}:{number}");
+        let sent = Sent::new("numbered", text.clone());
         let position = loop {
-            let append = channel.append(Sent::new("numbered", text.clone())).durability(durability);
+            let append = channel.append(sent.clone()).durability(durability);
             let append = if style == Style::Plain { append } else { append.dedup(&text) };
             match append.await {
                 Ok(receipt) => break receipt.position,
