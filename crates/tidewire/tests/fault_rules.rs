@@ -118,6 +118,20 @@ fn finds_what_was_heard_twice_or_not_in_order_or_not_at_all() {
     }
 }
 
+/// Event 3 is heard, lost, and appended again under an epoch of which nothing is left either.
+#[test]
+fn judges_what_is_missing_by_the_epoch_that_it_is_missing_from() {
+    let mut history = fine();
+    history.loss = Loss::Everything;
+    let again = [lost(at(7, 4)), heard(4, at(8, 3)), heard(5, at(8, 5)), lost(at(8, 6)), heard(6, at(9, 1))];
+    history.ears[0].heard.extend(again);
+    (history.epoch, history.kept) = (Epoch::from_u64(9), vec![(1, event(6))]);
+    history.written.push(written(3, at(8, 4)));
+    assert_eq!(history.violations(), Vec::<String>::new());
+    history.written[3] = written(7, at(8, 4));
+    assert_found(&history, "0000000000000008:5 Event { writer: 0, number: 5 } after 0000000000000008:3");
+}
+
 #[test]
 fn finds_a_loss_that_was_not_told() {
     let mut history = fine_with_a_loss();

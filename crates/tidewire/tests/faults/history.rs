@@ -149,7 +149,8 @@ impl History {
 
     /// Whether nothing is missing between two positions but what was `heard` before it was lost and appended again.
     fn follows(&self, last: Position, next: Position, heard: &BTreeSet<Event>) -> bool {
-        let is_heard = |offset: u64| self.at(offset).is_none_or(|event| heard.contains(&event));
+        let is_heard =
+            |offset| self.was_at(Position { offset, ..last }).is_none_or(|event| heard.contains(&event));
         last.epoch == next.epoch && last.offset < next.offset && (last.offset + 1..next.offset).all(is_heard)
     }
 
@@ -192,6 +193,22 @@ impl History {
                 found.push(format!("{}: {event:?} at {position} is lost, not heard, not told", ear.name));
             }
         }
+    }
+
+    /// What was at a position; of an epoch that is lost, only those tell who were told or heard of it.
+    fn was_at(&self, position: Position) -> Option<Event> {
+        if position.epoch == self.epoch {
+            return self.at(position.offset);
+        }
+        let written = self.written.iter().find(|written| written.position == Some(position));
+        let mut heard = self.ears.iter().flat_map(|ear| &ear.heard);
+        let heard = || {
+            heard.find_map(|heard| match heard {
+                Heard::Kept(at, event) if *at == position => Some(*event),
+                _ => None,
+            })
+        };
+        written.map(|written| written.event).or_else(heard)
     }
 
     fn at(&self, offset: u64) -> Option<Event> {
