@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod command;
 mod e2e;
+mod faults;
 mod provision;
 mod services;
 mod stage;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::faults::FaultyEngine;
 use crate::stage::Stages;
 
 /// Tests, checks and benchmarks of the workspace.
@@ -41,6 +43,20 @@ enum Task {
         /// Run only the tests whose name matches this pattern.
         pattern: Option<String>,
     },
+    /// Run seeded schedules of faults against real servers and check what was confirmed, kept and heard.
+    Faults {
+        /// The engine whose servers fail.
+        #[arg(long, value_enum)]
+        engine: FaultyEngine,
+        /// How many schedules.
+        #[arg(long, default_value_t = faults::SCHEDULES)]
+        schedules: u64,
+        /// The first seed; a random one if none is given. One schedule of that seed repeats what it did.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Run only those on this topology: links, memory, aof, sentinel, cluster.
+        topology: Option<String>,
+    },
     /// Run all that a change must pass: format, lints, documentation, tidy, licences, tests.
     Ci,
     /// Check the rules about this tree that no compiler knows.
@@ -60,6 +76,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test { cargo_arguments } => test::run(&root, &mut stages, &cargo_arguments),
         Task::E2e { pattern } => e2e::run_alone(&root, &mut stages, pattern.as_deref()),
+        Task::Faults { engine, schedules, seed, topology } => {
+            faults::run(&root, &mut stages, engine, schedules, seed, topology.as_deref())
+        }
         Task::Ci => ci::run(&root, &mut stages),
         Task::Tidy => stages.run("tidy", |_| tidy::run(&root)),
         Task::Bench { name, parts } => bench::run(&root, &mut stages, name.as_deref(), &parts),

@@ -43,6 +43,7 @@ pub(crate) const TOPOLOGIES: [(&str, &str); 7] = [
 
 /// The one that a machine may lack.
 pub(crate) const VALKEY: &str = "valkey";
+pub(crate) const WITHOUT_VALKEY: &str = "valkey, which `cargo xtask test` starts where valkey-server is on the PATH or named in TIDEWIRE_TEST_VALKEY_SERVER";
 
 /// Servers that `cargo xtask test` has started and named in `TIDEWIRE_TEST_X_URL` and `TIDEWIRE_TEST_X_ADMIN`.
 ///

@@ -40,6 +40,7 @@ pub(crate) enum Fault {
     FailedSave,
     Pause,
     KillPrimary,
+    KillLonePrimary,
     KillReplica,
     KillSentinel,
     PausePrimary,
@@ -137,7 +138,9 @@ impl Topology {
             Self::Sentinel => &[
                 KillPrimary,
                 KillPrimary,
+                KillLonePrimary,
                 PausePrimary,
+                RestartEmpty,
                 FailOver,
                 FailOver,
                 KillReplica,
@@ -149,7 +152,9 @@ impl Topology {
             Self::Cluster => &[
                 KillPrimary,
                 KillPrimary,
+                KillLonePrimary,
                 PausePrimary,
+                RestartEmpty,
                 FailOver,
                 FailOver,
                 MoveSlots,
@@ -184,6 +189,7 @@ impl Fault {
             Self::FailedSave => "-MISCONF",
             Self::Pause => "SIGSTOP",
             Self::KillPrimary => "kill -9 of a primary",
+            Self::KillLonePrimary => "kill -9 of a primary whose replicas are behind",
             Self::KillReplica => "kill -9 of a replica",
             Self::KillSentinel => "kill -9 of a sentinel",
             Self::PausePrimary => "SIGSTOP of a primary",
@@ -195,7 +201,7 @@ impl Fault {
     fn loss(self, topology: Topology) -> Loss {
         match self {
             Self::FlushAll | Self::RestartEmpty => Loss::Everything,
-            Self::KillPrimary | Self::PausePrimary => Loss::Unreplicated,
+            Self::KillPrimary | Self::KillLonePrimary | Self::PausePrimary => Loss::Unreplicated,
             // Sentinels promote a replica without waiting for it; a cluster's waits for its primary.
             Self::FailOver if topology == Topology::Sentinel => Loss::Unreplicated,
             _ => Loss::Nothing,

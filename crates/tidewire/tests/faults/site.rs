@@ -13,6 +13,8 @@ use crate::schedule::{Fault, Step, Topology};
 /// What fills an append-only file, so that reading it takes a while: keys, and what each takes (us).
 const FILLER_KEYS: usize = 20_000;
 const LOAD_DELAY_US: usize = 50;
+/// Long enough that requests find a slot on two nodes.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(2);
 /// Less than one large event has.
 const OUTPUT_BUFFER_LIMIT: &str = "pubsub 16384 0 0";
 const OUTPUT_BUFFER_DEFAULT: &str = "pubsub 33554432 8388608 60";
@@ -236,38 +238,35 @@ fn fail_save(step: &Step, server: &Server) -> Result<()> {
 }
 
 fn strike_sentinel(step: &Step, fleet: &mut Sentinel) -> Result<()> {
-    let (primary, port) = fleet.primary()?;
-    match step.fault {
-        Fault::KillPrimary => {
-            fleet.servers.get_mut(primary).context("the primary")?.kill()?;
-            fleet.until_other_primary(port)?;
-            last(step.lasts);
-            fleet.servers.get_mut(primary).context("the primary")?.restart()?;
-        }
-        Fault::PausePrimary => {
-            fleet.servers.get_mut(primary).context("the primary")?.pause()?;
-            fleet.until_other_primary(port)?;
-            last(step.lasts);
-            fleet.servers.get_mut(primary).context("the primary")?.go_on()?;
-        }
-        Fault::FailOver => {
-            fleet.fail_over()?;
-            fleet.until_other_primary(port)?;
-        }
-        Fault::KillReplica => {
-            let replica = (primary + 1 + step.target % 2) % fleet.servers.len();
-            let replica = fleet.servers.get_mut(replica).context("a replica")?;
-            replica.kill()?;
-            last(step.lasts);
-            replica.restart()?;
-        }
-        Fault::KillSentinel => {
-            let place = step.target % fleet.sentinels.len();
-            fleet.sentinels.get_mut(place).context("a sentinel")?.kill()?;
-            last(step.lasts);
-            fleet.restart_sentinel(place)?;
-        }
-        other => bail!("{other:?} does not happen to sentinels"),
+    let (place, port) = fleet.primary()?;
+    let replicas: Vec<Admin> = fleet
+        .servers
+        .iter()
+        .map(|server| server.admin.clone())
+        .filter(|admin| admin.port() != port)
+        .collect();
+    if step.fault == Fault::FailOver {
+        fleet.fail_over()?;
+        fleet.until_other_primary(port)?;
+        return fleet.until_watched();
+    }
+    if step.fault == Fault::KillSentinel {
+        let place = step.target % fleet.sentinels.len();
+        fleet.sentinels[place].kill()?;
+        last(step.lasts);
+        fleet.restart_sentinel(place)?;
+        return fleet.until_watched();
+    }
+    if step.fault == Fault::KillReplica {
+        let replica = (place + 1 + step.target % replicas.len()) % fleet.servers.len();
+        strike_replica(step, &mut fleet.servers[replica])?;
+        return fleet.until_watched();
+    }
+    strike_primary(step, &mut fleet.servers[place], &replicas)?;
+    if step.fault != Fault::RestartEmpty {
+        fleet.until_other_primary(port)?;
+        last(step.lasts);
+        bring_back(step, &mut fleet.servers[place])?;
     }
     fleet.until_watched()
 }
@@ -275,48 +274,67 @@ fn strike_sentinel(step: &Step, fleet: &mut Sentinel) -> Result<()> {
 fn strike_cluster(step: &Step, cluster: &mut Cluster, target: &Target) -> Result<()> {
     // The primary of one of the streams, so that the fault does hit the load.
     let slot = slot_of(cluster, &target.stream_keys(step.target))?;
-    let primary = cluster.owner(slot)?;
-    let port = cluster.servers.get(primary).context("the primary")?.port();
+    let place = cluster.owner(slot)?;
+    let primary = &cluster.servers[place];
+    let replica = cluster.replica_of(primary)?.admin.clone();
     match step.fault {
-        Fault::KillPrimary | Fault::PausePrimary => {
-            let server = cluster.servers.get(primary).context("the primary")?;
-            let replica = cluster.replica_of(server)?.admin.clone();
-            let server = cluster.servers.get_mut(primary).context("the primary")?;
-            let is_kill = step.fault == Fault::KillPrimary;
-            if is_kill {
-                server.kill()?
-            } else {
-                server.pause()?
-            }
-            replica.until_primary()?;
+        Fault::FailOver => drop(cluster.fail_over(primary)?),
+        Fault::MoveSlots => {
+            let mut others = cluster.primaries();
+            others.retain(|server| server.port() != primary.port());
+            let taker = others[step.target % others.len()];
+            cluster.migrate(slot, primary, taker, || last(MIGRATION_PAUSE))?;
             last(step.lasts);
-            if is_kill { server.restart()? } else { server.go_on()? }
+            cluster.migrate(slot, taker, primary, || last(MIGRATION_PAUSE))?;
         }
         Fault::KillReplica => {
-            let server = cluster.servers.get(primary).context("the primary")?;
-            let replica = cluster.replica_of(server)?.port();
-            let place = cluster.servers.iter().position(|server| server.port() == replica);
-            let replica = cluster.servers.get_mut(place.context("a replica")?).context("a replica")?;
-            replica.kill()?;
-            last(step.lasts);
-            replica.restart()?;
+            let is_it = |server: &&mut Server| server.port() == replica.port();
+            strike_replica(step, cluster.servers.iter_mut().find(is_it).context("the replica")?)?;
         }
-        Fault::FailOver => {
-            let server = cluster.servers.get(primary).context("the primary")?;
-            cluster.fail_over(server)?;
+        _ => {
+            strike_primary(step, &mut cluster.servers[place], std::slice::from_ref(&replica))?;
+            if step.fault != Fault::RestartEmpty {
+                replica.until_primary()?;
+                last(step.lasts);
+                bring_back(step, &mut cluster.servers[place])?;
+            }
         }
-        Fault::MoveSlots => {
-            let server = cluster.servers.get(primary).context("the primary")?;
-            let others: Vec<&Server> =
-                cluster.primaries().into_iter().filter(|server| server.port() != port).collect();
-            let taker = others.get(step.target % others.len().max(1)).context("another primary")?;
-            cluster.migrate(slot, server, taker, || last(Duration::from_millis(2)))?;
-            last(step.lasts);
-            cluster.migrate(slot, taker, server, || last(Duration::from_millis(2)))?;
-        }
-        other => bail!("{other:?} does not happen to a cluster"),
     }
     cluster.until_whole()
+}
+
+/// Takes a primary away, or all that it and its replicas have.
+fn strike_primary(step: &Step, primary: &mut Server, replicas: &[Admin]) -> Result<()> {
+    match step.fault {
+        Fault::KillPrimary => primary.kill(),
+        Fault::KillLonePrimary => {
+            // Its replicas are cut off and cannot come back: it takes orders from nobody without the password now.
+            primary.admin.tell(&["CONFIG", "SET", "requirepass", "secret"])?;
+            for replica in replicas {
+                replica.ask(&["CLIENT", "KILL", "TYPE", "master"])?;
+            }
+            last(step.lasts);
+            primary.kill()
+        }
+        Fault::PausePrimary => primary.pause(),
+        Fault::RestartEmpty => {
+            // Before anybody takes over: its replicas copy what it has, which is nothing.
+            primary.kill()?;
+            primary.restart()
+        }
+        other => bail!("{other:?} does not happen to a primary"),
+    }
+}
+
+/// Undoes [`strike_primary`], when another one has taken over.
+fn bring_back(step: &Step, primary: &mut Server) -> Result<()> {
+    if step.fault == Fault::PausePrimary { primary.go_on() } else { primary.restart() }
+}
+
+fn strike_replica(step: &Step, replica: &mut Server) -> Result<()> {
+    replica.kill()?;
+    last(step.lasts);
+    replica.restart()
 }
 
 /// The slot of the first key that matches.

@@ -2,7 +2,6 @@
 
 mod faults;
 pub(super) mod pipe;
-mod proxy;
 mod scripts;
 
 use std::sync::Arc;

@@ -68,13 +68,12 @@ impl Style {
         }
     }
 
-    fn durability(self, schedule: &Schedule) -> Durability {
-        // Sentinels promote a replica while the other still confirms what the old primary takes: only when all have
-        // it, the one that is promoted has it.
-        let is_uncoordinated = schedule.topology == Topology::Sentinel && schedule.has(Fault::FailOver);
-        match self {
-            Self::Plain | Self::Deduplicated => Durability::Fast,
-            Self::Replicated => Durability::Replicated(if is_uncoordinated { 2 } else { 1 }),
+    fn durability(self, topology: Topology) -> Durability {
+        match (self, topology) {
+            (Self::Plain | Self::Deduplicated, _) => Durability::Fast,
+            // Sentinels may promote either replica, and let the other confirm meanwhile what the old primary takes.
+            (Self::Replicated, Topology::Sentinel) => Durability::Replicated(2),
+            (Self::Replicated, _) => Durability::Replicated(1),
         }
     }
 }
@@ -89,7 +88,7 @@ fn ticks() -> Interval {
 /// done only what has a dedup id.
 pub(super) async fn write(channel: Channel, writer: usize, style: Style, work: Arc<Work>) -> Vec<Written> {
     let (mut written, mut ticks) = (Vec::new(), ticks());
-    let durability = style.durability(&work.schedule);
+    let durability = style.durability(work.schedule.topology);
     for number in 0.. {
         ticks.tick().await;
         if work.is_over() {

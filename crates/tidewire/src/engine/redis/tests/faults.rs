@@ -1,9 +1,9 @@
 //! Appends over links that are cut at random bytes: what is confirmed is there once, in order.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::proxy::Proxy;
+use tidewire_fleet::{Admin, Proxy};
+
 use super::*;
 use crate::engine::{Interest, Range, Stored};
 use crate::error::ErrorKind;
@@ -57,16 +57,17 @@ async fn append_all(
 
 /// Runs one schedule of cuts; says how many links were cut.
 async fn schedule(seed: u64) -> u64 {
-    let proxy = Proxy::open(&server_url(), seed).await;
-    let (engine, ears) = open(&proxy.url).await;
+    let server = Admin::parse(&server_url()).expect("a plain server").address();
+    let proxy = Proxy::open(server, seed).expect("a port");
+    let (engine, ears) = open(&proxy.url()).await;
     let engine = Arc::new(engine);
     let channel = path("faults", &format!("cut-{seed}"));
     engine.pubsub.subscribe(vec![Interest::Channel(channel.clone())]).await.expect("subscribed");
     // A link that is opened takes some 25,000 bytes, for the scripts.
-    proxy.cut(CUTS, 60_000);
+    proxy.cut_next(CUTS, 60_000);
     let callers = (0..CALLERS).map(|caller| append_all(engine.clone(), channel.clone(), caller));
     let outcomes = futures_util::future::join_all(callers).await;
-    proxy.cut(0, 0);
+    proxy.cut_next(0, 0);
 
     let events = read_all(&engine, &channel).await;
     assert!(
@@ -95,7 +96,7 @@ async fn schedule(seed: u64) -> u64 {
     }
     check_announcements(&ears, seed);
     assert!(engine.tasks.close(Duration::from_secs(10)).await, "seed {seed}: tasks still run");
-    proxy.cuts.load(Ordering::Relaxed)
+    proxy.cuts()
 }
 
 /// What was heard is in stream order; a hole is preceded by the news that the link was lost.
