@@ -92,7 +92,8 @@ fn doctor_names_the_settings_of_a_server_that_are_to_be_changed() {
 fn doctor_reads_what_it_may_and_says_what_it_may_not() {
     let acl = Acl::start(&program()).unwrap();
     let report = Report::of(&acl.url());
-    report.expect("unreadable", 1, "warn", &["CONFIG GET", "NOPERM", "min-replicas-to-write"]);
+    report.expect("unreadable", 2, "warn", &["is not answered: NOPERM", "to the user in the URL"]);
+    report.expect("offers", 0, "ok", &[]);
     report.expect("eviction", 1, "ok", &["noeviction"]);
 }
 

@@ -33,15 +33,21 @@ struct Link {
 /// How long a link may take to answer before the node is not ready. Load balancers give a probe a few seconds.
 const READY_WITHIN: Duration = Duration::from_millis(2_500);
 
-/// `GET /ready`: every link of the engine answered just now. 503 if one did not; the log says why.
+/// `GET /ready`: every link that the engine needs answered just now. 503 if one did not; the log says why.
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Response {
     let Ok(health) = timeout(READY_WITHIN, node.tidewire.health()).await else {
         tracing::error!(within = ?READY_WITHIN, "the engine's links do not answer");
         return not_ready(Vec::new());
     };
     for probe in &health.links {
-        if let Err(detail) = &probe.outcome {
-            tracing::error!(link = probe.link, detail, "link is not healthy");
+        match &probe.outcome {
+            Ok(_) => {}
+            Err(detail) if probe.is_needed => {
+                tracing::error!(link = probe.link, detail, "link is not healthy");
+            }
+            Err(detail) => {
+                tracing::warn!(link = probe.link, detail, "link is not healthy, and not needed now")
+            }
         }
     }
     let are_healthy = health.is_healthy();

@@ -172,6 +172,10 @@ impl DialAddress {
         Self { is_for_sentinel: true, ..Self::new(address, client_name, []) }
     }
 
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.address.endpoint
+    }
+
     /// Asks a server of any role one thing, on a link of its own; an error reply is an error.
     pub(super) async fn ask(&self, command: Command) -> Result<Value, DialError> {
         match self.ask_all(&[command]).await?.pop() {

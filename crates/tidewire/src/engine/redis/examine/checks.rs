@@ -43,17 +43,17 @@ fn server(kind: Kind, facts: &Facts) -> Finding {
 
 fn unreadable(facts: &Facts) -> Vec<Finding> {
     let told = [
-        ("INFO", &facts.info, "persistence, eviction policy, memory, replicas"),
+        ("INFO", facts.info.as_ref().err(), "persistence, eviction policy, memory, replicas"),
         (
             "CONFIG GET",
-            &facts.settings,
+            facts.settings.as_ref().err(),
             "appendfsync, save, client-output-buffer-limit, min-replicas-to-write",
         ),
+        ("COMMAND INFO", facts.capabilities.as_ref().err(), "its version"),
     ];
-    let unreadable = told.into_iter().filter_map(|(command, told, what)| {
-        let why = told.as_ref().err()?;
+    let unreadable = told.into_iter().filter_map(|(command, why, what)| {
         let fix = format!("allow {command} to the user in the URL, or see for yourself: {what}");
-        Some(Finding::warn("unreadable", format!("{command} is not answered: {why}"), fix))
+        Some(Finding::warn("unreadable", format!("{command} is not answered: {}", why?), fix))
     });
     unreadable.collect()
 }
@@ -229,7 +229,7 @@ pub(super) fn of_all(all: &[Facts]) -> Vec<Finding> {
 
 /// What the servers offer; one that only some of them offer cannot be counted on.
 fn ladder(all: &[Facts]) -> Vec<Finding> {
-    let known: Vec<_> = all.iter().filter_map(|facts| facts.capabilities.as_ref()).collect();
+    let known: Vec<_> = all.iter().filter_map(|facts| facts.capabilities.as_ref().ok()).collect();
     if known.is_empty() {
         return Vec::new();
     }

@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 use crate::clock::Timestamp;
 use crate::engine::redis::capabilities::Capabilities;
 use crate::engine::redis::command::Command;
-use crate::engine::redis::refusal::Explained;
 use crate::engine::redis::resp::Value;
 
 /// Names and values, or why they are not told.
@@ -18,7 +17,7 @@ type Told = Result<FxHashMap<String, String>, String>;
 pub(super) struct Facts {
     pub(super) info: Told,
     pub(super) settings: Told,
-    pub(super) capabilities: Option<Capabilities>,
+    pub(super) capabilities: Result<Capabilities, String>,
     /// How far its clock is ahead of ours, or behind if negative, in milliseconds; none if it does not tell the time.
     pub(super) ahead_ms: Option<i64>,
     /// How long it took to answer: the clock is known no better than that.
@@ -44,7 +43,7 @@ impl Facts {
             ahead_ms: time.map(|time| ahead(time, asked.saturating_add(took / 2))),
             info: read_info(next()),
             settings: read_settings(next()),
-            capabilities: Capabilities::read(next()),
+            capabilities: refused(next()).and_then(read_capabilities),
             took,
         }
     }
@@ -102,9 +101,13 @@ fn read_settings(reply: Value) -> Told {
     Ok(settings.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect())
 }
 
+fn read_capabilities(reply: Value) -> Result<Capabilities, String> {
+    Capabilities::read(reply).ok_or_else(|| "it answers with something else".to_owned())
+}
+
 fn refused(reply: Value) -> Result<Value, String> {
     match reply {
-        Value::Error(text) => Err(Explained(&text).to_string()),
+        Value::Error(text) => Err(String::from_utf8_lossy(&text).into_owned()),
         reply => Ok(reply),
     }
 }

@@ -21,7 +21,8 @@ fn text(text: &str) -> Value {
 fn facts_at(time_ms: u64, info: Value, settings: Value) -> Facts {
     let number = |number: u64| Value::Int(i64::try_from(number).unwrap());
     let time = Value::Array(vec![number(time_ms / 1_000), number(time_ms % 1_000 * 1_000)]);
-    let commands = Value::Array(Vec::new());
+    // More than it is asked about.
+    let commands = Value::Array(vec![Value::Null; 32]);
     let now = Timestamp::from_millis(NOW_MS);
     Facts::read(vec![time, info, settings, commands], now, now.saturating_add(Duration::from_millis(2)))
 }

@@ -14,22 +14,25 @@ use crate::engine::redis::address::Endpoint;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::command::{Command, Encode as _};
 use crate::engine::redis::link::{DEAD_TICKS, Dial as _, DialAddress, Link, Outgoing, TICK, describe};
+use crate::engine::redis::refusal::Explained;
 use crate::engine::redis::resp::{Decoder, Value};
 
-/// The channel on which a sentinel says that it names another primary: `NAME OLD-IP OLD-PORT NEW-IP NEW-PORT`.
-const SWITCHES: &str = "+switch-master";
+/// The channels on which a sentinel says that it names another primary. Who leads the failover does so when the replica is
+/// promoted, and tells of a switch only when the other replicas follow it: until then the old primary confirms what is lost.
+const SWITCHES: [&str; 2] = ["+switch-master", "+promoted-slave"];
 /// How often a sentinel is asked when nothing happens, so that a switch that was not heard of costs seconds: 3 s.
 const ASK_TICKS: u32 = 30;
 
 /// Watches on one link after the other, for ever.
 pub(super) async fn keep_watching(shared: Arc<Shared>, number: usize, dial: DialAddress) {
     let mut backoff = Backoff::new();
+    let sentinel = dial.endpoint().to_string();
     loop {
         let (why, is_permanent) = match dial.dial().await {
             Ok(link) => {
                 let opened = Instant::now();
                 let why = Session::new(&shared, number).run(link).await.to_string();
-                tracing::warn!(number, %why, "link to a sentinel lost");
+                tracing::warn!(sentinel, %why, "link to a sentinel lost");
                 if opened.elapsed() > Duration::from_secs(5) {
                     backoff.reset();
                 }
@@ -83,7 +86,9 @@ impl<'a> Session<'a> {
         let mut questions = self.shared.question.subscribe();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Command::new("SUBSCRIBE").arg(SWITCHES).encode(&mut self.out.bytes);
+        let subscribe =
+            SWITCHES.iter().fold(Command::new("SUBSCRIBE"), |command, channel| command.arg(channel));
+        subscribe.encode(&mut self.out.bytes);
         Command::new("PING").encode(&mut self.out.bytes);
         self.due.push_back(Due::Subscribed);
         // After it subscribed: no switch falls in between.
@@ -156,12 +161,12 @@ impl<'a> Session<'a> {
         match (self.due.front_mut().ok_or_else(unexpected)?, reply) {
             (Due::Subscribed, Value::Error(text)) => {
                 // It is asked all the same, every few seconds.
-                let text = String::from_utf8_lossy(&text);
-                tracing::warn!(number = self.number, %text, "a sentinel does not let us hear of a switch");
+                let (name, text) = (&self.shared.group.name, Explained(&text));
+                tracing::warn!(name, %text, "a sentinel does not let us hear of a switch");
                 return Ok(());
             }
             (Due::Address { .. }, Value::Error(text)) => {
-                return Err(io::Error::other(format!("it refused: {}", String::from_utf8_lossy(&text))));
+                return Err(io::Error::other(format!("it refused: {}", Explained(&text))));
             }
             (Due::Address { question }, reply) => {
                 let (question, endpoint) = (*question, read_address(reply));
