@@ -216,6 +216,8 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<(Value, Connection), RequestError> {
         let (mut pauses, mut sends, mut asked) = (Pauses::default(), 1, None);
+        // As a rule the primary is known and up. What waits for one is boxed, so that this future stays small.
+        let mut known = self.shared.up(tag);
         loop {
             let (connection, outcome) = match asked.take() {
                 Some(node) => {
@@ -224,14 +226,17 @@ impl Cluster {
                     (node, outcome)
                 }
                 None => {
-                    let (owner, _) = self.link(tag, Line::Data, deadline).await?;
+                    let owner = match known.take() {
+                        Some(owner) => owner,
+                        None => Box::pin(self.link(tag, Line::Data, deadline)).await?.0,
+                    };
                     let outcome = owner.try_request(command, deadline).await;
                     (owner, outcome)
                 }
             };
             match outcome {
                 Ok(Value::Error(text)) => {
-                    match self.heed(tag, &text, &connection, &mut pauses, deadline).await {
+                    match Box::pin(self.heed(tag, &text, &connection, &mut pauses, deadline)).await {
                         Some(Next::Owner) => {}
                         Some(Next::Asked(node)) => asked = Some(node),
                         Some(Next::Nowhere) | None => return Err(RequestError::Refused(text)),
@@ -361,6 +366,13 @@ impl Cluster {
 impl Shared {
     fn nodes(&self) -> Vec<Arc<Node>> {
         self.view.borrow().nodes.values().cloned().collect()
+    }
+
+    /// The connection to the primary of a tag, if it is known and its link is open.
+    fn up(&self, tag: Tag) -> Option<Connection> {
+        let view = self.view.borrow();
+        let owner = view.owners.get(tag.index())?.as_ref()?;
+        owner.is_up().then(|| owner.data.clone())
     }
 
     fn address(&self, endpoint: &Endpoint) -> Address {
