@@ -319,6 +319,11 @@ impl EntryPath {
     pub(crate) fn checksum(&self) -> u32 {
         self.0.checksum
     }
+
+    /// `ENVIRONMENT:tenant:TENANT:`
+    pub(crate) fn prefix(&self) -> &str {
+        self.0.prefix()
+    }
 }
 
 #[cfg(test)]

@@ -187,7 +187,9 @@ impl Connection {
         loop {
             match self.shared.enqueue(command, bytes_max, deadline, link, turn.take()) {
                 Enqueue::Queued(pending) => return Ok(pending),
-                Enqueue::NoRoom => turn = Some(self.shared.wait_for_room(bytes_max, deadline).await?),
+                Enqueue::NoRoom => {
+                    turn = Some(Box::pin(self.shared.wait_for_room(bytes_max, deadline)).await?);
+                }
                 Enqueue::NoLink => return Err(RequestError::NotSent(self.why_down())),
                 Enqueue::TooLarge => return Err(RequestError::TooLarge { bytes: bytes_max }),
             }

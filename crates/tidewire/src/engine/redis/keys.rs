@@ -141,8 +141,7 @@ pub(super) fn channel_of(key: &[u8]) -> Option<ChannelPath> {
 
 /// An entry of the store.
 pub(super) fn entry(entry: &EntryPath) -> String {
-    let (environment, tenant, tag) = (entry.environment(), entry.tenant(), Tag::of_entry(entry).text());
-    format!("{environment}:tenant:{tenant}:{{{tag}}}:entry:{}", entry.key())
+    [entry.prefix(), "{", Tag::of_entry(entry).text(), "}:entry:", entry.key()].concat()
 }
 
 /// The answer to one of a node's last batches of appends in one slot that need the same.

@@ -14,6 +14,10 @@ const READ_BYTES: usize = 64 << 10;
 const FRAME_BYTES_MAX: usize = 64 << 20;
 /// A status, an error, a number or a length; Redis cuts error texts far below this.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// Lists that a decoder keeps for the aggregates to come: about as many pushes as one read holds.
+const LISTS_KEPT_MAX: usize = 512;
+/// A list that has room for more values than this is not kept.
+const KEPT_VALUES_MAX: usize = 16;
 /// The deepest reply we ask for (a group read) nests five levels.
 const DEPTH_MAX: usize = 16;
 
@@ -126,6 +130,8 @@ pub(super) struct Decoder {
     at: usize,
     /// The aggregates being walked, outermost first.
     open: Vec<Level>,
+    /// Empty ones.
+    lists: Vec<Vec<Value>>,
 }
 
 #[derive(Debug)]
@@ -160,7 +166,8 @@ impl Decoder {
             }
         };
         if self.start > 0 {
-            let mut frames = Frames { bytes: self.buffer.split_to(self.start).freeze(), at: 0 };
+            let bytes = self.buffer.split_to(self.start).freeze();
+            let mut frames = Frames { bytes, at: 0, lists: &mut self.lists };
             self.at -= self.start;
             self.start = 0;
             while frames.at < frames.bytes.len() {
@@ -168,6 +175,14 @@ impl Decoder {
             }
         }
         walked
+    }
+
+    /// Takes back the list of a push or an array that was dealt with, for one to come.
+    pub(super) fn take_back(&mut self, mut list: Vec<Value>) {
+        list.clear();
+        if self.lists.len() < LISTS_KEPT_MAX && list.capacity() <= KEPT_VALUES_MAX {
+            self.lists.push(list);
+        }
     }
 
     /// Walks on to the end of the current frame; false when more bytes are needed.
@@ -295,12 +310,13 @@ fn length_of(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
 }
 
 /// Complete frames, being built into values.
-struct Frames {
+struct Frames<'a> {
     bytes: Bytes,
     at: usize,
+    lists: &'a mut Vec<Vec<Value>>,
 }
 
-impl Frames {
+impl Frames<'_> {
     fn value(&mut self) -> Result<Value, ProtocolError> {
         loop {
             let header = Header::read(&self.bytes, self.at)?.ok_or(ProtocolError::BadEnd)?;
@@ -362,7 +378,8 @@ impl Frames {
     // The counts below were walked over: that many values are in the bytes.
 
     fn values(&mut self, count: usize) -> Result<Vec<Value>, ProtocolError> {
-        let mut values = Vec::with_capacity(count);
+        let mut values = self.lists.pop().unwrap_or_default();
+        values.reserve_exact(count);
         for _ in 0..count {
             values.push(self.value()?);
         }

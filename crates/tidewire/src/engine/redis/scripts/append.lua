@@ -33,6 +33,8 @@ local ANSWER_TTL = 600000
 local RETAIN_EVERY = 64
 -- Old events are cut off when the oldest is over age by this part of it.
 local AGE_SLACK = 0.05
+-- Events of a stream from which on it costs less to ask whether anybody hears them than to announce them to nobody.
+local ASKED_FROM = 4
 -- Bytes of frames after which an announcement is sent on its way.
 local ANNOUNCED_BYTES = 65536
 
@@ -210,7 +212,7 @@ local function append_all(index)
   state.id = format('%%d-%d', state.t)
   answer[index] = format('%s %d %d %s', state.e, state.o + 1, state.t, state.term)
   local at, events = cursor + 11, tonumber(ARGV[cursor + 10])
-  state.is_heard = events > 0 and is_heard(state)
+  state.is_heard = events < ASKED_FROM or is_heard(state)
   if ARGV[at] == '1' then
     append_plain(state, at, events)
   else

@@ -162,7 +162,11 @@ impl<'a> Session<'a> {
     fn take(&mut self, values: &mut Vec<Value>) -> Result<(), io::Error> {
         for value in values.drain(..) {
             match value {
-                Value::Push(items) => drop(self.hear(items)),
+                Value::Push(mut items) => {
+                    // Nothing to hand on is as well.
+                    self.hear(&mut items).unwrap_or_default();
+                    self.decoder.take_back(items);
+                }
                 // What asks for a number now gets none later: the next link asks again.
                 Value::Error(text) if refusal::is_passing(&text) => {
                     return Err(io::Error::other(Explained(&text).to_string()));
@@ -215,8 +219,8 @@ impl<'a> Session<'a> {
     }
 
     /// Hands on what a push says, if it is something that somebody still wants.
-    fn hear(&self, items: Vec<Value>) -> Option<()> {
-        let mut items = items.into_iter();
+    fn hear(&self, items: &mut Vec<Value>) -> Option<()> {
+        let mut items = items.drain(..);
         let kind = items.next()?.into_bytes()?;
         let name = items.next()?.into_bytes()?;
         let is_glob = match &kind[..] {
@@ -239,33 +243,34 @@ impl<'a> Session<'a> {
         let channel = if is_glob { keys::channel_of(&items.next()?.into_bytes()?) } else { None };
         let mut payload = items.next()?.into_bytes()?;
         match hears {
-            Hears::Channel(path) => self.tell(&Interest::Channel(path.clone()), &path, payload),
-            Hears::Pattern(pattern) => self.tell(&Interest::Pattern(pattern), &channel?, payload),
+            Hears::Channel(path) => self.tell(Interest::Channel(path.clone()), path, payload),
+            Hears::Pattern(pattern) => self.tell(Interest::Pattern(pattern), channel?, payload),
             Hears::Patterns(patterns) => {
                 let channel = keys::channel_of(&announcement::take_line(&mut payload)?)?;
                 let is_match = |path: &&PatternPath| name::matches(path.pattern(), channel.channel());
                 let matching: Vec<_> = patterns.lock().iter().filter(is_match).cloned().collect();
                 for pattern in matching {
-                    self.tell(&Interest::Pattern(pattern), &channel, payload.clone());
+                    self.tell(Interest::Pattern(pattern), channel.clone(), payload.clone());
                 }
             }
         }
         Some(())
     }
 
-    fn tell(&self, interest: &Interest, channel: &ChannelPath, payload: Bytes) {
-        let tell = |kept, envelope: Bytes| {
-            let envelope = own(envelope);
-            let (interest, channel) = (interest.clone(), channel.clone());
-            self.shared.told.hear(Heard::Event { interest, channel, kept, envelope });
-        };
-        match announcement::read(channel, payload) {
-            Some(announcement::Heard::Live(envelope)) => tell(None, envelope),
+    fn tell(&self, interest: Interest, channel: ChannelPath, payload: Bytes) {
+        let told = &self.shared.told;
+        match announcement::read(&channel, payload) {
+            Some(announcement::Heard::Live(envelope)) => {
+                told.hear(Heard::Event { interest, channel, kept: None, envelope: own(envelope) });
+            }
             Some(announcement::Heard::Kept(events)) if events.is_empty() => {
-                self.shared.told.hear(Heard::Moved(vec![interest.clone()]));
+                told.hear(Heard::Moved(vec![interest]));
             }
             Some(announcement::Heard::Kept(events)) => {
-                events.into_iter().for_each(|(kept, envelope)| tell(Some(kept), envelope));
+                for (kept, envelope) in events {
+                    let (interest, channel) = (interest.clone(), channel.clone());
+                    told.hear(Heard::Event { interest, channel, kept: Some(kept), envelope: own(envelope) });
+                }
             }
             None => tracing::warn!(%channel, "dropped what somebody else published on a channel of ours"),
         }
