@@ -96,9 +96,10 @@ local function is_heard(state)
   return redis.pcall('PUBSUB', 'NUMPAT') ~= 0 or call('PUBSUB', 'NUMSUB', state.channel)[2] > 0
 end
 
--- The last offset that an earlier epoch has in common with this one.
-local function forked_at(state, epoch)
-  return tonumber(string.match(state.f, epoch .. ':(%d+)') or 0)
+-- Whether what was appended under an epoch is still there: this stream goes on from it. What another server alone had of
+-- that epoch is not here, and neither are its marks.
+local function goes_on_from(state, epoch)
+  return epoch == state.e or string.find(' ' .. state.f, ' ' .. epoch .. ':', 1, true)
 end
 
 -- What an entry that the server refused is answered with.
@@ -119,7 +120,7 @@ local function append(state, options, frame)
     if mark then
       local epoch, offset = string.match(call('GET', mark) or '', '^(%x+) (%d+)$')
       -- A mark of an event that was lost with its epoch: it is to be kept again.
-      if epoch == state.e or (epoch and tonumber(offset) <= forked_at(state, epoch)) then
+      if epoch and goes_on_from(state, epoch) then
         return 'd' .. offset
       end
     end

@@ -107,6 +107,27 @@ async fn a_dedup_id_of_a_lost_event_is_free_again() {
 }
 
 #[tokio::test]
+async fn a_dedup_id_outlives_the_epoch_of_its_event_where_the_event_does() {
+    let ((engine, _), spy) = (open(&server_url()).await, spy().await);
+    let channel = path("kept-mark", "c");
+    position(&engine, append(&channel, "1")).await;
+    let once = || Append { dedup: dedup("order-7"), ..append(&channel, "2") };
+    let first = position(&engine, once()).await;
+    // As if another server had taken over after the first event, and the second one was appended there.
+    let page = engine.log.read(&channel, Range::BOUNDS).await.expect("bounds");
+    let terms = format!("{:016x}:1 00000000000000aa:0", page.term.0);
+    ask(&spy, &[b"HSET".as_slice(), keys::meta(&channel).as_bytes(), b"s", terms.as_bytes()]).await;
+    // Somebody had more from the one before.
+    let seen = Seen { position: Position { offset: 9, ..first }, term: Term(0xaa) };
+    let range = Range { seen: Some(seen), ..Range::BOUNDS };
+    let page = engine.log.read(&channel, range).await.expect("bounds");
+    assert_eq!((page.epoch == first.epoch, page.last), (false, 2));
+    let again = append_one(&engine, once()).await.expect("confirmed");
+    assert!(again.is_duplicate, "the event is there");
+    assert_eq!(again.position, Some(Position { epoch: page.epoch, offset: 2 }));
+}
+
+#[tokio::test]
 async fn flushed_scripts_are_loaded_again() {
     let ((engine, _), spy) = (open(&server_url()).await, spy().await);
     let channel = path("flushed", "c");
