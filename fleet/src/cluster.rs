@@ -171,10 +171,10 @@ impl Cluster {
     /// As [`Admin::until`](crate::Admin::until).
     pub fn fail_over(&self, primary: &Server) -> Result<&Server> {
         let replica = until("a replica in step", || self.replica_of(primary))?;
-        let polls = Cell::new(0);
+        let polls = Cell::new(0_u32);
         until("it takes over", || {
             // It gives up after 5 s, where the machine was too slow for it; sooner, another order would begin it anew.
-            if polls.replace(polls.get() + 1) % FAILOVER_POLLS == 0 {
+            if polls.replace(polls.get() + 1).is_multiple_of(FAILOVER_POLLS) {
                 replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
             }
             match replica.admin.is_primary()? {
