@@ -171,10 +171,10 @@ impl Cluster {
     /// As [`Admin::until`](crate::Admin::until).
     pub fn fail_over(&self, primary: &Server) -> Result<&Server> {
         let replica = until("a replica in step", || self.replica_of(primary))?;
-        let polls = Cell::new(0);
+        let polls = Cell::new(0_u32);
         until("it takes over", || {
             // It gives up after 5 s, where the machine was too slow for it; sooner, another order would begin it anew.
-            if polls.replace(polls.get() + 1) % FAILOVER_POLLS == 0 {
+            if polls.replace(polls.get() + 1).is_multiple_of(FAILOVER_POLLS) {
                 replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
             }
             match replica.admin.is_primary()? {
@@ -202,13 +202,13 @@ impl Cluster {
                 break;
             }
             let port = to.port().to_string();
-            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", MIGRATE_TIME_MAX_MS, "KEYS"];
+            // A move that timed out may have been done on the other side: what is here counts.
+            let mut command =
+                vec!["MIGRATE", "127.0.0.1", &port, "", "0", MIGRATE_TIME_MAX_MS, "REPLACE", "KEYS"];
             command.extend(keys);
-            let moved = from.admin.ask(&command)?;
             // A key may have expired meanwhile.
-            if !["OK", "NOKEY"].contains(&moved.text()) {
-                bail!("slot {slot} does not move: {moved:?}");
-            }
+            let is_moved = |moved: &Reply| ["OK", "NOKEY"].contains(&moved.text());
+            from.admin.until("keys move", &command, is_moved)?;
             between();
         }
         to.admin.tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &taker])?;

@@ -77,13 +77,24 @@ async fn run_all(
     schedules: Vec<Schedule>,
     report: Arc<Mutex<Report>>,
 ) -> Result<()> {
-    let start = move || Site::start(&program, topology);
-    let mut site = tokio::task::spawn_blocking(start).await?.with_context(|| format!("{topology:?}"))?;
+    let start = || {
+        let program = program.clone();
+        let starting = tokio::task::spawn_blocking(move || Site::start(&program, topology));
+        async move { starting.await?.with_context(|| format!("{topology:?}")) }
+    };
+    let mut site = start().await?;
     if topology.width() == 1 {
         for schedule in schedules {
             let (outcome, after) = run(&schedule, site).await;
+            // Servers that were left as they should not be are no place for the next one.
+            site = match &outcome {
+                Ok(_) => after,
+                Err(_) => {
+                    drop(after);
+                    start().await?
+                }
+            };
             report.lock().add(&schedule, outcome);
-            site = after;
         }
         return Ok(());
     }

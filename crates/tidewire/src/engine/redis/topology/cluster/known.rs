@@ -61,6 +61,13 @@ impl Shared {
         self.view.borrow().nodes.values().cloned().collect()
     }
 
+    /// The connection to the primary of a tag, if it is known and its link is open.
+    pub(super) fn up(&self, tag: Tag) -> Option<Connection> {
+        let view = self.view.borrow();
+        let owner = view.owners.get(tag.index())?.as_ref()?;
+        owner.is_up().then(|| owner.data.clone())
+    }
+
     pub(super) fn address(&self, endpoint: &Endpoint) -> Address {
         Address { endpoint: endpoint.clone(), access: self.access.clone() }
     }
