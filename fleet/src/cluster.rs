@@ -1,10 +1,11 @@
 //! A cluster of three primaries and three replicas.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::admin::{Reply, until};
+use crate::admin::{Reply, until, until_within};
 use crate::server::Server;
 use crate::standalone::Persistence;
 
@@ -12,6 +13,8 @@ const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// Short, because tests wait for it; long enough for a server that shares two cores with a test to answer in.
 const NODE_TIMEOUT_MS: &str = "1000";
+/// After 5 s a server gives a planned failover up.
+const FAILOVER_TIME_MAX: Duration = Duration::from_secs(6);
 /// Keys that are moved with one command: few, so that requests find a slot on two nodes.
 const MIGRATED_AT_ONCE: &str = "10";
 const MIGRATE_TIME_MAX_MS: &str = "5000";
@@ -168,8 +171,16 @@ impl Cluster {
     /// As [`Admin::until`](crate::Admin::until).
     pub fn fail_over(&self, primary: &Server) -> Result<&Server> {
         let replica = until("a replica in step", || self.replica_of(primary))?;
-        replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
-        replica.admin.until_primary()?;
+        until("a planned failover", || {
+            if replica.admin.is_primary()? {
+                return Ok(());
+            }
+            replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
+            until_within(FAILOVER_TIME_MAX, "it takes over", || match replica.admin.is_primary()? {
+                true => Ok(()),
+                false => bail!("the server on port {} is a replica", replica.port()),
+            })
+        })?;
         Ok(replica)
     }
 
