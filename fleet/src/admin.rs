@@ -174,9 +174,14 @@ impl Admin {
 /// # Errors
 /// After [`PATIENCE`], with what was waited for and the last error.
 pub(crate) fn until<T>(what: &str, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    until_within(PATIENCE, what, attempt)
+}
+
+/// The same, with another time than [`PATIENCE`].
+pub(crate) fn until_within<T>(time: Duration, what: &str, attempt: impl Fn() -> Result<T>) -> Result<T> {
     #[expect(clippy::disallowed_methods, reason = "servers run in real time")]
     let now = Instant::now;
-    let deadline = now() + PATIENCE;
+    let deadline = now() + time;
     loop {
         match attempt() {
             Err(error) if now() >= deadline => return Err(error.context(format!("waited for: {what}"))),

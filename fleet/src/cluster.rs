@@ -1,11 +1,11 @@
 //! A cluster of three primaries and three replicas.
 
-use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::admin::{Reply, until};
+use crate::admin::{Reply, until, until_within};
 use crate::server::Server;
 use crate::standalone::Persistence;
 
@@ -13,8 +13,8 @@ const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// Short, because tests wait for it; long enough for a server that shares two cores with a test to answer in.
 const NODE_TIMEOUT_MS: &str = "1000";
-/// Polls after which a replica has given up to take over: more than 5 s of 20 ms.
-const FAILOVER_POLLS: u32 = 300;
+/// After 5 s a server gives a planned failover up.
+const FAILOVER_TIME_MAX: Duration = Duration::from_secs(6);
 /// Keys that are moved with one command: few, so that requests find a slot on two nodes.
 const MIGRATED_AT_ONCE: &str = "10";
 const MIGRATE_TIME_MAX_MS: &str = "5000";
@@ -171,16 +171,15 @@ impl Cluster {
     /// As [`Admin::until`](crate::Admin::until).
     pub fn fail_over(&self, primary: &Server) -> Result<&Server> {
         let replica = until("a replica in step", || self.replica_of(primary))?;
-        let polls = Cell::new(0_u32);
-        until("it takes over", || {
-            // It gives up after 5 s, where the machine was too slow for it; sooner, another order would begin it anew.
-            if polls.replace(polls.get() + 1).is_multiple_of(FAILOVER_POLLS) {
-                replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
+        until("a planned failover", || {
+            if replica.admin.is_primary()? {
+                return Ok(());
             }
-            match replica.admin.is_primary()? {
+            replica.admin.tell(&["CLUSTER", "FAILOVER"])?;
+            until_within(FAILOVER_TIME_MAX, "it takes over", || match replica.admin.is_primary()? {
                 true => Ok(()),
-                false => bail!("{} is still a replica", replica.admin.address()),
-            }
+                false => bail!("the server on port {} is a replica", replica.port()),
+            })
         })?;
         Ok(replica)
     }

@@ -1,10 +1,11 @@
 //! A primary, two replicas, and three sentinels that watch them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::admin::{Admin, Reply, until};
+use crate::admin::{Admin, Reply, until, until_within};
 use crate::server::Server;
 use crate::standalone::Persistence;
 
@@ -19,6 +20,8 @@ const DOWN_AFTER_MS: &str = "750";
 const LOOKS: [&str; 6] = ["info-period", "250", "ping-period", "150", "publish-period", "250"];
 /// A second failover starts no earlier than twice this after the first.
 const FAILOVER_TIMEOUT_MS: &str = "2000";
+/// After [`FAILOVER_TIMEOUT_MS`] a sentinel gives up a planned failover; what is left is for the others to hear of one.
+const FAILOVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Servers and who watches over them.
 pub struct Sentinel {
@@ -106,10 +109,14 @@ impl Sentinel {
     /// # Errors
     /// As [`Admin::until`].
     pub fn until_other_primary(&self, old: u16) -> Result<usize> {
-        until("another primary", || match self.primary()? {
+        until("another primary", || self.other_primary(old))
+    }
+
+    fn other_primary(&self, old: u16) -> Result<usize> {
+        match self.primary()? {
             (_, port) if port == old => bail!("the primary is still on port {old}"),
             (place, _) => Ok(place),
-        })
+        }
     }
 
     /// The place in [`Sentinel::servers`] of the primary that the sentinels agree on, and its port.
@@ -127,13 +134,21 @@ impl Sentinel {
         Ok((place, port))
     }
 
-    /// Has a sentinel hand over to a replica, as an operator does. Does not wait for it.
+    /// Has a sentinel hand over to a replica, as an operator does, and waits until all agree on it; gives the place of
+    /// the new primary in [`Sentinel::servers`].
     ///
     /// # Errors
-    /// If no sentinel begins in time.
-    pub fn fail_over(&self) -> Result<()> {
+    /// As [`Admin::until`].
+    pub fn fail_over(&self) -> Result<usize> {
+        let old = until("a primary", || self.primary_port())?;
         let sentinel = self.sentinels.first().context("a sentinel")?;
-        until("a failover begins", || sentinel.admin.tell(&["SENTINEL", "FAILOVER", NAME]))
+        until("a planned failover", || {
+            if let Ok(place) = self.other_primary(old) {
+                return Ok(place);
+            }
+            sentinel.admin.tell(&["SENTINEL", "FAILOVER", NAME])?;
+            until_within(FAILOVER_TIME_MAX, "another primary", || self.other_primary(old))
+        })
     }
 
     /// Starts a sentinel again after it was killed.

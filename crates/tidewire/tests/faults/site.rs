@@ -247,7 +247,6 @@ fn strike_sentinel(step: &Step, fleet: &mut Sentinel) -> Result<()> {
         .collect();
     if step.fault == Fault::FailOver {
         fleet.fail_over()?;
-        fleet.until_other_primary(port)?;
         return fleet.until_watched();
     }
     if step.fault == Fault::KillSentinel {

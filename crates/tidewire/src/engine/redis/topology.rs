@@ -33,6 +33,9 @@ use crate::engine::{Interest, Probe, Setup};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tasks::Tasks;
 
+/// How often one call loads its script: what takes it away again and again is not chance.
+const SCRIPT_LOADS_MAX: usize = 4;
+
 /// The connections of a node. Everything that talks to a server asks here for the one to use.
 pub(super) struct Topology {
     servers: Servers,
@@ -159,7 +162,7 @@ impl Topology {
         }
     }
 
-    /// Runs a call of a script, and once more if somebody flushed the server's scripts.
+    /// Runs a call of a script, and again if somebody flushed the server's scripts, or another server took over.
     pub(super) async fn run(
         &self,
         tag: Tag,
@@ -168,14 +171,16 @@ impl Topology {
         repeat: Repeat,
         deadline: Instant,
     ) -> Result<Value, RequestError> {
-        match self.request(tag, call, repeat, deadline).await {
-            Err(RequestError::Refused(text)) if text.starts_with(b"NOSCRIPT") => {
-                let load = script.load(self.scripts.publish);
-                self.request(tag, &load, Repeat::Safe, deadline).await?;
-                self.request(tag, call, repeat, deadline).await
+        for _ in 0..SCRIPT_LOADS_MAX {
+            match self.request(tag, call, repeat, deadline).await {
+                Err(RequestError::Refused(text)) if text.starts_with(b"NOSCRIPT") => {
+                    let load = script.load(self.scripts.publish);
+                    self.request(tag, &load, Repeat::Safe, deadline).await?;
+                }
+                outcome => return outcome,
             }
-            outcome => outcome,
         }
+        self.request(tag, call, repeat, deadline).await
     }
 
     /// A connection to the primary that holds a tag's slot, and its open link; waits for one until `deadline`.
