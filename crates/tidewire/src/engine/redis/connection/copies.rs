@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Connection, RequestError};
 use crate::engine::Durability;
 use crate::engine::redis::command::Command;
+use crate::engine::redis::refusal;
 use crate::engine::redis::resp::Value;
 
 /// How long a round may hold up the link. Who needs more copies than there are waits in further rounds, between which
@@ -227,8 +228,8 @@ fn setting<'a>(settings: &'a Value, name: &str) -> Option<&'a [u8]> {
 
 fn number(reply: Value) -> Result<i64, RequestError> {
     match reply {
-        // The server was told to follow another: `UNBLOCKED` where it was while we waited.
-        Value::Error(text) if text.starts_with(b"UNBLOCKED") || is_of_replica(&text) => {
+        // The server was told to follow another, before we waited or while we did.
+        Value::Error(text) if refusal::is_demotion(&text) || is_of_replica(&text) => {
             Err(RequestError::Unknown("the server has become a replica".into()))
         }
         Value::Error(text) => Err(RequestError::Refused(text)),

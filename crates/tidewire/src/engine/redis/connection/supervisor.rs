@@ -137,7 +137,6 @@ async fn read(shared: &Shared, mut reader: Reader, mut decoder: Decoder) -> io::
         // Out of band, whatever its kind: never the reply to anything.
         values.retain(|value| !matches!(value, Value::Push(_)));
         // The dialer looks for a primary anew, and says so when there is none.
-        // The dialer looks for a primary anew, and says so when there is none.
         let is_demoted =
             values.iter().any(|reply| matches!(reply, Value::Error(text) if refusal::is_demotion(text)));
         let is_paired = shared.answer(&mut values, &mut slots);
