@@ -62,7 +62,8 @@ pub enum GapReason {
     Trimmed,
     /// The engine found them damaged and cannot give them back.
     Damaged,
-    /// The stream goes on under a new epoch: what was not read of the old one is gone.
+    /// The stream goes on under a new epoch: what the old one had from [`Gap::from`] on is gone, unless it comes again. An
+    /// event that was yielded before it was lost and is appended again is not yielded twice.
     HistoryLost,
     /// The subscriber was too slow; so many **live** events were dropped. Kept ones never are.
     Overflow(u64),

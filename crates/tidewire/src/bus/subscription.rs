@@ -204,7 +204,7 @@ impl Subscription {
             Start::After(position) if position.epoch != bounds.epoch => {
                 let next = Position { offset: position.offset + 1, ..position };
                 self.tell_lost_history(&channel, next, &bounds);
-                bounds.resume(next)
+                bounds.parting(next).unwrap_or(1)
             }
             Start::After(position) if position.offset > bounds.last => {
                 let end = Position { epoch: bounds.epoch, offset: bounds.last };
@@ -323,7 +323,7 @@ impl Subscription {
         };
         if page.epoch != next.epoch {
             self.tell_lost_history(channel, next, &page);
-            let offset = page.resume(next);
+            let offset = page.parting(next).unwrap_or(1);
             self.go_on(channel, offset, &page);
             return offset > page.last;
         }
@@ -374,9 +374,11 @@ impl Subscription {
 
     fn tell_lost_history(&mut self, channel: &ChannelPath, wanted: Position, page: &Page) {
         tracing::warn!(channel = channel.as_str(), lost = %wanted, found = %page.epoch, "stream has lost history");
+        // What came after the histories parted is missing, also where others have had its offsets since.
+        let offset = page.parting(wanted).unwrap_or(wanted.offset);
         let gap = Gap {
             channel: Some(channel.clone()),
-            from: Some(wanted),
+            from: Some(Position { offset, ..wanted }),
             to: None,
             reason: GapReason::HistoryLost,
         };

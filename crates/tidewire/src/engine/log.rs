@@ -248,10 +248,11 @@ pub struct Fork {
 }
 
 impl Page {
-    /// The first offset that somebody wants from this stream who wanted `next` when it was in another epoch.
-    pub fn resume(&self, next: Position) -> u64 {
-        let fork = self.forks.iter().find(|fork| fork.epoch == next.epoch);
-        fork.map_or(1, |fork| next.offset.min(fork.last + 1))
+    /// The first offset whose event may be another one than in the epoch of `next`, up to `next` itself; none if this
+    /// epoch has nothing from that one.
+    pub fn parting(&self, next: Position) -> Option<u64> {
+        let fork = self.forks.iter().find(|fork| fork.epoch == next.epoch)?;
+        Some(next.offset.min(fork.last + 1))
     }
 }
 
@@ -295,6 +296,16 @@ pub struct StreamStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn histories_part_where_the_fork_is_or_where_the_reader_is() {
+        let at = |epoch, offset| Position { epoch: Epoch::from_u64(epoch), offset };
+        let fork = Fork { epoch: Epoch::from_u64(1), last: 120 };
+        let page = Page { epoch: Epoch::from_u64(2), last: 150, forks: vec![fork], ..Page::default() };
+        assert_eq!(page.parting(at(1, 131)), Some(121), "121 to 130 were given twice");
+        assert_eq!(page.parting(at(1, 100)), Some(100));
+        assert_eq!(page.parting(at(3, 100)), None);
+    }
 
     #[test]
     fn a_durability_is_read_as_it_is_written() {
