@@ -175,7 +175,8 @@ impl Runner {
 
     /// Finds out where a refused batch goes, and waits if it cannot go anywhere now.
     async fn heed(&mut self, text: Bytes, connection: &Connection) -> Option<Connection> {
-        let deadline = self.next_deadline();
+        // A batch that nobody waits for, which only looks, must not hold up those that come.
+        let deadline = self.next_deadline().min(self.topology.deadline());
         let next = self.topology.heed(self.tag, &text, connection, &mut self.pauses, deadline).await;
         self.expire(&RequestError::Refused(text));
         match next {
