@@ -366,7 +366,11 @@ impl Runner {
                 return Ok(());
             }
         };
-        self.landed.push_back(batch);
+        // One that only looks is not sent again: the next link is looked at anew, and having no deadline it would stand
+        // before those that have one.
+        if !batch.jobs.is_empty() {
+            self.landed.push_back(batch);
+        }
         Err(halt)
     }
 
