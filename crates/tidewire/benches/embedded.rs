@@ -24,8 +24,7 @@ const APPENDERS: usize = 64;
 /// Time of one measurement.
 const TIME: Duration = Duration::from_secs(3);
 /// Events that are kept: enough to read, few enough to stay off the device while nobody asks for it.
-const RETENTION: Retention =
-    Retention { events_max: Some(1_000_000), age_max: None, bytes_max: Some(400 * 1024 * 1024) };
+const RETENTION: Retention = Retention { bytes_max: Some(400 * 1024 * 1024), ..Retention::BOUNDED };
 
 fn main() {
     let directory = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).map(PathBuf::from);

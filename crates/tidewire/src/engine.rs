@@ -1,7 +1,7 @@
 //! The seam between the library and what stores and moves bytes.
 //!
 //! Three object-safe traits, bytes only: [`PubSub`] moves live events and announcements, [`Log`] keeps
-//! streams and (from issue 4 on) the groups that read them, [`Store`] keeps entries under keys. `bus` and
+//! streams and the groups that read them, [`Store`] keeps entries under keys. `bus` and
 //! `kit` are written once over the seam; an engine never sees an event's data, a handler or a policy.
 //! `docs/seam.md` draws the whole of it, with the methods that later capabilities add, and says for each
 //! what is atomic on the embedded engine, on one Redis, and on a Cluster.
@@ -18,6 +18,7 @@
 
 pub mod embedded;
 mod finding;
+mod group;
 mod log;
 mod pubsub;
 pub mod redis;
@@ -28,9 +29,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use finding::{Examine, Finding};
+pub use group::{
+    Adopted, Change, Commit, GroupStats, Listing, Opened, Opening, RecordStats, Shelf, ShelfItem, Start,
+    Turn, Turned,
+};
 pub use log::Durability;
 pub use log::{
-    Announce, Append, Appended, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
+    Announce, Append, Appended, AtBound, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
     StreamStats, Term, Trimmed,
 };
 pub use pubsub::{Heard, Interest, Kept, Probe, PubSub, Sink};

@@ -21,7 +21,9 @@ pub use bus::{
     Subscription,
 };
 pub use clock::{Clock, Timestamp};
-pub use engine::{Condition, Direction, Durability, Finding, Probe, Retention, StreamStats, Trimmed};
+pub use engine::{
+    AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, NodeId, Priority};
 pub use limits::Limits;

@@ -32,6 +32,19 @@ pub const STATS_CHANNELS_MAX: usize = 100_000;
 /// Key of the store, bytes, without the tenant.
 pub const STORE_KEY_BYTES_MAX: usize = 512;
 
+/// Group name, bytes. Part of every key and metric label.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
+/// Partitions of a group with order. Each is a record that its holder writes; more would not spread 128 processes better.
+pub const PARTITIONS_MAX: u16 = 128;
+/// Sessions of one group at a time; past it a new one is refused as backpressure.
+pub const SESSIONS_MAX: usize = 1_024;
+/// Session name, bytes.
+pub const SESSION_BYTES_MAX: usize = 64;
+/// Key of an item beside a group's records, bytes.
+pub const ITEM_KEY_BYTES_MAX: usize = 255;
+/// Ids that one group of an embedded engine remembers as handled; past it the oldest is forgotten early.
+pub const MARKS_MAX: usize = 100_000;
+
 /// The bounds that a program may change, with [`crate::Builder::limits`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]

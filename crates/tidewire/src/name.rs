@@ -73,6 +73,21 @@ pub fn check_tenant(text: &str) -> Result<()> {
     )
 }
 
+/// Checks a group name: 1 to 64 of `A-Z`, `a-z`, `0-9`, `-`, `_`, `.`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidName`] says what is wrong and where.
+pub fn check_group(text: &str) -> Result<()> {
+    check(
+        "group",
+        text,
+        limits::GROUP_NAME_BYTES_MAX,
+        "GROUP_NAME_BYTES_MAX",
+        |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'),
+        "A-Z a-z 0-9 - _ .",
+    )
+}
+
 /// Checks a channel name: 1 to 255 visible ASCII characters except `" * ? [ ] \ { }`.
 ///
 /// # Errors
@@ -323,6 +338,46 @@ impl EntryPath {
     /// `ENVIRONMENT:tenant:TENANT:`
     pub(crate) fn prefix(&self) -> &str {
         self.0.prefix()
+    }
+}
+
+/// The full name of a group: a channel, and a name beside it. Always valid.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupPath {
+    channel: ChannelPath,
+    name: Arc<str>,
+}
+
+impl GroupPath {
+    /// The group `name` of a channel's stream.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidName`] unless the name is 1 to 64 of `A-Z a-z 0-9 - _ .`.
+    pub fn new(channel: ChannelPath, name: &str) -> Result<Self> {
+        check_group(name)?;
+        Ok(Self { channel, name: name.into() })
+    }
+
+    /// The channel whose stream it reads.
+    pub fn channel(&self) -> &ChannelPath {
+        &self.channel
+    }
+
+    /// Its name beside the channel.
+    pub fn group(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for GroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.channel, self.name)
+    }
+}
+
+impl fmt::Debug for GroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
     }
 }
 

@@ -130,7 +130,12 @@ async fn writes_the_fixture() {
     let engine = open(&directory, &clock);
     let mut batch: Vec<_> = (1..=100).map(|n| append("orders", order(n))).collect();
     batch[41] = order_42();
-    let retention = Retention { events_max: Some(2), age_max: Some(WINDOW), bytes_max: Some(1 << 20) };
+    let retention = Retention {
+        events_max: Some(2),
+        age_max: Some(WINDOW),
+        bytes_max: Some(1 << 20),
+        ..Retention::default()
+    };
     batch.extend((1..=3).map(|n| Append { retention, ..append("kept", n.to_string()) }));
     batch.extend((1..=3).map(|n| append("trimmed", n.to_string())));
     batch.push(Append { deliver_at: Some(due()), ..append("later", "later".into()) });

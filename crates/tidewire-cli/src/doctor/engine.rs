@@ -127,7 +127,7 @@ async fn appended(channel: &Channel, subscription: &mut Subscription) -> Result<
 }
 
 async fn append(channel: &Channel) -> tidewire::Result<Receipt> {
-    let retention = Retention { events_max: Some(10), age_max: Some(KEPT_FOR), bytes_max: None };
+    let retention = Retention { events_max: Some(10), age_max: Some(KEPT_FOR), ..Retention::default() };
     let event = Event::new(EVENT_TYPE, r#""appended""#);
     channel.append(event).dedup("doctor").dedup_window(KEPT_FOR).retention(retention).await
 }

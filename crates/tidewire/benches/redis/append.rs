@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::{Deaf, open_engine};
 
 /// What the streams of both sides keep.
-const KEPT: Retention = Retention { events_max: Some(10_000), age_max: None, bytes_max: None };
+const KEPT: Retention = Retention { events_max: Some(10_000), bytes_max: None, ..Retention::BOUNDED };
 
 pub(crate) async fn measure(url: &str, server: &Server) {
     let engine = open_engine(url, Arc::new(Deaf)).await;

@@ -30,7 +30,7 @@ impl Sink for Restored {
         let interests = match heard {
             Heard::Relinked => CHANNELS,
             Heard::Moved(interests) => interests.len(),
-            Heard::Event { .. } => return,
+            Heard::Event { .. } | Heard::Work(_) => return,
         };
         self.interests.fetch_add(interests, Ordering::Release);
         self.changed.notify_one();

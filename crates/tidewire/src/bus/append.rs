@@ -29,10 +29,19 @@ pub struct Receipt {
     pub id: Uuid,
     /// Its position; that of the first append for a duplicate, `None` while it waits for its time.
     pub position: Option<Position>,
+    /// While it waits for its time: what [`Channel::cancel`](super::Channel::cancel) takes it back by.
+    pub scheduled: Option<Box<str>>,
     /// The dedup id was seen before: nothing was appended or announced.
     pub is_duplicate: bool,
     /// What held when the append was confirmed.
     pub durability: Durability,
+}
+
+impl Receipt {
+    pub(super) fn new(id: Uuid, appended: Appended) -> Self {
+        let Appended { position, scheduled, is_duplicate, durability } = appended;
+        Self { id, position, scheduled, is_duplicate, durability }
+    }
 }
 
 /// One append and its options; awaiting it appends.
@@ -118,8 +127,8 @@ impl Appending {
         let _in_flight = bus.enter()?;
         let now = bus.clock.now();
         let append = options.append(&bus, &channel, &mut event, now)?;
-        let Appended { position, is_duplicate, durability } = bus.append(&counters, append, now).await?;
-        Ok(Receipt { id: event.id(), position, is_duplicate, durability })
+        let appended = bus.append(&counters, append, now).await?;
+        Ok(Receipt::new(event.id(), appended))
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::append::{AppendOptions, Receipt};
 use super::stats::Counters;
 use super::{Bus, no_outcome};
-use crate::engine::{Append, Appended, Durability};
+use crate::engine::{Append, Durability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -155,13 +155,7 @@ impl Batching {
         };
         for Queued { id, confirm: to, .. } in batch {
             let outcome = outcomes.next().unwrap_or_else(|| Err(no_outcome()));
-            let receipt = |Appended { position, is_duplicate, durability }| Receipt {
-                id,
-                position,
-                is_duplicate,
-                durability,
-            };
-            confirm(to, outcome.map(receipt));
+            confirm(to, outcome.map(|appended| Receipt::new(id, appended)));
         }
     }
 }

@@ -127,6 +127,12 @@ impl Sink for Hub {
                     lane.push(Arrival { channel, kept, envelope });
                 }
             }
+            Heard::Work(channel) => {
+                let interest = Interest::Work(channel);
+                if let Some(held) = self.shard(&interest).held.lock().get(&interest) {
+                    held.lanes.iter().for_each(|lane| lane.relink());
+                }
+            }
             Heard::Moved(interests) => {
                 for interest in interests {
                     if let Some(held) = self.shard(&interest).held.lock().get(&interest) {

@@ -90,7 +90,7 @@ impl Subscribing {
                     ),
                 ));
             }
-            Interest::Pattern(_) => None,
+            Interest::Pattern(_) | Interest::Work(_) => None,
         };
         let counters = match &channel {
             Some(channel) => bus.stats.channel(channel),
@@ -290,7 +290,7 @@ impl Subscription {
         let Burst { dropped_count, is_behind, is_relinked, .. } = std::mem::take(&mut self.burst);
         let channel = match &self.interest {
             Interest::Channel(channel) => Some(channel.clone()),
-            Interest::Pattern(_) => None,
+            Interest::Pattern(_) | Interest::Work(_) => None,
         };
         if dropped_count > 0 {
             self.ready

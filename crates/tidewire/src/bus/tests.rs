@@ -12,13 +12,14 @@ use super::{Bus, Channel, GapReason, Hub, Item, RetryPolicy, Settings};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::Sink as _;
 use crate::engine::{
-    Answer, Append, Appended, Engine, Heard, Interest, Log, Page, Probe, PubSub, Range, Retention, Setup,
-    StreamStats, Trimmed, embedded,
+    Answer, Append, Appended, Change, Engine, GroupStats, Heard, Interest, Listing, Log, Opened, Opening,
+    Page, Probe, PubSub, Range, Retention, Setup, Shelf, ShelfItem, StreamStats, Trimmed, Turn, Turned,
+    embedded,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits::Limits;
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::tasks::Tasks;
 
 /// How the next call fails.
@@ -107,6 +108,30 @@ impl Log for Faulty {
 
     fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats> {
         self.log.stats(channel)
+    }
+
+    fn cancel(&self, channel: &ChannelPath, key: &str) -> Answer<'_, bool> {
+        self.log.cancel(channel, key)
+    }
+
+    fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened> {
+        self.log.group_open(group, opening)
+    }
+
+    fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
+        self.log.group_turn(group, turn)
+    }
+
+    fn group_stats(&self, group: &GroupPath) -> Answer<'_, GroupStats> {
+        self.log.group_stats(group)
+    }
+
+    fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>> {
+        self.log.group_items(group, shelf, listing)
+    }
+
+    fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64> {
+        self.log.group_change(group, change)
     }
 }
 

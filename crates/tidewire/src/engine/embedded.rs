@@ -2,6 +2,7 @@
 
 mod dedup;
 mod file;
+mod group;
 mod memory;
 mod pubsub;
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Answer;
+use super::{Answer, Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Turn, Turned};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::{Epoch, Position};
 
 /// Keeps streams: one per channel, ordered, each event under the next offset.
@@ -30,6 +30,17 @@ use crate::position::{Epoch, Position};
 /// - **Sent again without a second effect.** Where the link of an engine can fail between an append and its
 ///   answer, the engine sends the batch again itself, marked, so that it takes effect once. Only when its time
 ///   runs out does it answer `TimedOut`, and a later append with the same dedup id is safe.
+///
+/// # Groups
+/// - **Sessions and records.** What is delivered and not settled is in records, whose bytes only the layer above reads.
+///   A session holds records under its lease. When the lease has run out, the next turn of any other session takes the
+///   session away and its records are free; until then the session can still renew. A record has one holder at a time.
+/// - **A turn is one step**, under the numbers of its session: sent again it has no second effect.
+/// - **Claims are contiguous.** Each event from the start on is claimed once, unless the group is moved.
+/// - **Retention waits.** No event at or after the lowest floor of any group is removed, unless [`AtBound`] says so.
+/// - **Wakes.** When a session has claimed fewer than it asked for, the next append to the stream, quiet ones too, is told
+///   to interests in its work ([`Interest::Work`](super::Interest::Work)); so are records that became free, a session that
+///   was made or ended, and a group that was moved.
 ///
 /// # Bounds
 /// Dedup ids are remembered for their window, at most [`limits::DEDUP_IDS_MAX`](crate::limits::DEDUP_IDS_MAX)
@@ -55,6 +66,34 @@ pub trait Log: Send + Sync + 'static {
 
     /// Length, bounds and size of the stream.
     fn stats(&self, channel: &ChannelPath) -> Answer<'_, StreamStats>;
+
+    /// Takes back an append that waits for its time, by the key that it was confirmed with. False if its time has come or
+    /// it is not known: then it is appended, or was, or was taken back before.
+    fn cancel(&self, channel: &ChannelPath, key: &str) -> Answer<'_, bool>;
+
+    /// Makes a group if it is not there. One that was lost is made again at its checkpoint where the engine still has that.
+    ///
+    /// # Errors
+    /// `Conflict` if it is there with another number of partitions; `PositionLost` for a start past the end of the stream.
+    fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened>;
+
+    /// Takes a turn of a session: one step, all of it or nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such group: it was deleted or lost. `LockLost` if the session is not there any more,
+    /// because its lease ran out and another session looked, or because the engine has lost its last turn: nothing was
+    /// changed, what it held is or will be another session's.
+    fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned>;
+
+    /// The group as a whole, with all of its records. `NotFound` if there is none.
+    fn group_stats(&self, group: &GroupPath) -> Answer<'_, GroupStats>;
+
+    /// Items of a shelf, in the order of their keys; fewer than asked for if a page is full. `NotFound` if there is no such
+    /// group.
+    fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>>;
+
+    /// Changes the group from outside of its sessions; answers a count. `NotFound` if there is no such group.
+    fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64>;
 }
 
 /// One event to append.
@@ -107,11 +146,32 @@ pub struct Retention {
     pub age_max: Option<Duration>,
     /// At most about so many bytes of envelopes; approximate on every engine.
     pub bytes_max: Option<u64>,
+    /// What is done when a bound is reached by events that a group has not settled.
+    pub at_bound: AtBound,
+}
+
+/// What an append does when the stream is at a bound of its [`Retention`] and a group has not settled the oldest event.
+/// Without groups there is no such event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtBound {
+    /// Waits for room as long as a call may be tried again, then fails as `Backpressure`. An engine does not wait: to it,
+    /// this is `Reject`.
+    #[default]
+    Block,
+    /// Fails at once as `Backpressure`; nothing was appended. Age does not reject: events that are too old stay.
+    Reject,
+    /// Removes the oldest event all the same. The group is told how many it has missed.
+    DropOldest,
 }
 
 impl Retention {
     /// What a node keeps of a stream unless told otherwise: 1,000,000 events and 1 GiB.
-    pub const BOUNDED: Self = Self { events_max: Some(1_000_000), age_max: None, bytes_max: Some(1 << 30) };
+    pub const BOUNDED: Self = Self {
+        events_max: Some(1_000_000),
+        age_max: None,
+        bytes_max: Some(1 << 30),
+        at_bound: AtBound::Block,
+    };
 }
 
 /// What must hold before an append is confirmed.
@@ -161,10 +221,12 @@ impl FromStr for Durability {
 }
 
 /// The outcome of an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// Where it is; `None` while it waits for its `deliver_at`.
     pub position: Option<Position>,
+    /// By what it can be taken back while it waits for its `deliver_at`.
+    pub scheduled: Option<Box<str>>,
     /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
     pub is_duplicate: bool,
     /// What holds now: as much as was asked for, or more.

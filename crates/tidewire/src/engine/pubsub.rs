@@ -51,6 +51,8 @@ pub enum Interest {
     Channel(ChannelPath),
     /// Every channel of a tenant whose name matches.
     Pattern(PatternPath),
+    /// What the groups of a channel's stream have to do: see [`Log`](super::Log).
+    Work(ChannelPath),
 }
 
 /// Where an engine delivers what it hears. Implemented by the hub.
@@ -76,6 +78,8 @@ pub enum Heard {
         /// The event as it travels.
         envelope: Bytes,
     },
+    /// Groups of this channel's stream may have something to do.
+    Work(ChannelPath),
     /// The link was lost and is back, every interest is restored; anything may have been missed before this.
     Relinked,
     /// The same of these interests only: they are heard over another link, or again over the same, or a stream of theirs

@@ -10,11 +10,19 @@ use crate::limits;
 
 /// Dedup ids of one stream and the offsets of the appends that took effect.
 ///
-/// Holds at most [`limits::DEDUP_IDS_MAX`]; past it the oldest is forgotten before its window ends.
-#[derive(Debug, Default)]
+/// Holds at most so many; past it the oldest is forgotten before its window ends.
+#[derive(Debug)]
 pub(super) struct DedupWindow {
     offsets: FxHashMap<Box<str>, Mark>,
     oldest_first: VecDeque<(Timestamp, Box<str>)>,
+    ids_max: usize,
+}
+
+impl Default for DedupWindow {
+    /// Of a stream: [`limits::DEDUP_IDS_MAX`].
+    fn default() -> Self {
+        Self::bounded(limits::DEDUP_IDS_MAX)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +32,11 @@ struct Mark {
 }
 
 impl DedupWindow {
+    /// A window of at most so many ids.
+    pub(super) fn bounded(ids_max: usize) -> Self {
+        Self { offsets: FxHashMap::default(), oldest_first: VecDeque::new(), ids_max }
+    }
+
     /// The offset of the append that took effect under this id, if its window is open at `now`.
     pub(super) fn find(&self, id: &str, now: Timestamp) -> Option<u64> {
         self.offsets.get(id).filter(|mark| mark.expires > now).map(|mark| mark.offset)
@@ -35,7 +48,7 @@ impl DedupWindow {
         self.offsets.insert(dedup.id.clone(), Mark { offset, expires });
         self.oldest_first.push_back((expires, dedup.id.clone()));
         while let Some((expires, id)) = self.oldest_first.front() {
-            if *expires > now && self.oldest_first.len() <= limits::DEDUP_IDS_MAX {
+            if *expires > now && self.oldest_first.len() <= self.ids_max {
                 break;
             }
             if self.offsets.get(id).is_some_and(|mark| mark.expires == *expires) {

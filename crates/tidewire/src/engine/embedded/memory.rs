@@ -1,5 +1,6 @@
 //! `memory:`: streams and entries that end with the process.
 
+mod groups;
 mod store;
 mod stream;
 
@@ -16,10 +17,11 @@ use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::finding::nothing_to_examine;
 use crate::engine::{
-    Answer, Append, Appended, Durability, Engine, Kept, Log, Page, Range, Setup, StreamStats, Term, Trimmed,
+    Answer, Append, Appended, Change, Durability, Engine, GroupStats, Kept, Listing, Log, Opened, Opening,
+    Page, Range, Setup, Shelf, ShelfItem, StreamStats, Term, Trimmed, Turn, Turned,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::{Epoch, Position};
 
 /// Opens an engine that keeps everything in this process's memory, under a fresh epoch.
@@ -93,7 +95,11 @@ impl MemoryLog {
         // Held over the announcement: announcement order is stream order.
         let mut stream = stream.lock();
         if let Some(offset) = append.dedup.as_ref().and_then(|dedup| stream.dedup.find(&dedup.id, now)) {
-            return Ok(Appended { position: Some(self.position(offset)), is_duplicate: true, durability });
+            let position = Some(self.position(offset));
+            return Ok(Appended { position, scheduled: None, is_duplicate: true, durability });
+        }
+        if stream.is_full(now, append.envelope.len(), append.retention) {
+            return Err(full(&append.channel));
         }
         let offset = stream.push(now, append.envelope.clone(), append.retention);
         if let Some(dedup) = &append.dedup {
@@ -101,7 +107,10 @@ impl MemoryLog {
         }
         let position = self.position(offset);
         self.pubsub.announce(&append, &Kept { position, term: Term::default(), time: now, stream: None });
-        Ok(Appended { position: Some(position), is_duplicate: false, durability })
+        if stream.groups.values_mut().fold(false, |any, group| group.take_hunger() | any) {
+            self.pubsub.tell_work(&append.channel);
+        }
+        Ok(Appended { position: Some(position), scheduled: None, is_duplicate: false, durability })
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -113,9 +122,15 @@ impl MemoryLog {
         let order =
             scheduled.range((due, 0)..=(due, u64::MAX)).next_back().map_or(0, |((_, order), _)| order + 1);
         scheduled.insert((due, order), append);
+        let key = format!("{}-{order}", due.as_millis());
         drop(scheduled);
         self.rescheduled.notify_one();
-        Appended { position: None, is_duplicate: false, durability: Durability::Fast }
+        Appended {
+            position: None,
+            scheduled: Some(key.into()),
+            is_duplicate: false,
+            durability: Durability::Fast,
+        }
     }
 
     /// Appends each scheduled event at its time. Runs until it is dropped.
@@ -199,4 +214,39 @@ impl Log for MemoryLog {
         stats.epoch = self.epoch;
         Box::pin(std::future::ready(Ok(stats)))
     }
+
+    fn cancel(&self, channel: &ChannelPath, key: &str) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Ok(self.cancel_now(channel, key))))
+    }
+
+    fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened> {
+        Box::pin(std::future::ready(self.open_group(group, opening)))
+    }
+
+    fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
+        Box::pin(std::future::ready(self.turn(group, turn)))
+    }
+
+    fn group_stats(&self, group: &GroupPath) -> Answer<'_, GroupStats> {
+        Box::pin(std::future::ready(self.group_stats_now(group)))
+    }
+
+    fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>> {
+        Box::pin(std::future::ready(self.on_group(group, |_, group| Ok(group.list(shelf, listing)))))
+    }
+
+    fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64> {
+        Box::pin(std::future::ready(self.change_group(group, change)))
+    }
+}
+
+/// That groups have not settled what the stream may hold at most.
+fn full(channel: &ChannelPath) -> Error {
+    Error::new(
+        ErrorKind::Backpressure,
+        format!(
+            "stream of {} is full of events that a group has not settled (retention.at_bound)",
+            channel.channel()
+        ),
+    )
 }

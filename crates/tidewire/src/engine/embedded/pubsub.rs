@@ -21,6 +21,7 @@ pub(super) struct LocalPubSub {
 struct Interests {
     channels: FxHashSet<ChannelPath>,
     patterns: FxHashSet<PatternPath>,
+    work: FxHashSet<ChannelPath>,
 }
 
 impl LocalPubSub {
@@ -38,6 +39,13 @@ impl LocalPubSub {
                 let elsewhere = Kept { stream: Some(append.channel.clone()), ..kept.clone() };
                 self.tell(other, Some(&elsewhere), &append.envelope);
             }
+        }
+    }
+
+    /// Tells that the groups of a stream may have something to do.
+    pub(super) fn tell_work(&self, channel: &ChannelPath) {
+        if self.interests.read().work.contains(channel) {
+            self.sink.hear(Heard::Work(channel.clone()));
         }
     }
 
@@ -68,6 +76,7 @@ impl PubSub for LocalPubSub {
             match interest {
                 Interest::Channel(channel) => held.channels.insert(channel),
                 Interest::Pattern(pattern) => held.patterns.insert(pattern),
+                Interest::Work(channel) => held.work.insert(channel),
             };
         }
         Box::pin(std::future::ready(Ok(())))
@@ -79,6 +88,7 @@ impl PubSub for LocalPubSub {
             match interest {
                 Interest::Channel(channel) => held.channels.remove(channel),
                 Interest::Pattern(pattern) => held.patterns.remove(pattern),
+                Interest::Work(channel) => held.work.remove(channel),
             };
         }
         Box::pin(std::future::ready(Ok(())))

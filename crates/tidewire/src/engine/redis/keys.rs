@@ -95,6 +95,11 @@ pub(super) fn channel(channel: &ChannelPath) -> String {
     channel_parts(channel, Tag::of_channel(channel)).concat()
 }
 
+/// Where those are told who wait for work of the groups of a channel's stream.
+pub(super) fn work(channel: &ChannelPath) -> String {
+    of_channel(channel, "}:work:")
+}
+
 /// [`channel`] in parts, for who writes it without putting it together.
 pub(super) fn channel_parts(channel: &ChannelPath, tag: Tag) -> [&str; 5] {
     parts(channel, tag, "}:channel:")

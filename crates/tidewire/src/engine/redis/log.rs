@@ -26,9 +26,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::engine::{
     Answer, Append, Appended, Direction, Fork, Log, Page, Range, Setup, Stored, StreamStats, Trimmed,
 };
+use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Turn, Turned};
 use crate::error::Result;
 use crate::limits;
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::{Epoch, Position};
 
 pub(super) struct RedisLog {
@@ -151,6 +152,39 @@ impl Log for RedisLog {
             stream_stats(&reply).ok_or_else(|| malformed("stats.lua"))
         })
     }
+
+    fn cancel(&self, _channel: &ChannelPath, _key: &str) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_open(&self, _group: &GroupPath, _opening: Opening) -> Answer<'_, Opened> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_turn(&self, _group: &GroupPath, _turn: Turn) -> Answer<'_, Turned> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_stats(&self, _group: &GroupPath) -> Answer<'_, GroupStats> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_items(
+        &self,
+        _group: &GroupPath,
+        _shelf: Shelf,
+        _listing: Listing,
+    ) -> Answer<'_, Vec<ShelfItem>> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_change(&self, _group: &GroupPath, _change: Change) -> Answer<'_, u64> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+}
+
+fn no_groups_yet() -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Engine, "this engine has no groups yet")
 }
 
 /// Offsets and times stay far below the largest number that a script can count with.

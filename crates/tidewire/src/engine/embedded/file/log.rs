@@ -13,9 +13,10 @@ use super::streams::Streams;
 use super::writer::{AppendJob, Job};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Answer, Append, Appended, Durability, Log, Page, Range, StreamStats, Trimmed};
+use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Turn, Turned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 
 /// What an append takes in the queue beside its envelope, about.
 const APPEND_BYTES: usize = 128;
@@ -168,6 +169,39 @@ impl Log for FileLog {
             Ok(stats.await?.unwrap_or(none))
         })
     }
+
+    fn cancel(&self, _channel: &ChannelPath, _key: &str) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_open(&self, _group: &GroupPath, _opening: Opening) -> Answer<'_, Opened> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_turn(&self, _group: &GroupPath, _turn: Turn) -> Answer<'_, Turned> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_stats(&self, _group: &GroupPath) -> Answer<'_, GroupStats> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_items(
+        &self,
+        _group: &GroupPath,
+        _shelf: Shelf,
+        _listing: Listing,
+    ) -> Answer<'_, Vec<ShelfItem>> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
+    fn group_change(&self, _group: &GroupPath, _change: Change) -> Answer<'_, u64> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+}
+
+fn no_groups_yet() -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Engine, "this engine has no groups yet")
 }
 
 fn repeat(error: &Error, count: usize) -> Vec<Result<Appended>> {

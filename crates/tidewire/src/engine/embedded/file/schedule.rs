@@ -50,7 +50,8 @@ impl Schedule {
         let bytes = encoded.iter().map(|(_, bytes)| bytes.len()).sum();
         store::ask(&self.queue, Change::Schedule(encoded), bytes).await?;
         self.changed.notify_one();
-        let kept = |durability| Ok(Appended { position: None, is_duplicate: false, durability });
+        let kept =
+            |durability| Ok(Appended { position: None, scheduled: None, is_duplicate: false, durability });
         Ok(durabilities.into_iter().map(kept).collect())
     }
 
@@ -179,7 +180,7 @@ fn encode(append: Append) -> Vec<u8> {
         }
     }
     out.put_u8(u8::from(append.durability == Durability::Fsynced));
-    let Retention { events_max, age_max, bytes_max } = append.retention;
+    let Retention { events_max, age_max, bytes_max, .. } = append.retention;
     out.put_u64_le(events_max.unwrap_or(NONE));
     out.put_u64_le(age_max.map_or(NONE, millis));
     out.put_u64_le(bytes_max.unwrap_or(NONE));
@@ -213,7 +214,7 @@ fn decode(mut bytes: Bytes) -> Option<Append> {
         envelope: bytes,
         announce,
         dedup: Some(Dedup { id, window }),
-        retention: Retention { events_max, age_max, bytes_max },
+        retention: Retention { events_max, age_max, bytes_max, ..Retention::default() },
         durability,
         deliver_at: None,
     })

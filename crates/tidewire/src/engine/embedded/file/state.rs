@@ -272,12 +272,13 @@ impl StreamRow {
                 events_max: bound(events),
                 age_max: bound(age).map(std::time::Duration::from_millis),
                 bytes_max: bound(bytes),
+                ..Retention::default()
             },
         }
     }
 
     fn columns(self) -> (u64, u64, u64, u64, u64, u64) {
-        let Retention { events_max, age_max, bytes_max } = self.retention;
+        let Retention { events_max, age_max, bytes_max, .. } = self.retention;
         (
             self.id,
             self.epoch.unwrap_or_default().as_u64(),

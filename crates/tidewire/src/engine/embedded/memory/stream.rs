@@ -1,18 +1,21 @@
 //! One stream in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::engine::embedded::dedup::DedupWindow;
-use crate::engine::{Direction, Page, Range, Retention, Stored, StreamStats, Trimmed};
+use crate::engine::embedded::group::{Bounds, Group};
+use crate::engine::{AtBound, Direction, Page, Range, Retention, Stored, StreamStats, Trimmed, Turned};
 use crate::limits;
+use crate::position::Epoch;
 
 /// The events of one channel, oldest first; their offsets are contiguous and end at `last`.
 #[derive(Default)]
 pub(super) struct Stream {
     pub(super) dedup: DedupWindow,
+    pub(super) groups: BTreeMap<Box<str>, Group>,
     events: VecDeque<Stored>,
     last: u64,
     bytes: u64,
@@ -31,11 +34,62 @@ impl Stream {
         self.last
     }
 
+    /// Nothing from this offset on may be removed: a group has not settled it.
+    fn floor(&self) -> u64 {
+        match self.retention.at_bound {
+            AtBound::DropOldest => u64::MAX,
+            AtBound::Block | AtBound::Reject => {
+                self.groups.values().map(Group::floor).min().unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    /// Whether an event of so many bytes finds the stream at a bound by what groups have not settled.
+    pub(super) fn is_full(&mut self, now: Timestamp, bytes: usize, retention: Retention) -> bool {
+        self.retention = retention;
+        self.expire(now);
+        let unsettled = (self.last + 1).saturating_sub(self.floor());
+        unsettled > 0
+            && (retention.events_max.is_some_and(|max| unsettled >= max)
+                || retention
+                    .bytes_max
+                    .is_some_and(|max| self.bytes + bytes as u64 > max && self.first() >= self.floor()))
+    }
+
+    /// The bounds, as groups see them.
+    pub(super) fn bounds(&self, epoch: Epoch) -> Bounds {
+        Bounds { epoch, first: self.first(), last: self.last }
+    }
+
+    /// Reads what a turn has claimed and what it asked for, as much as a page holds.
+    pub(super) fn read_turn(&self, reads: &[(u64, u64)], turned: &mut Turned) {
+        let mut ranges: Vec<(u64, u64)> = reads.iter().copied().chain(turned.claimed).collect();
+        ranges.sort_unstable();
+        let mut left = limits::BATCH_EVENTS_MAX;
+        for (first, last) in ranges {
+            let (mut next, last) = (first.max(self.first()), last.min(self.last));
+            while next <= last && left > 0 && turned.unread.is_empty() {
+                let page = self.read(Range { last, ..Range::from(next, left) });
+                left -= page.events.len();
+                next = page.events.last().map_or(last, |event| event.offset) + 1;
+                turned.events.extend(page.events);
+                // One page is bounded in bytes; what it left is for another turn.
+                if next <= last {
+                    break;
+                }
+            }
+            if next <= last {
+                turned.unread.push((next, last));
+            }
+        }
+    }
+
     /// Removes what retention does not keep at `now`. The newest event stays unless its age removes it.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        let Retention { events_max, age_max, bytes_max } = self.retention;
+        let Retention { events_max, age_max, bytes_max, .. } = self.retention;
         let oldest_time = age_max.map(|age| now.saturating_sub(age));
-        while let Some(oldest) = self.events.front() {
+        let floor = self.floor();
+        while let Some(oldest) = self.events.front().filter(|oldest| oldest.offset < floor) {
             let is_crowded = self.events.len() > 1
                 && (events_max.is_some_and(|max| self.events.len() as u64 > max)
                     || bytes_max.is_some_and(|max| self.bytes > max));

@@ -241,7 +241,12 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
     let next = next.as_mut().ok_or_else(unreadable)?;
     let position = *next;
     next.offset += 1;
-    Ok(Appended { position: Some(position), is_duplicate: false, durability: Durability::Fast })
+    Ok(Appended {
+        position: Some(position),
+        scheduled: None,
+        is_duplicate: false,
+        durability: Durability::Fast,
+    })
 }
 
 /// The outcome of an event that did not: `d7` or `!ERROR`.
@@ -254,7 +259,7 @@ fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> 
     let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
     let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };
     let position = Some(Position { offset, ..start });
-    Ok(Appended { position, is_duplicate: true, durability: Durability::Fast })
+    Ok(Appended { position, scheduled: None, is_duplicate: true, durability: Durability::Fast })
 }
 
 /// Confirms an append that is kept, if as much holds as was asked for.

@@ -73,7 +73,7 @@ impl Schedule {
         let call = call.arg(times).arg(appends).arg(id).int(to_int(due.as_millis())).arg(encode(append));
         let durability = self.keep(&call, append.durability).await?;
         self.added.notify_one();
-        Ok(Appended { position: None, is_duplicate: false, durability })
+        Ok(Appended { position: None, scheduled: None, is_duplicate: false, durability })
     }
 
     /// Runs a call that may be run again, until those have what it wrote that are to have it.
@@ -280,7 +280,7 @@ fn decode(id: &[u8], mut text: Bytes) -> Option<Append> {
         envelope,
         announce,
         dedup: Some(dedup),
-        retention: Retention { events_max, age_max, bytes_max },
+        retention: Retention { events_max, age_max, bytes_max, ..Retention::default() },
         durability,
         deliver_at: None,
     })

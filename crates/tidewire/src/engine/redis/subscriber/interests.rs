@@ -27,6 +27,8 @@ pub(in crate::engine::redis) struct Name {
 #[derive(Clone, Debug)]
 pub(in crate::engine::redis) enum Hears {
     Channel(ChannelPath),
+    /// That groups of this channel's stream may have something to do.
+    Work(ChannelPath),
     /// A glob that the server matches.
     Pattern(PatternPath),
     /// What happens on any channel of one tenant in one slot; its patterns are matched here.
@@ -43,6 +45,7 @@ impl Name {
             Interest::Channel(path) => {
                 Self { text: keys::channel(path).into(), hears: Hears::Channel(path.clone()) }
             }
+            Interest::Work(path) => Self { text: keys::work(path).into(), hears: Hears::Work(path.clone()) },
             Interest::Pattern(path) => {
                 Self { text: keys::pattern(path).into(), hears: Hears::Pattern(path.clone()) }
             }
@@ -260,6 +263,7 @@ pub(super) fn interests<'a>(all: impl Iterator<Item = &'a Hears>) -> Vec<Interes
     for hears in all {
         match hears {
             Hears::Channel(path) => interests.push(Interest::Channel(path.clone())),
+            Hears::Work(path) => interests.push(Interest::Work(path.clone())),
             Hears::Pattern(path) => interests.push(Interest::Pattern(path.clone())),
             // One list under many names.
             Hears::Patterns(of_tenant) if patterns.iter().any(|seen| Arc::ptr_eq(seen, of_tenant)) => {}

@@ -244,6 +244,7 @@ impl<'a> Session<'a> {
         let mut payload = items.next()?.into_bytes()?;
         match hears {
             Hears::Channel(path) => self.tell(Interest::Channel(path.clone()), path, payload),
+            Hears::Work(path) => self.shared.told.hear(Heard::Work(path)),
             Hears::Pattern(pattern) => self.tell(Interest::Pattern(pattern), channel?, payload),
             Hears::Patterns(patterns) => {
                 let channel = keys::channel_of(&announcement::take_line(&mut payload)?)?;

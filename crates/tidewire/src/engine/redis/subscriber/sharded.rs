@@ -66,7 +66,7 @@ impl Sharded {
         let mut wanted: FxHashMap<Tag, Vec<Name>> = FxHashMap::default();
         for interest in interests {
             match interest {
-                Interest::Channel(path) => {
+                Interest::Channel(path) | Interest::Work(path) => {
                     wanted.entry(Tag::of_channel(path)).or_default().push(Name::of(interest));
                 }
                 Interest::Pattern(path) => {
@@ -96,7 +96,7 @@ impl Sharded {
         let mut names = Vec::new();
         for interest in interests {
             match interest {
-                Interest::Channel(_) => names.push(Name::of(interest)),
+                Interest::Channel(_) | Interest::Work(_) => names.push(Name::of(interest)),
                 Interest::Pattern(path) => {
                     let tenant = keys::tenant(path.environment(), path.tenant());
                     let mut tenants = self.patterns.lock();

@@ -22,6 +22,7 @@ impl Sink for Ears {
     fn hear(&self, heard: Heard) {
         self.0.lock().push(match heard {
             Heard::Relinked => "relinked".to_owned(),
+            Heard::Work(channel) => format!("work {}", channel.channel()),
             Heard::Moved(interests) => format!("moved {}", interests.len()),
             Heard::Event { channel, envelope, .. } => {
                 format!("{} {}", channel.channel(), String::from_utf8_lossy(&envelope))

@@ -105,6 +105,7 @@ fn check_announcements(ears: &Ears, seed: u64) {
     for heard in ears.0.lock().iter() {
         match heard {
             Heard::Relinked | Heard::Moved(_) => may_skip = true,
+            Heard::Work(_) => {}
             Heard::Event { kept, .. } => {
                 let offset = kept.as_ref().expect("an announcement").position.offset;
                 let is_next = offset == last + 1 || (may_skip && offset > last);

@@ -163,8 +163,8 @@ impl Stream {
                 );
             }
             let (position, is_duplicate) = (Some(position), place.is_duplicate);
-            entry.outcome =
-                Some(Ok(Appended { position, is_duplicate, durability: entry.append.durability }));
+            let durability = entry.append.durability;
+            entry.outcome = Some(Ok(Appended { position, scheduled: None, is_duplicate, durability }));
         }
     }
 

@@ -137,7 +137,7 @@ impl Appender {
     }
 
     fn segment_bounds(&self, directory: &Directory) -> SegmentBounds {
-        let Retention { events_max, age_max, bytes_max } = self.retention;
+        let Retention { events_max, age_max, bytes_max, .. } = self.retention;
         let bytes_max = bytes_max.map_or(u64::MAX, |bytes_max| (bytes_max / 10).max(SEGMENT_BYTES_MIN));
         SegmentBounds {
             events: events_max.map_or(u64::MAX, |events_max| (events_max / 10).max(SEGMENT_EVENTS_MIN)),

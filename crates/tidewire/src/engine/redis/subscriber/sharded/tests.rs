@@ -19,6 +19,7 @@ impl Sink for Ears {
     fn hear(&self, heard: Heard) {
         self.0.lock().push(match heard {
             Heard::Relinked => "relinked".to_owned(),
+            Heard::Work(channel) => format!("work {}", channel.channel()),
             Heard::Moved(interests) => format!("moved {}", interests.len()),
             Heard::Event { interest: Interest::Pattern(pattern), channel, envelope, .. } => {
                 let envelope = String::from_utf8_lossy(&envelope).into_owned();

@@ -1,0 +1,394 @@
+//! A group of an embedded engine: the steps of its sessions over its records, in memory.
+//!
+//! It knows neither the stream's events nor where it is kept itself: who calls it reads the one and writes the other.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::dedup::DedupWindow;
+use crate::clock::Timestamp;
+use crate::engine::{
+    Adopted, Commit, GroupStats, Listing, Opening, RecordStats, Shelf, ShelfItem, Start, Turn, Turned,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::name::GroupPath;
+use crate::position::Epoch;
+
+/// The bounds of the stream that a group reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) epoch: Epoch,
+    /// Offset of the oldest event kept; `last + 1` if none is.
+    pub(super) first: u64,
+    /// Offset of the newest event ever appended.
+    pub(super) last: u64,
+}
+
+/// What a group is beside its records and items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) partitions: u16,
+    /// The first offset that nobody has claimed.
+    pub(super) next: u64,
+    /// How often it was moved, and where to; the first time is its creation.
+    pub(super) generation: (u64, u64),
+    /// The last fence that was given.
+    pub(super) fence: u64,
+}
+
+/// What a session holds, or held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) state: Bytes,
+    pub(super) claims: Vec<(u64, u64)>,
+    pub(super) floor: u64,
+    pub(super) owner: Option<Box<str>>,
+    /// Who held it last did not let go of it.
+    pub(super) was_lost: bool,
+}
+
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    deadline: Timestamp,
+    has_left: bool,
+    answer: Turned,
+}
+
+/// A group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) head: Head,
+    pub(super) records: BTreeMap<Box<str>, Record>,
+    pub(super) items: BTreeMap<(Shelf, Box<str>), Bytes>,
+    marks: DedupWindow,
+    sessions: BTreeMap<Box<str>, Session>,
+    /// A session waits for an append.
+    is_hungry: bool,
+}
+
+/// What a turn did beside its answer.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) answer: Turned,
+    /// Other sessions may have something to do.
+    pub(super) is_news: bool,
+}
+
+impl Group {
+    /// A group that begins at offset `next`.
+    pub(super) fn new(opening: Opening, next: u64) -> Self {
+        let head = Head { partitions: opening.partitions, next, generation: (1, next), fence: 0 };
+        let record = Record { floor: next, ..Record::default() };
+        let records = (0..opening.partitions).map(|number| (partition(number), record.clone())).collect();
+        Self::from_parts(head, records, BTreeMap::new())
+    }
+
+    /// A group as it was kept. Nobody holds its records any more: whoever did is gone.
+    pub(super) fn from_parts(
+        head: Head,
+        mut records: BTreeMap<Box<str>, Record>,
+        items: BTreeMap<(Shelf, Box<str>), Bytes>,
+    ) -> Self {
+        for record in records.values_mut().filter(|record| record.owner.is_some()) {
+            (record.owner, record.was_lost) = (None, true);
+        }
+        let marks = DedupWindow::bounded(limits::MARKS_MAX);
+        Self { head, records, items, marks, sessions: BTreeMap::new(), is_hungry: false }
+    }
+
+    /// Whether somebody who opens it means the same group.
+    pub(super) fn check_opening(&self, path: &GroupPath, opening: Opening) -> Result<()> {
+        let partitions = self.head.partitions;
+        if partitions == opening.partitions {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("group {:?} has {partitions} partitions, not {}", path.group(), opening.partitions),
+        ))
+    }
+
+    /// Nothing before this offset is needed from the stream.
+    pub(super) fn floor(&self) -> u64 {
+        let claimed = if self.head.partitions == 0 { self.head.next } else { u64::MAX };
+        self.records.values().map(|record| record.floor).chain([claimed]).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether a session waits for an append; after this none does.
+    pub(super) fn take_hunger(&mut self) -> bool {
+        mem::take(&mut self.is_hungry)
+    }
+
+    /// Takes a turn of a session. The events of its ranges are for the caller to read.
+    pub(super) fn turn(&mut self, turn: Turn, stream: Bounds, now: Timestamp) -> Result<Taken> {
+        match self.sessions.get(&turn.session) {
+            Some(session) if session.number == turn.number => {
+                return Ok(Taken { answer: session.answer.clone(), is_news: false });
+            }
+            Some(session) if session.number + 1 == turn.number && !session.has_left => {}
+            None if turn.number == 1 => {}
+            _ => return Err(lost(&turn.session)),
+        }
+        let is_new = turn.number == 1;
+        if is_new && self.sessions.len() >= limits::SESSIONS_MAX {
+            return Err(Error::new(
+                ErrorKind::Backpressure,
+                format!(
+                    "group has {} sessions, the most there may be (limits.SESSIONS_MAX)",
+                    limits::SESSIONS_MAX
+                ),
+            ));
+        }
+        self.check(&turn)?;
+        let mut is_news = is_new | turn.is_last | self.reap(&turn.session, now);
+        is_news |= turn.commits.iter().any(|commit| commit.is_released);
+        let mut answer = Turned {
+            epoch: stream.epoch,
+            first: stream.first,
+            last: stream.last,
+            now,
+            marked: turn.lookups.iter().map(|id| self.marks.find(id, now).is_some()).collect(),
+            ..Turned::default()
+        };
+        for commit in turn.commits {
+            self.commit(&turn.session, commit, &stream);
+        }
+        self.change_items(&turn.removes, turn.puts);
+        turn.marks.iter().for_each(|mark| self.marks.insert(mark, 0, now));
+        self.claim(&turn.session, turn.claim, &stream, &mut answer);
+        self.adopt(&turn.session, turn.adopt, &mut answer);
+        let claimed = answer.claimed.map_or(0, |(first, last)| last + 1 - first);
+        let is_past_end = turn.reads.iter().any(|(_, last)| *last > stream.last);
+        self.is_hungry |= claimed < turn.claim as u64 || is_past_end;
+        self.end_turn(&turn.session, turn.number, now.saturating_add(turn.lease), turn.is_last, &mut answer);
+        Ok(Taken { answer, is_news })
+    }
+
+    /// Whether a session may do what it asks for.
+    fn check(&self, turn: &Turn) -> Result<()> {
+        for Commit { record, state, .. } in &turn.commits {
+            let is_held = match self.records.get(record) {
+                Some(held) => held.owner.as_ref() == Some(&turn.session),
+                None => self.head.partitions == 0 && (*record == turn.session || state.is_none()),
+            };
+            if !is_held {
+                return Err(lost(&turn.session));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, session: &str, commit: Commit, stream: &Bounds) {
+        let Commit { record, state, floor, is_released } = commit;
+        let Some(state) = state else {
+            self.records.remove(&record);
+            return;
+        };
+        let owner = (!is_released).then(|| session.into());
+        // A floor past the end says that nothing there is needed now; what is appended later will be.
+        let floor = if self.head.partitions == 0 { floor } else { floor.min(stream.last + 1) };
+        self.records.insert(record, Record { state, claims: Vec::new(), floor, owner, was_lost: false });
+    }
+
+    fn claim(&mut self, session: &str, wanted: usize, stream: &Bounds, answer: &mut Turned) {
+        if self.head.partitions > 0 {
+            return;
+        }
+        // A tail may have been lost with what was claimed of it.
+        self.head.next = self.head.next.min(stream.last + 1);
+        if self.head.next < stream.first {
+            answer.skipped = Some((self.head.next, stream.first - 1));
+            self.head.next = stream.first;
+        }
+        let first = self.head.next;
+        let last = stream.last.min(first.saturating_add(wanted as u64).saturating_sub(1));
+        if wanted == 0 || last < first {
+            return;
+        }
+        self.head.next = last + 1;
+        answer.claimed = Some((first, last));
+        let unclaimed = Record { floor: u64::MAX, ..Record::default() };
+        let record = self.records.entry(session.into()).or_insert(unclaimed);
+        record.owner = Some(session.into());
+        record.floor = record.floor.min(first);
+        match record.claims.last_mut() {
+            Some(claim) if claim.1 + 1 == first => claim.1 = last,
+            _ => record.claims.push((first, last)),
+        }
+    }
+
+    fn adopt(&mut self, session: &str, wanted: usize, answer: &mut Turned) {
+        let free = self.records.iter_mut().filter(|(_, record)| record.owner.is_none());
+        for (name, record) in free.take(wanted) {
+            self.head.fence += 1;
+            record.owner = Some(session.into());
+            answer.adopted.push(Adopted {
+                name: name.clone(),
+                fence: self.head.fence,
+                state: record.state.clone(),
+                claims: record.claims.clone(),
+                was_lost: record.was_lost,
+            });
+        }
+    }
+
+    /// Takes away sessions whose lease has run out; true if there was one.
+    fn reap(&mut self, but: &str, now: Timestamp) -> bool {
+        let is_over = |name: &str, session: &Session| name != but && session.deadline <= now;
+        let over = self.sessions.extract_if(.., |name, session| is_over(name, session));
+        let over: Vec<Box<str>> =
+            over.filter(|(_, session)| !session.has_left).map(|(name, _)| name).collect();
+        over.iter().for_each(|session| self.free_records_of(session, true));
+        !over.is_empty()
+    }
+
+    fn free_records_of(&mut self, session: &str, is_loss: bool) {
+        for record in self.records.values_mut().filter(|record| record.owner.as_deref() == Some(session)) {
+            (record.owner, record.was_lost) = (None, is_loss);
+        }
+    }
+
+    fn end_turn(
+        &mut self,
+        session: &str,
+        number: u64,
+        deadline: Timestamp,
+        is_last: bool,
+        answer: &mut Turned,
+    ) {
+        if is_last {
+            self.free_records_of(session, false);
+        }
+        answer.generation = self.head.generation;
+        answer.free = self.records.values().filter(|record| record.owner.is_none()).count() as u64;
+        let is_holder =
+            |name: &str| self.records.values().any(|record| record.owner.as_deref() == Some(name));
+        let holders = self.sessions.iter().filter(|(name, _)| ***name != *session && is_holder(name));
+        let first_over = holders.map(|(_, session)| session.deadline).min();
+        answer.look_again = first_over.map(|deadline| deadline.since(answer.now));
+        let others = self.sessions.iter().filter(|(name, other)| ***name != *session && !other.has_left);
+        answer.sessions = others.count() as u64 + u64::from(!is_last);
+        let ended = Session { number, deadline, has_left: is_last, answer: answer.clone() };
+        // One that has left is remembered until its lease would have ended, for its last turn may be sent again.
+        self.sessions.insert(session.into(), ended);
+    }
+
+    /// Goes on from offset `to`; says over how many events that is.
+    pub(super) fn seek(&mut self, to: u64) -> u64 {
+        let before = mem::replace(&mut self.head.next, to);
+        self.head.generation = (self.head.generation.0 + 1, to);
+        if self.head.partitions > 0 {
+            // Their holders go back or forth when they see the generation; until then nothing from `to` on may go.
+            self.records.values_mut().for_each(|record| record.floor = record.floor.min(to));
+        }
+        before.abs_diff(to)
+    }
+
+    /// Removes items and puts others; says how many there were of the first.
+    pub(super) fn change_items(&mut self, removes: &[(Shelf, Box<str>)], puts: Vec<ShelfItem>) -> u64 {
+        let removed = removes.iter().filter(|key| self.items.remove(*key).is_some()).count() as u64;
+        self.items.extend(puts.into_iter().map(|ShelfItem { shelf, key, bytes }| ((shelf, key), bytes)));
+        removed
+    }
+
+    /// Items of a shelf, as many as a page holds.
+    pub(super) fn list(&self, shelf: Shelf, listing: Listing) -> Vec<ShelfItem> {
+        let mut bytes_left = limits::BATCH_BYTES_MAX;
+        let mut page = Vec::new();
+        let mut take = |key: &str, bytes: &Bytes| {
+            let fits = page.is_empty() || bytes.len() <= bytes_left;
+            if fits {
+                bytes_left = bytes_left.saturating_sub(bytes.len());
+                page.push(ShelfItem { shelf, key: key.into(), bytes: bytes.clone() });
+            }
+            fits
+        };
+        match listing {
+            Listing::After(after, count) => {
+                let from = Bound::Excluded((shelf, after));
+                let items =
+                    self.items.range((from, Bound::Unbounded)).take_while(|((at, _), _)| *at == shelf);
+                let count = count.min(limits::BATCH_EVENTS_MAX);
+                items.take(count).all(|((_, key), bytes)| take(key, bytes));
+            }
+            Listing::Keys(keys) => {
+                for key in keys {
+                    if let Some(bytes) = self.items.get(&(shelf, key.clone()))
+                        && !take(&key, bytes)
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+        page
+    }
+
+    pub(super) fn stats(&self, stream: Bounds, now: Timestamp) -> GroupStats {
+        let mut items = [0; 4];
+        for (shelf, _) in self.items.keys() {
+            if let Some(count) = items.get_mut(*shelf as usize) {
+                *count += 1;
+            }
+        }
+        let sessions =
+            self.sessions.iter().filter(|(_, session)| session.deadline > now && !session.has_left);
+        let records = self.records.iter().map(|(name, record)| RecordStats {
+            name: name.clone(),
+            owner: record.owner.clone(),
+            state: record.state.clone(),
+            claims: record.claims.clone(),
+        });
+        GroupStats {
+            epoch: stream.epoch,
+            first: stream.first,
+            last: stream.last,
+            next: self.head.next,
+            floor: self.floor(),
+            partitions: self.head.partitions,
+            generation: self.head.generation,
+            sessions: sessions.map(|(name, session)| (name.clone(), session.deadline.since(now))).collect(),
+            records: records.collect(),
+            items,
+            now,
+        }
+    }
+}
+
+/// The offset that a group begins with.
+pub(super) fn begin(start: Start, stream: Bounds, seek: impl FnOnce(Timestamp) -> u64) -> Result<u64> {
+    match start {
+        Start::Earliest => Ok(stream.first),
+        Start::Latest => Ok(stream.last + 1),
+        Start::Since(time) => Ok(seek(time)),
+        // History that is gone: whatever there is may be other than what was there.
+        Start::At(position) if position.epoch != stream.epoch => Ok(stream.first),
+        Start::At(position) if position.offset <= stream.last + 1 => Ok(position.offset.max(stream.first)),
+        Start::At(position) => Err(Error::new(
+            ErrorKind::PositionLost,
+            format!("position {position} is past the end of the stream, which is at {}", stream.last),
+        )),
+    }
+}
+
+/// The name of a partition's record: they are listed in the order of their numbers.
+fn partition(number: u16) -> Box<str> {
+    format!("{number:03}").into()
+}
+
+fn lost(session: &str) -> Error {
+    Error::new(ErrorKind::LockLost, format!("session {session} of the group is over: its lease ran out"))
+}
+
+/// That a group is not there.
+pub(super) fn no_such_group(group: &GroupPath) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("channel {} has no group {:?}", group.channel().channel(), group.group()),
+    )
+}
