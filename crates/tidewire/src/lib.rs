@@ -16,9 +16,9 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Gap, GapReason, History, Item,
-    PublisherStats, Rates, Reading, Receipt, Received, RetryPolicy, SubscriberStats, Subscribing,
-    Subscription,
+    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Delivery, Gap, GapReason, Group,
+    History, IntoOutcome, Item, Outcome, PublisherStats, Rates, Reading, Receipt, Received, Retries,
+    RetryPolicy, SubscriberStats, Subscribing, Subscription,
 };
 pub use clock::{Clock, Timestamp};
 pub use engine::{
