@@ -16,9 +16,9 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Delivery, Gap, GapReason, Group,
-    History, IntoOutcome, Item, Outcome, PublisherStats, Rates, Reading, Receipt, Received, Retries,
-    RetryPolicy, SubscriberStats, Subscribing, Subscription,
+    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, DeadKind, DeadLetter, Delivery, Gap,
+    GapReason, Group, History, IntoOutcome, Item, Outcome, PublisherStats, Rates, Reading, Receipt, Received,
+    Retries, RetryPolicy, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use clock::{Clock, Timestamp};
 pub use engine::{

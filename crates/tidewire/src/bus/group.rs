@@ -3,6 +3,7 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod dead_letter;
 mod delivery;
 mod outcome;
 mod retries;
@@ -10,6 +11,7 @@ mod retries;
 use std::fmt;
 use std::sync::Arc;
 
+pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::Delivery;
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
