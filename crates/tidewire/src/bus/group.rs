@@ -4,13 +4,17 @@
 //! comes again, in which order, and when it is given up on.
 
 mod delivery;
+mod extract;
+mod handler;
 mod outcome;
 mod retries;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use delivery::Delivery;
+pub use delivery::{Delivery, States};
+pub use extract::{Emit, FromDelivery, Json, Lost, State};
+pub use handler::{EventHandler, HandlerService, Handling};
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
 
