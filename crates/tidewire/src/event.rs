@@ -58,6 +58,16 @@ impl NodeId {
     pub fn random() -> Self {
         Self(fastrand::u64(1..))
     }
+
+    /// From its number, as it is kept.
+    pub(crate) const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number, to be kept.
+    pub(crate) const fn as_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for NodeId {
@@ -339,6 +349,11 @@ impl Event {
     /// Bytes of its envelope.
     pub(crate) fn bytes(&self) -> usize {
         envelope::HEADER_BYTES + self.attributes.len() + self.data.len()
+    }
+
+    /// Whether its attributes are within their limit, as they are of every event that was published.
+    pub(crate) fn has_room(&self) -> bool {
+        self.attributes.len() <= limits::METADATA_BYTES_MAX
     }
 
     /// Says that this may be the second copy of a publish, so that receivers look for the first.
