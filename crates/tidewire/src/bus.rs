@@ -21,7 +21,10 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
-pub use group::{DeadKind, DeadLetter, Delivery, Group, IntoOutcome, Outcome, Retries, fingerprint};
+pub use group::{
+    DeadKind, DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Group, HandlerService, Handling,
+    IntoOutcome, Json, Lost, Outcome, Retries, State, States, fingerprint,
+};
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;

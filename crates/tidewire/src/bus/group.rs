@@ -5,6 +5,8 @@
 
 mod dead_letter;
 mod delivery;
+mod extract;
+mod handler;
 mod outcome;
 mod retries;
 
@@ -12,7 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
-pub use delivery::Delivery;
+pub use delivery::{Delivery, States};
+pub use extract::{Emit, FromDelivery, Json, Lost, State};
+pub use handler::{EventHandler, HandlerService, Handling};
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
 

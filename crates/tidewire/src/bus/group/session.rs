@@ -145,7 +145,7 @@ impl Session {
         counters: Arc<Counters>,
         lane: Arc<Lane>,
     ) -> Self {
-        let shared = share(&path, &states, &settings);
+        let shared = share(&bus, &path, &states, &settings);
         let now = bus.clock.now();
         let target = settings.concurrency;
         let mut session = Self {
@@ -284,7 +284,7 @@ impl Session {
             if self.bus.clock.now().since(sent) > turn.lease && !self.shared.lost.is_cancelled() {
                 // Others may have it by now: who works on it should stop. If nobody has, it is still settled here.
                 self.shared.lost.cancel();
-                self.shared = share(&self.path, &self.states, &self.settings);
+                self.shared = share(&self.bus, &self.path, &self.states, &self.settings);
                 self.queue.take_back(|_| true).into_iter().for_each(|token| self.put_back(token));
             }
             tokio::select! {
@@ -341,7 +341,7 @@ impl Session {
         }
         let checkpoint = self.checkpoint();
         self.shared.lost.cancel();
-        self.shared = share(&self.path, &self.states, &self.settings);
+        self.shared = share(&self.bus, &self.path, &self.states, &self.settings);
         self.queue.take_back(|_| true);
         self.begin();
         if matches!(why, Over::NoGroup) {
@@ -473,10 +473,11 @@ impl Session {
 
 }
 
-fn share(path: &GroupPath, states: &States, settings: &Settings) -> Arc<Shared> {
+fn share(bus: &Bus, path: &GroupPath, states: &States, settings: &Settings) -> Arc<Shared> {
     Arc::new(Shared {
         path: path.clone(),
         states: states.clone(),
+        limits: bus.limits.clone(),
         lost: CancellationToken::new(),
         is_muted: settings.is_muted,
     })

@@ -56,17 +56,14 @@ impl Session {
     }
 
     fn ack(&mut self, record: u16, offset: u64, delivery: &Delivery) {
-        let emitted = std::mem::take(&mut *delivery.parts().emitted.lock());
-        if !self.settings.is_muted {
-            for (number, emitted) in emitted.into_iter().enumerate() {
-                match Following::new(&self.bus, &self.path, delivery.position(), number, emitted) {
-                    Ok(following) => {
-                        self.pending.puts.push(following.item());
-                        self.pending.following.push(following);
-                    }
-                    // Checked when it was emitted; what is left is a limit that has changed since.
-                    Err(error) => return self.retry(record, delivery, None, &error.to_string()),
+        for (number, emitted) in delivery.close_emitted().into_iter().enumerate() {
+            match Following::new(&self.bus, &self.path, delivery.position(), number, emitted) {
+                Ok(following) => {
+                    self.pending.puts.push(following.item());
+                    self.pending.following.push(following);
                 }
+                // Checked when it was emitted; what is left is a limit that has changed since.
+                Err(error) => return self.retry(record, delivery, None, &error.to_string()),
             }
         }
         if let Some(window) = self.settings.dedup {
