@@ -214,7 +214,8 @@ impl Builder {
     }
 }
 
-async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
+/// Opens the engine that a URL names.
+pub(crate) async fn open_engine(url: &str, setup: Setup) -> Result<Engine> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(embedded::open_memory(&setup)),
         Some(("file", _)) => {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::Bus;
 use super::append::Appending;
 use super::batch::Batching;
+use super::group::Group;
 use super::read::Reading;
 use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
 use super::subscription::Subscribing;
-use crate::engine::{Interest, StreamStats, Trimmed};
+use crate::engine::{Interest, Start, StreamStats, Trimmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::Position;
 
 /// A name in a tenant that events are published to and subscribed to. Cheap to clone.
@@ -102,6 +103,24 @@ impl Channel {
     /// Listens; several subscriptions of one channel each get every event.
     pub fn subscribe(&self) -> Subscribing {
         Subscribing::new(self.bus.clone(), Interest::Channel(self.path.clone()))
+    }
+
+    /// A group of consumers of this channel's stream; where it begins if it is not there has to be said.
+    ///
+    /// # Errors
+    /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
+    pub fn group(&self, name: &str, start: Start) -> Result<Group> {
+        Ok(Group::new(self.bus.clone(), GroupPath::new(self.path.clone(), name)?, start))
+    }
+
+    /// Takes back an event that waits for its time, by [`Receipt::scheduled`](super::Receipt::scheduled). False if its
+    /// time has come, or it is not known.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn cancel(&self, scheduled: &str) -> Result<bool> {
+        let _in_flight = self.bus.enter()?;
+        self.bus.engine.log.cancel(&self.path, scheduled).await
     }
 
     /// Reads what the stream keeps.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::Need;
 use crate::bus::{Channel, Gap, Item, Received, Subscription};
 use crate::clock::{Clock, Timestamp};
+use crate::engine::{Engine, Setup};
 use crate::event::Event;
 use crate::tenant::Tenant;
-use crate::tidewire::{Builder, Tidewire};
+use crate::tidewire::{self, Builder, Tidewire};
 
 /// What a test does to an engine from outside, given the tenant of the case.
 pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -58,6 +59,15 @@ impl Scene {
     /// Opens a node.
     pub(super) async fn open(&self) -> Tidewire {
         self.builder().open().await.expect("the engine opens")
+    }
+
+    /// Opens an engine without a node around it.
+    pub(super) async fn open_engine(&self, setup: Setup) -> Engine {
+        tidewire::open_engine(&(self.subject.url)(self.name), setup).await.expect("the engine opens")
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The tenant that no other case uses: its name, and that of this process, so that runs are apart.

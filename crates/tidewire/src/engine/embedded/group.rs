@@ -2,12 +2,15 @@
 //!
 //! It knows neither the stream's events nor where it is kept itself: who calls it reads the one and writes the other.
 
+mod page;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
+pub(super) use self::page::read_turn;
 use super::dedup::DedupWindow;
 use crate::clock::Timestamp;
 use crate::engine::{
@@ -131,7 +134,8 @@ impl Group {
                 return Ok(Taken { answer: session.answer.clone(), is_news: false });
             }
             Some(session) if session.number + 1 == turn.number && !session.has_left => {}
-            None if turn.number == 1 => {}
+            // A record of its name is what the engine has left of a session that it has lost.
+            None if turn.number == 1 && !self.has_record_of(&turn.session) => {}
             _ => return Err(lost(&turn.session)),
         }
         let is_new = turn.number == 1;
@@ -155,8 +159,9 @@ impl Group {
             marked: turn.lookups.iter().map(|id| self.marks.find(id, now).is_some()).collect(),
             ..Turned::default()
         };
+        let floor_max = self.floor_max(&turn.session, &stream);
         for commit in turn.commits {
-            self.commit(&turn.session, commit, &stream);
+            self.commit(&turn.session, commit, floor_max);
         }
         self.change_items(&turn.removes, turn.puts);
         turn.marks.iter().for_each(|mark| self.marks.insert(mark, 0, now));
@@ -167,6 +172,11 @@ impl Group {
         self.is_hungry |= claimed < turn.claim as u64 || is_past_end;
         self.end_turn(&turn.session, turn.number, now.saturating_add(turn.lease), turn.is_last, &mut answer);
         Ok(Taken { answer, is_news })
+    }
+
+    /// Whether there is a record that this session has made.
+    fn has_record_of(&self, session: &str) -> bool {
+        self.head.partitions == 0 && self.records.contains_key(session)
     }
 
     /// Whether a session may do what it asks for.
@@ -183,15 +193,26 @@ impl Group {
         Ok(())
     }
 
-    fn commit(&mut self, session: &str, commit: Commit, stream: &Bounds) {
+    /// The highest floor that a commit of the session may set.
+    fn floor_max(&self, session: &str, stream: &Bounds) -> u64 {
+        if self.head.partitions == 0 {
+            return u64::MAX;
+        }
+        // A floor past the end says that nothing there is needed now; what is appended later will be.
+        let end = stream.last + 1;
+        let seen = self.sessions.get(session).map_or(self.head.generation, |last| last.answer.generation);
+        // Who has not been told of a move does not know what is needed since.
+        if seen == self.head.generation { end } else { end.min(self.head.generation.1) }
+    }
+
+    fn commit(&mut self, session: &str, commit: Commit, floor_max: u64) {
         let Commit { record, state, floor, is_released } = commit;
         let Some(state) = state else {
             self.records.remove(&record);
             return;
         };
         let owner = (!is_released).then(|| session.into());
-        // A floor past the end says that nothing there is needed now; what is appended later will be.
-        let floor = if self.head.partitions == 0 { floor } else { floor.min(stream.last + 1) };
+        let floor = floor.min(floor_max);
         self.records.insert(record, Record { state, claims: Vec::new(), floor, owner, was_lost: false });
     }
 
@@ -391,4 +412,46 @@ pub(super) fn no_such_group(group: &GroupPath) -> Error {
         ErrorKind::NotFound,
         format!("channel {} has no group {:?}", group.channel().channel(), group.group()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const STREAM: Bounds = Bounds { epoch: Epoch::from_u64(1), first: 1, last: 10 };
+
+    fn turn(session: &str, number: u64) -> Turn {
+        let lease = Duration::from_secs(5);
+        Turn { session: session.into(), number, lease, claim: 1, ..Turn::default() }
+    }
+
+    #[test]
+    fn sessions_are_bounded_until_those_before_are_over() {
+        let mut group = Group::new(Opening { start: Start::Earliest, partitions: 0 }, 1);
+        let now = Timestamp::from_millis(0);
+        for number in 0..limits::SESSIONS_MAX {
+            group.turn(turn(&number.to_string(), 1), STREAM, now).unwrap();
+        }
+        let refused = group.turn(turn("one-more", 1), STREAM, now).map(drop).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::Backpressure));
+        let later = now.saturating_add(Duration::from_secs(5));
+        group.turn(turn("0", 2), STREAM, later).unwrap();
+        group.turn(turn("one-more", 1), STREAM, later).unwrap();
+    }
+
+    #[test]
+    fn a_session_whose_records_outlived_it_does_not_begin_again() {
+        let mut group = Group::new(Opening { start: Start::Earliest, partitions: 0 }, 1);
+        let now = Timestamp::from_millis(0);
+        group.turn(turn("a", 1), STREAM, now).unwrap();
+        let (head, records) = (group.head, mem::take(&mut group.records));
+        let mut group = Group::from_parts(head, records, BTreeMap::new());
+        let refused = group.turn(turn("a", 1), STREAM, now).map(drop).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::LockLost), "what it claimed before is not told by this turn");
+        let heir = Turn { adopt: 1, ..turn("b", 1) };
+        let adopted = group.turn(heir, STREAM, now).unwrap().answer.adopted;
+        assert_eq!((&*adopted[0].claims, adopted[0].was_lost), (&[(1, 1)][..], true));
+    }
 }

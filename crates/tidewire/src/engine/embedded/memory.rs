@@ -6,6 +6,7 @@ mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
@@ -23,6 +24,9 @@ use crate::engine::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ChannelPath, GroupPath};
 use crate::position::{Epoch, Position};
+
+/// Time until the next attempt to append what is due to a stream that is full.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Opens an engine that keeps everything in this process's memory, under a fresh epoch.
 pub fn open_memory(setup: &Setup) -> Engine {
@@ -133,25 +137,37 @@ impl MemoryLog {
         }
     }
 
+    /// Appends what is due; answers when to look again.
+    fn append_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut scheduled = self.scheduled.lock();
+        let later = scheduled.split_off(&(now.saturating_add(Duration::from_millis(1)), 0));
+        let due = std::mem::replace(&mut *scheduled, later);
+        let next = scheduled.first_key_value().map(|((time, _), _)| *time);
+        drop(scheduled);
+        let mut refused = BTreeMap::new();
+        for (place, append) in due {
+            // What else `append_one` can refuse was refused when the event was scheduled.
+            match self.append_one(append.clone(), now) {
+                Err(error) if error.kind() == ErrorKind::Backpressure => {
+                    refused.insert(place, append);
+                }
+                Err(error) => tracing::error!(%error, "scheduled event was not appended"),
+                Ok(_) => {}
+            }
+        }
+        if refused.is_empty() {
+            return next;
+        }
+        self.scheduled.lock().append(&mut refused);
+        let again = now.saturating_add(RETRY_AFTER);
+        Some(next.map_or(again, |next| next.min(again)))
+    }
+
     /// Appends each scheduled event at its time. Runs until it is dropped.
     async fn append_when_due(self: Arc<Self>) {
         loop {
             let now = self.clock.now();
-            let next = {
-                let mut scheduled = self.scheduled.lock();
-                let later =
-                    scheduled.split_off(&(now.saturating_add(std::time::Duration::from_millis(1)), 0));
-                let due = std::mem::replace(&mut *scheduled, later);
-                let next = scheduled.first_key_value().map(|((time, _), _)| *time);
-                drop(scheduled);
-                for (_, append) in due {
-                    // What `append_one` can refuse was refused when the event was scheduled.
-                    if let Err(error) = self.append_one(append, now) {
-                        tracing::error!(%error, "scheduled event was not appended");
-                    }
-                }
-                next
-            };
+            let next = self.append_due(now);
             let rescheduled = self.rescheduled.notified();
             match next {
                 None => rescheduled.await,
@@ -221,6 +237,10 @@ impl Log for MemoryLog {
 
     fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened> {
         Box::pin(std::future::ready(self.open_group(group, opening)))
+    }
+
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        Box::pin(std::future::ready(Ok(self.group_names(channel))))
     }
 
     fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {

@@ -100,6 +100,11 @@ pub(super) fn work(channel: &ChannelPath) -> String {
     of_channel(channel, "}:work:")
 }
 
+/// What the groups of a channel's stream need of it.
+pub(super) fn floors(channel: &ChannelPath) -> String {
+    of_channel(channel, "}:floors:")
+}
+
 /// What a group's scripts touch, in the order of `group.lua`: stream, meta, floors; group, sessions, free records, items and
 /// their index. No channel holds a bracket, so no two groups of a tenant share a key.
 pub(super) fn group(group: &GroupPath) -> [String; 8] {
@@ -112,7 +117,7 @@ pub(super) fn group(group: &GroupPath) -> [String; 8] {
     [
         stream(channel),
         meta(channel),
-        of_channel(channel, "}:floors:"),
+        floors(channel),
         of_group("}:group:"),
         of_group("}:sessions:"),
         of_group("}:free:"),

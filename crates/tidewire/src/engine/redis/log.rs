@@ -164,6 +164,11 @@ impl Log for RedisLog {
         Box::pin(async move { self.open_group(&group, opening).await })
     }
 
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        let channel = channel.clone();
+        Box::pin(async move { self.group_names(&channel).await })
+    }
+
     fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
         let group = group.clone();
         Box::pin(async move { self.turn(&group, turn).await })

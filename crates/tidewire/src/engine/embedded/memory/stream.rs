@@ -1,12 +1,13 @@
 //! One stream in memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::engine::embedded::dedup::DedupWindow;
-use crate::engine::embedded::group::{Bounds, Group};
+use crate::engine::embedded::group::{Bounds, Group, read_turn};
 use crate::engine::{AtBound, Direction, Page, Range, Retention, Stored, StreamStats, Trimmed, Turned};
 use crate::limits;
 use crate::position::Epoch;
@@ -61,27 +62,9 @@ impl Stream {
         Bounds { epoch, first: self.first(), last: self.last }
     }
 
-    /// Reads what a turn has claimed and what it asked for, as much as a page holds.
+    /// Reads what a turn has claimed and what it asked for.
     pub(super) fn read_turn(&self, reads: &[(u64, u64)], turned: &mut Turned) {
-        let mut ranges: Vec<(u64, u64)> = reads.iter().copied().chain(turned.claimed).collect();
-        ranges.sort_unstable();
-        let mut left = limits::BATCH_EVENTS_MAX;
-        for (first, last) in ranges {
-            let (mut next, last) = (first.max(self.first()), last.min(self.last));
-            while next <= last && left > 0 && turned.unread.is_empty() {
-                let page = self.read(Range { last, ..Range::from(next, left) });
-                left -= page.events.len();
-                next = page.events.last().map_or(last, |event| event.offset) + 1;
-                turned.events.extend(page.events);
-                // One page is bounded in bytes; what it left is for another turn.
-                if next <= last {
-                    break;
-                }
-            }
-            if next <= last {
-                turned.unread.push((next, last));
-            }
-        }
+        let Ok(()) = read_turn(reads, turned, |range| Ok::<_, Infallible>(self.read(range)));
     }
 
     /// Removes what retention does not keep at `now`. The newest event stays unless its age removes it.

@@ -4,6 +4,8 @@ mod events;
 mod stats;
 mod turn;
 
+use std::collections::BTreeSet;
+
 use super::{RedisLog, numbers, to_int};
 use crate::engine::redis::command::Command;
 use crate::engine::redis::connection::Repeat;
@@ -14,7 +16,7 @@ use crate::engine::redis::scripts::Script;
 use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Start, Turn, Turned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::name::GroupPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::{Epoch, Position};
 
 /// Bytes of a call that has no more than names and numbers.
@@ -28,6 +30,17 @@ impl RedisLog {
         let reply = self.run_on_group(Script::GroupOpen, group, &call, Repeat::Safe).await?;
         let reply = reply.map_err(|word| refused(&word, group, &Refused::Opening(opening)))?;
         opened(&reply).ok_or_else(|| malformed("group_open.lua"))
+    }
+
+    /// Every group has a floor, one that was lost too: it is there to be made again.
+    pub(super) async fn group_names(&self, channel: &ChannelPath) -> Result<Vec<Box<str>>> {
+        let (tag, deadline) = (Tag::of_channel(channel), self.topology.deadline());
+        let call = Command::new("ZRANGE").arg(keys::floors(channel)).int(0).int(-1);
+        let floors = self.topology.request(tag, &call, Repeat::Safe, deadline).await?;
+        let floors = floors.into_array().ok_or_else(|| malformed("ZRANGE"))?;
+        let names = floors.iter().filter_map(|floor| std::str::from_utf8(floor.as_bytes()?).ok());
+        let names: BTreeSet<&str> = names.filter_map(|floor| floor.split('/').next()).collect();
+        Ok(names.into_iter().take(limits::BATCH_EVENTS_MAX).map(Box::from).collect())
     }
 
     /// A turn has a number, so it may be sent again; what it claimed is read after it, for the stream keeps that.

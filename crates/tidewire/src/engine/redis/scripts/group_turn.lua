@@ -29,6 +29,7 @@ local head = call('HMGET', GROUP, 'e', 'p', 'x', 'g', 'c', 'l', 's:' .. session,
 if not head[1] then
   return 'none'
 end
+local has_partitions = head[2] ~= '0'
 
 -- The bytes and the claims of what was adopted; they stay as they are until the session's next turn.
 local function push_adopted(reply, names)
@@ -49,7 +50,8 @@ if last_number == ARGV[5] then
   end
   return push_adopted({ last_answer, call('HGET', META, 'w') or '', 0 }, names)
 end
-if has_left == '1' or number ~= (last_number or 0) + 1 then
+-- A record of its name is what is left of a session that was lost.
+if has_left == '1' or number ~= (last_number or 0) + 1 or not last_number and head[9] and not has_partitions then
   return 'lost'
 end
 if number == 1 and call('ZCARD', SESSIONS) >= tonumber(ARGV[10]) then
@@ -60,7 +62,7 @@ local state = open_stream(time)
 if follow(state, head[1]) then
   head = call('HMGET', GROUP, 'e', 'p', 'x', 'g', 'c', 'l', 's:' .. session, 'h:' .. session, 'r:' .. session)
 end
-local has_partitions, next_offset, fence, left = head[2] ~= '0', tonumber(head[3]), tonumber(head[5]), tonumber(head[6])
+local next_offset, fence, left = tonumber(head[3]), tonumber(head[5]), tonumber(head[6])
 local wanted, adoptions, is_last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local commits, puts, removes = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local marks, lookups, reads = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
@@ -167,6 +169,15 @@ local function look_at_sessions()
 end
 local look_again, sessions = look_at_sessions()
 
+-- The highest floor that a commit may set. One past the end says that nothing there is needed now; what is appended later will
+-- be, and who has not been told of a move does not know what is needed since.
+local floor_max = math.huge
+if has_partitions then
+  local moved_to = string.match(head[4], '%d+$')
+  local told = string.match(last_answer or '', '^%x+ %d+ %d+ %d+ (%d+ %d+) ') or head[4]
+  floor_max = told == head[4] and state.o + 1 or math.min(state.o + 1, tonumber(moved_to))
+end
+
 for _ = 1, commits do
   local name, options, bytes = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3
@@ -175,8 +186,7 @@ for _ = 1, commits do
   if floor then
     floor = tonumber(floor)
     record = record or {}
-    -- A floor past the end says that nothing there is needed now; what is appended later will be.
-    record.floor = has_partitions and math.min(floor, state.o + 1) or floor
+    record.floor = math.min(floor, floor_max)
     record.owner, record.lost, record.claims = session, '0', ''
     records[name], touched[name] = record, true
     write('b:' .. name, bytes)
@@ -349,12 +359,17 @@ local is_read = offsets <= READ_MAX and state.w and offsets * state.w <= READ_BY
 local reply = push_adopted({ answer, state.w or '', is_read and 1 or 0 }, adopted)
 if is_read then
   table.sort(ranges, function(one, other)
-    return one[1] < other[1] or one[1] == other[1] and one[2] < other[2]
+    return one[1] < other[1]
   end)
+  local from = state.first
   for _, range in ipairs(ranges) do
-    for _, entry in ipairs(call('XRANGE', STREAM, range[1], range[2])) do
-      reply[#reply + 1] = entry[1]
-      reply[#reply + 1] = entry[2][2]
+    from = math.max(from, range[1])
+    if from <= range[2] then
+      for _, entry in ipairs(call('XRANGE', STREAM, from, range[2])) do
+        reply[#reply + 1] = entry[1]
+        reply[#reply + 1] = entry[2][2]
+      end
+      from = range[2] + 1
     end
   end
 end

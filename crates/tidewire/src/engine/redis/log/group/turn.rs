@@ -80,13 +80,17 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// The offsets that the turn claimed and those that it asked for, as far as the stream has them, in their order.
+    /// The offsets that the turn claimed and those that it asked for, as far as the stream has them, in their order and once.
     pub(super) fn ranges(&self, reads: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let Turned { first, last, claimed, .. } = self.answer;
-        let clip = |(from, to): (u64, u64)| (from.max(first), to.min(last));
-        let mut ranges: Vec<(u64, u64)> = reads.iter().copied().chain(claimed).map(clip).collect();
-        ranges.retain(|(from, to)| from <= to);
+        let mut ranges: Vec<(u64, u64)> = reads.iter().copied().chain(claimed).collect();
         ranges.sort_unstable();
+        let mut next = first;
+        for (from, to) in &mut ranges {
+            (*from, *to) = (next.max(*from), last.min(*to));
+            next = next.max(to.saturating_add(1));
+        }
+        ranges.retain(|(from, to)| from <= to);
         ranges
     }
 }

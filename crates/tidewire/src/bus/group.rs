@@ -1,0 +1,87 @@
+//! Groups: consumers that share a stream, each event to one of them, at least once.
+//!
+//! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
+//! comes again, in which order, and when it is given up on.
+
+mod consumer;
+mod counters;
+mod dead_letter;
+mod delivery;
+mod extract;
+mod handler;
+mod ledger;
+mod outbox;
+mod outcome;
+mod queue;
+mod retries;
+mod session;
+mod settings;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use counters::ConsumerStats;
+pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
+pub use delivery::{Delivery, States};
+pub use extract::{Emit, FromDelivery, Json, Lost, State};
+pub use handler::{EventHandler, HandlerService, Handling};
+pub use outcome::{IntoOutcome, Outcome};
+pub use retries::Retries;
+
+use super::Bus;
+use crate::engine::{Opened, Opening, Start};
+use crate::error::Result;
+use crate::name::GroupPath;
+
+/// A group of a channel's stream. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    bus: Arc<Bus>,
+    path: GroupPath,
+    opening: Opening,
+}
+
+impl Group {
+    pub(super) fn new(bus: Arc<Bus>, path: GroupPath, start: Start) -> Self {
+        Self { bus, path, opening: Opening { start, partitions: 0 } }
+    }
+
+    /// Its name beside the channel.
+    pub fn name(&self) -> &str {
+        self.path.group()
+    }
+
+    /// The channel and the group.
+    pub fn path(&self) -> &GroupPath {
+        &self.path
+    }
+
+    /// Handles the events of each key one at a time and in their order: keys are spread over `partitions`, 1 to 128, which
+    /// processes share out among them. All who open the group say the same.
+    pub fn ordered(mut self, partitions: u16) -> Self {
+        self.opening.partitions = partitions.clamp(1, crate::limits::PARTITIONS_MAX);
+        self
+    }
+
+    /// Makes the group if it is not there: from then on every event from its start on is kept until the group has settled
+    /// it. Publishers declare the groups of their channels, so that no event comes before its group.
+    ///
+    /// # Errors
+    /// `Conflict` if it is there with another number of partitions; errors of the engine.
+    pub async fn declare(&self) -> Result<Opened> {
+        let _in_flight = self.bus.enter()?;
+        self.bus.engine.log.group_open(&self.path, self.opening).await
+    }
+
+    /// Consumes it on this node.
+    pub fn consume(&self) -> Consuming {
+        Consuming::new(self.clone())
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Group({})", self.path)
+    }
+}
