@@ -82,8 +82,22 @@ impl Script {
     }
 
     pub(super) fn load(self, publish: Publish) -> Command {
-        let text = format!("local PUBLISH = '{}'\n{}", publish.command(), self.source());
+        let mut text = format!("local PUBLISH = '{}'\n", publish.command());
+        // Without what only people read, a third, where each line stays the line that it is.
+        for line in self.source().lines() {
+            let line = line.trim_start();
+            text.push_str(if line.starts_with("--") { "" } else { line });
+            text.push('\n');
+        }
         Command::new("SCRIPT").arg("LOAD").arg(text)
+    }
+
+    /// Whether a link brings it along. Those of groups would be most of it, and are loaded where they are missing.
+    fn is_in_prelude(self) -> bool {
+        !matches!(
+            self,
+            Self::GroupOpen | Self::GroupTurn | Self::GroupStats | Self::GroupItems | Self::GroupChange
+        )
     }
 }
 
@@ -116,9 +130,9 @@ impl Publish {
     }
 }
 
-/// Commands that load every script; they open each link, so that a restarted server has them before it is asked.
+/// Commands that load scripts; they open each link, so that a restarted server has them before it is asked.
 pub(super) fn prelude(publish: Publish) -> Vec<Command> {
-    SCRIPTS.iter().map(|script| script.load(publish)).collect()
+    SCRIPTS.iter().filter(|script| script.is_in_prelude()).map(|script| script.load(publish)).collect()
 }
 
 /// The digests of the scripts, as the server computes them from their text.

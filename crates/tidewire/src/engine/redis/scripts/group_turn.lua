@@ -19,8 +19,8 @@
 -- The answer is kept: `EPOCH FIRST LAST NOW MOVES MOVED_TO CLAIMED SKIPPED FREE SESSIONS LOOK_AGAIN MARKED |` and then
 -- `RECORD:FENCE:LOST` of each adopted one. A range is `FIRST-LAST`; what is not there is `-`; MARKED has a digit per lookup.
 
--- Events that are read here; more are read without Lua in half of the time.
-local READ_MAX, READ_BYTES_MAX = 32, 65536
+-- Events that are read here, which saves a round trip; more are read without Lua, at a sixth of the cost of each.
+local READ_MAX, READ_BYTES_MAX = 8, 65536
 -- Sessions that are looked at in one go, and whose lease may be found to have run out in one turn.
 local LOOKED_AT = 8
 

@@ -212,3 +212,62 @@ async fn items_are_listed_by_shelf_and_key() {
     let stats = engine.log.group_stats(&group).await.expect("stats");
     assert_eq!(stats.items, [1, 2_500, 0, 0]);
 }
+
+/// Takes a turn, and the same again until it is answered: it takes effect once.
+async fn take_patiently(engine: &Engine, group: &GroupPath, turn: Turn) -> Turned {
+    loop {
+        match engine.log.group_turn(group, turn.clone()).await {
+            Err(error) if error.is_retryable() => {}
+            outcome => break outcome.expect("a turn"),
+        }
+    }
+}
+
+/// Claims until everything is claimed, and settles each claim in the next turn, as one session after the other.
+async fn claim_all(engine: Arc<Engine>, group: GroupPath, name: String, total: u64) -> Vec<(u64, u64)> {
+    let mut claims = Vec::new();
+    for life in 0.. {
+        let session = format!("{name}.{life}");
+        let mut commits = Vec::new();
+        for number in 1..=20 {
+            let next = Turn { claim: 7, commits: std::mem::take(&mut commits), ..turn(&session, number) };
+            let taken = take_patiently(&engine, &group, next).await;
+            if let Some(claim) = taken.claimed {
+                claims.push(claim);
+                let (record, state) = (session.clone().into(), Some(Bytes::from(format!("{claim:?}"))));
+                commits.push(Commit { record, state, floor: u64::MAX, is_released: false });
+            } else if taken.last == total {
+                return claims;
+            }
+        }
+        let last = Turn { commits, is_last: true, ..turn(&session, 21) };
+        take_patiently(&engine, &group, last).await;
+    }
+    claims
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turns_over_links_that_are_cut_again_and_again_claim_each_event_once() {
+    let server = tidewire_fleet::Admin::parse(&server_url()).expect("a plain server").address();
+    let mut cuts = 0;
+    for seed in 0..4 {
+        let proxy = tidewire_fleet::Proxy::open(server, seed).expect("a port");
+        let (engine, _) = open(&proxy.url()).await;
+        let engine = Arc::new(engine);
+        let channel = path("cut-turns", &format!("{seed}"));
+        append_many(&engine, &channel, 900).await;
+        let group = opened(&engine, &channel, Start::Earliest, 0).await;
+        proxy.cut_next(6, 60_000);
+        let sessions =
+            (0..5).map(|number| claim_all(engine.clone(), group.clone(), format!("{number}"), 900));
+        let claims = futures_util::future::join_all(sessions).await.concat();
+        proxy.cut_next(0, 0);
+        cuts += proxy.cuts();
+        let mut offsets: Vec<u64> = claims.into_iter().flat_map(|(first, last)| first..=last).collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, (1..=900).collect::<Vec<_>>(), "seed {seed}");
+        let stats = engine.log.group_stats(&group).await.expect("stats");
+        assert_eq!((stats.next, stats.floor), (901, 901));
+    }
+    assert!(cuts >= 4, "links were cut {cuts} times only");
+}
