@@ -11,9 +11,11 @@
 --                  offsets `FIRST-LAST,FIRST-LAST`; b:RECORD its bytes;
 --                  s:SESSION `NUMBER LEFT ANSWER` of its last turn, h:SESSION the records that it holds
 -- KEYS[5]  ZSET    sessions by when their lease runs out (ms)
--- KEYS[6]  ZSET    records that nobody holds, all with score 0
+-- KEYS[6]  ZSET    records that nobody holds, all with score 0, and the empty name with score 1
 -- KEYS[7]  HASH    items: `SHELF:KEY`, bytes; a shelf is one letter
 -- KEYS[8]  ZSET    the fields of the items, all with score 0
+-- The last three hold an empty name, so that they are there: of a script with a key that is not, Redis wants nothing to know
+-- while its slot is moved.
 -- ARGV[1]  candidate epoch of the stream (16 hexadecimal digits)
 -- ARGV[2]  the group's name
 -- ARGV[3]  the Redis channel where those are told who wait for work

@@ -27,6 +27,9 @@ end
 call_with('ZREM', FLOORS, old)
 -- What is left of a lost one has no meaning without the rest; its items are what nothing else has.
 call('DEL', SESSIONS, FREE)
+call('ZADD', FREE, 1, '')
+call('HSET', ITEMS, '', '')
+call('ZADD', INDEX, 0, '')
 local partitions = tonumber(ARGV[4])
 call('HSET', GROUP, 'e', state.e, 'p', partitions, 'x', begins, 'g', format('1 %d', begins), 'c', 0, 'l', 0)
 if partitions == 0 then

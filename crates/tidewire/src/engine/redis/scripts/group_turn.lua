@@ -279,10 +279,10 @@ for _ = 1, reads do
   at = at + 2
 end
 
-local free_count = call('ZCARD', FREE)
+local free_count = call('ZCARD', FREE) - 1
 local adopted, fences = {}, {}
 if adoptions > 0 and free_count > 0 then
-  adopted = call('ZRANGE', FREE, 0, adoptions - 1)
+  adopted = call('ZRANGE', FREE, 0, math.min(adoptions, free_count) - 1)
   for index, name in ipairs(adopted) do
     fence = fence + 1
     local record = record_of(name)
