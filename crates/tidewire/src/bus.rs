@@ -22,8 +22,8 @@ pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use group::{
-    DeadKind, DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Group, HandlerService, Handling,
-    IntoOutcome, Json, Lost, Outcome, Retries, State, States, fingerprint,
+    BreakerState, Breaking, DeadKind, DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Group,
+    HandlerService, Handling, IntoOutcome, Json, Lost, Outcome, Retries, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

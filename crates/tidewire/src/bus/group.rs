@@ -3,6 +3,7 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod breaker;
 mod dead_letter;
 mod delivery;
 mod extract;
@@ -13,6 +14,7 @@ mod retries;
 use std::fmt;
 use std::sync::Arc;
 
+pub use breaker::{BreakerState, Breaking};
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
