@@ -22,8 +22,9 @@ pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use group::{
-    BreakerState, Breaking, DeadKind, DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Group,
-    HandlerService, Handling, IntoOutcome, Json, Lost, Outcome, Retries, State, States, fingerprint,
+    BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
+    Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
+    Pulled, Retries, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

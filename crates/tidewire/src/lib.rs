@@ -16,10 +16,11 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelStats, Confirmation, DeadKind,
-    DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Gap, GapReason, Group, HandlerService, Handling,
-    History, IntoOutcome, Item, Json, Lost, Outcome, PublisherStats, Rates, Reading, Receipt, Received,
-    Retries, RetryPolicy, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
+    Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelStats, Confirmation, Consumer,
+    ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, FromDelivery,
+    Gap, GapReason, Group, HandlerService, Handling, History, IntoOutcome, Item, Json, Lost, Outcome,
+    PublisherStats, Pulled, Rates, Reading, Receipt, Received, Retries, RetryPolicy, State,
+    States, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use clock::{Clock, Timestamp};
 pub use engine::{

@@ -4,17 +4,26 @@
 //! comes again, in which order, and when it is given up on.
 
 mod breaker;
+mod consumer;
+mod counters;
 mod dead_letter;
 mod delivery;
 mod extract;
 mod handler;
+mod ledger;
+mod outbox;
 mod outcome;
+mod queue;
 mod retries;
+mod session;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use breaker::{BreakerState, Breaking};
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use counters::ConsumerStats;
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
@@ -65,6 +74,11 @@ impl Group {
     pub async fn declare(&self) -> Result<Opened> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.group_open(&self.path, self.opening).await
+    }
+
+    /// Consumes it on this node.
+    pub fn consume(&self) -> Consuming {
+        Consuming::new(self.clone())
     }
 }
 

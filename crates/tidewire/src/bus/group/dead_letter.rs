@@ -230,7 +230,7 @@ impl fmt::Debug for DeadLetter {
 }
 
 /// The text up to so many bytes, whole characters only.
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
 
+use super::dead_letter::cut;
 use crate::clock::Timestamp;
 use crate::position::Epoch;
 
@@ -36,8 +37,8 @@ pub(super) struct Entry {
     pub(super) first: Option<Timestamp>,
     /// It waits until then.
     pub(super) due: Option<Timestamp>,
-    /// Its event is on the shelf: the stream need not keep it.
-    pub(super) is_shelved: bool,
+    /// Its event is on the shelf, under its position in this epoch: the stream need not keep it.
+    pub(super) shelved: Option<Epoch>,
     /// With order: the hash of its key. Those that share it are delivered one at a time.
     pub(super) chain: Option<u64>,
     /// What went wrong last.
@@ -54,7 +55,7 @@ const IS_SHELVED: u8 = 2;
 
 impl Entry {
     fn is_plain(&self) -> bool {
-        self.attempts == 0 && self.due.is_none() && !self.is_shelved && self.error.is_empty()
+        self.attempts == 0 && self.due.is_none() && self.shelved.is_none() && self.error.is_empty()
     }
 
     /// Its process is gone: an attempt has ended, if it was not waiting.
@@ -68,11 +69,11 @@ impl Entry {
     }
 }
 
-
 impl Ledger {
     /// The lowest offset that is needed from the stream.
     pub(super) fn floor(&self) -> u64 {
-        let unshelved = self.entries.iter().find(|(_, entry)| !entry.is_shelved).map(|(offset, _)| *offset);
+        let unshelved =
+            self.entries.iter().find(|(_, entry)| entry.shelved.is_none()).map(|(offset, _)| *offset);
         let next = if self.next > 0 { self.next } else { u64::MAX };
         unshelved.map_or(next, |offset| offset.min(next))
     }
@@ -167,7 +168,7 @@ const ENTRIES_MAX: u64 = 1 << 20;
 
 fn put_full(out: &mut Vec<u8>, entry: &Entry) {
     let mut flags = if entry.chain.is_some() { HAS_CHAIN } else { 0 };
-    flags |= if entry.is_shelved { IS_SHELVED } else { 0 };
+    flags |= if entry.shelved.is_some() { IS_SHELVED } else { 0 };
     out.put_u8(flags);
     put_varint(out, entry.attempts.into());
     put_varint(out, entry.crashes.into());
@@ -175,6 +176,9 @@ fn put_full(out: &mut Vec<u8>, entry: &Entry) {
     put_varint(out, entry.due.map_or(0, Timestamp::as_millis));
     if let Some(chain) = entry.chain {
         out.put_u64_le(chain);
+    }
+    if let Some(epoch) = entry.shelved {
+        out.put_u64_le(epoch.as_u64());
     }
     let error = cut(&entry.error, ERROR_BYTES_MAX);
     put_varint(out, error.len() as u64);
@@ -187,24 +191,16 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     let (attempts, crashes) = (u32::try_from(number()?).ok()?, u32::try_from(number()?).ok()?);
     let time = |millis| Some(Timestamp::from_millis(millis)).filter(|_| millis > 0);
     let (first, due) = (time(number()?), time(number()?));
-    let chain = match flags & HAS_CHAIN {
-        0 => None,
-        _ => Some(bytes.try_get_u64_le().ok()?),
+    let mut number = |flag| match flags & flag {
+        0 => Some(None),
+        _ => bytes.try_get_u64_le().ok().map(Some),
     };
+    let (chain, shelved) = (number(HAS_CHAIN)?, number(IS_SHELVED)?.map(Epoch::from_u64));
     let length = usize::try_from(get_varint(bytes)?).ok()?;
     let (error, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
-    Some(Entry { attempts, crashes, first, due, is_shelved: flags & IS_SHELVED != 0, chain, error, is_out: false })
-}
-
-/// The start of a text, at most so many bytes and no half of a character.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
-    if text.len() <= bytes_max {
-        return text;
-    }
-    let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    text.get(..end).unwrap_or_default()
+    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false })
 }
 
 /// LEB128.
@@ -237,11 +233,12 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let time = || prop::option::of((1..u64::MAX).prop_map(Timestamp::from_millis));
         let counts = (0..3_u32, 0..3_u32, time(), time());
-        (counts, any::<bool>(), prop::option::of(any::<u64>()), "[a-zé]{0,20}").prop_map(
-            |((attempts, crashes, first, due), is_shelved, chain, error)| {
+        (counts, prop::option::of(any::<u64>()), prop::option::of(any::<u64>()), "[a-zé]{0,20}").prop_map(
+            |((attempts, crashes, first, due), shelved, chain, error)| {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
-                Entry { attempts, crashes, first, due, is_shelved, chain, error: error.into(), is_out: false }
+                let shelved = shelved.map(Epoch::from_u64);
+                Entry { attempts, crashes, first, due, shelved, chain, error: error.into(), is_out: false }
             },
         )
     }
@@ -276,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_event_on_the_shelf_is_not_needed_from_the_stream() {
-        let shelved = Entry { is_shelved: true, ..Entry::default() };
+        let shelved = Entry { shelved: Some(Epoch::from_u64(1)), ..Entry::default() };
         let entries = BTreeMap::from([(3, shelved), (9, Entry::default())]);
         let ledger = Ledger { next: 20, entries, ..Ledger::default() };
         assert_eq!(ledger.floor(), 9);

@@ -6,6 +6,7 @@
 
 mod holding;
 mod settle;
+mod share;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,16 +17,20 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 
-use self::holding::Holding;
+use self::holding::{Holding, shelf_key};
+use super::Group;
 use super::counters::{Counters, add};
 use super::delivery::{Shared, States};
+use super::ledger::Ledger;
 use super::outbox::{self, Following};
 use super::queue::{Job, Queue};
 use super::settings::Settings;
 use crate::bus::lane::Lane;
 use crate::bus::{Bus, Gap, GapReason};
 use crate::clock::Timestamp;
-use crate::engine::{Change, Dedup, Opening, Shelf, ShelfItem, Start, Stored, Turn};
+use crate::engine::{
+    Adopted, Change, Dedup, Fork, Listing, Opening, Range, Shelf, ShelfItem, Start, Stored, Turn, Turned,
+};
 use crate::error::ErrorKind;
 use crate::name::GroupPath;
 use crate::position::{Epoch, Position};
@@ -34,6 +39,8 @@ use crate::position::{Epoch, Position};
 const ENTRIES_MAX: usize = 10_000;
 /// Deliveries taken ahead of the handlers, at most.
 const AHEAD_MAX: usize = 4_096;
+/// Events that are read again at once.
+const READS_MAX: usize = 256;
 /// Events kept in memory for entries that wait; the others are read again when their time comes.
 const BODIES_MAX: usize = 4_096;
 /// Deliveries that wait for longer go to the shelf.
@@ -66,6 +73,14 @@ pub(super) struct Session {
     number: u64,
     shared: Arc<Shared>,
     epoch: Epoch,
+    /// Epochs before this one, and up to where they are the same; read when a record of another epoch is adopted.
+    forks: Vec<Fork>,
+    /// The stream has gone on under another epoch: what is held is to be looked at again.
+    is_astray: bool,
+    /// The last offset that was claimed.
+    claimed_to: u64,
+    /// What the turn under way reads ahead.
+    ahead: Option<(u64, u64)>,
     generation: (u64, u64),
     holdings: BTreeMap<u16, Holding>,
     /// Records that were merged into ours, to be removed with the commit that has their entries.
@@ -78,7 +93,7 @@ pub(super) struct Session {
     waiting: BTreeSet<(Timestamp, u16, u64)>,
     bodies: FxHashMap<(u16, u64), Stored>,
     /// Entries whose events have to be read first.
-    wanted: BTreeSet<(u16, u64)>,
+    wanted: BTreeMap<u64, u16>,
     /// Entries handed out alone.
     suspects: VecDeque<(u16, u64)>,
     /// Deliveries whose ids are to be looked up.
@@ -122,17 +137,15 @@ enum Over {
 }
 
 impl Session {
-    #[expect(clippy::too_many_arguments, reason = "each is a part that the consumer has made")]
     pub(super) fn new(
-        bus: Arc<Bus>,
-        path: GroupPath,
-        opening: Opening,
+        group: &Group,
         settings: Settings,
         states: States,
         queue: Arc<Queue>,
         counters: Arc<Counters>,
         lane: Arc<Lane>,
     ) -> Self {
+        let Group { bus, path, opening } = group.clone();
         let shared = share(&bus, &path, &states, &settings);
         let now = bus.clock.now();
         let target = settings.concurrency;
@@ -142,6 +155,10 @@ impl Session {
             name: Box::default(),
             number: 0,
             epoch: Epoch::default(),
+            forks: Vec::new(),
+            is_astray: false,
+            claimed_to: 0,
+            ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
             absorbed: Vec::new(),
@@ -149,7 +166,7 @@ impl Session {
             chains: FxHashMap::default(),
             waiting: BTreeSet::new(),
             bodies: FxHashMap::default(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             suspects: VecDeque::new(),
             unchecked: Vec::new(),
             out_count: 0,
@@ -195,6 +212,9 @@ impl Session {
         self.suspects.clear();
         self.unchecked.clear();
         self.out_count = 0;
+        self.is_astray = false;
+        self.ahead = None;
+        self.epoch = Epoch::default();
         self.pending = Pending::default();
         self.may_have_more = true;
         self.is_unbalanced = true;
@@ -211,6 +231,10 @@ impl Session {
             if stop.is_cancelled() {
                 return self.leave().await;
             }
+            if self.is_astray {
+                self.start_over(&Over::Lost).await;
+            }
+            self.read_shelved().await;
             if self.is_turn_due() {
                 let turn = self.build(false);
                 self.take(turn, &stop).await;
@@ -249,10 +273,15 @@ impl Session {
             match self.bus.engine.log.group_turn(&self.path, turn.clone()).await {
                 Ok(turned) => {
                     self.turned_at = sent;
-                    return self.absorb(turn, turned);
+                    self.read_forks(&turned).await;
+                    return self.absorb(&turn, &turned);
                 }
-                Err(error) if error.kind() == ErrorKind::LockLost => return self.start_over(&Over::Lost).await,
-                Err(error) if error.kind() == ErrorKind::NotFound => return self.start_over(&Over::NoGroup).await,
+                Err(error) if error.kind() == ErrorKind::LockLost => {
+                    return self.start_over(&Over::Lost).await;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return self.start_over(&Over::NoGroup).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, group = %self.path, "a turn of a group is taken again");
                 }
@@ -263,12 +292,45 @@ impl Session {
                 self.shared = share(&self.bus, &self.path, &self.states, &self.settings);
                 self.queue.take_back(|_| true).into_iter().for_each(|token| self.put_back(token));
             }
-            tokio::select! {
-                () = self.bus.clock.sleep(TRY_AGAIN_AFTER) => {}
-                () = stop.cancelled() => tokio::task::yield_now().await,
-            }
+            self.bus.clock.sleep(TRY_AGAIN_AFTER).await;
             if stop.is_cancelled() && self.bus.clock.now().since(sent) > self.settings.stop_within {
                 return;
+            }
+        }
+    }
+
+    /// Reads where epochs parted, if a record of another one was adopted.
+    async fn read_forks(&mut self, turned: &Turned) {
+        let is_of_another = |adopted: &Adopted| {
+            let ledger = Ledger::decode(&adopted.state).unwrap_or_default();
+            ledger.epoch != turned.epoch && ledger.epoch != Epoch::default()
+        };
+        if turned.adopted.iter().any(is_of_another) {
+            match self.bus.engine.log.read(self.path.channel(), Range::BOUNDS).await {
+                Ok(page) => self.forks = page.forks,
+                Err(error) => {
+                    tracing::warn!(%error, group = %self.path, "where the stream's epochs parted is not known")
+                }
+            }
+        }
+    }
+
+    /// Reads events of entries whose time has come from the shelf.
+    async fn read_shelved(&mut self) {
+        let shelved = self.wanted.iter().filter_map(|(offset, record)| {
+            let entry = self.holdings.get(record)?.ledger.entries.get(offset)?;
+            Some((*offset, *record, shelf_key(entry.shelved?, *offset)))
+        });
+        let shelved: Vec<_> = shelved.take(READS_MAX).collect();
+        if shelved.is_empty() {
+            return;
+        }
+        let keys = shelved.iter().map(|(.., key)| key.clone()).collect();
+        match self.bus.engine.log.group_items(&self.path, Shelf::Waiting, Listing::Keys(keys)).await {
+            Ok(items) => self.unshelve(shelved, &items),
+            Err(error) => {
+                tracing::warn!(%error, group = %self.path, "events that waited could not be read; trying again");
+                self.bus.clock.sleep(TRY_AGAIN_AFTER).await;
             }
         }
     }
@@ -294,7 +356,7 @@ impl Session {
     /// Nothing before it is needed, as far as this session knows.
     fn checkpoint(&self) -> Option<Position> {
         let floor = self.holdings.values().map(|holding| holding.ledger.floor()).min()?;
-        let offset = if floor == u64::MAX { self.claimed_to() + 1 } else { floor };
+        let offset = if floor == u64::MAX { self.claimed_to + 1 } else { floor };
         Some(Position { epoch: self.epoch, offset }).filter(|_| self.epoch != Epoch::default())
     }
 
@@ -331,7 +393,9 @@ impl Session {
             Ok(following) if following.is_empty() => {}
             Ok(following) => self.to_make = following,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at"),
+            Err(error) => {
+                tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at")
+            }
         }
     }
 
@@ -412,7 +476,6 @@ impl Session {
     fn stored(&self, offset: u64) -> Position {
         Position { epoch: self.epoch, offset }
     }
-
 }
 
 fn share(bus: &Bus, path: &GroupPath, states: &States, settings: &Settings) -> Arc<Shared> {

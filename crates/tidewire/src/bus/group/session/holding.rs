@@ -1,10 +1,8 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
-use super::{
-    AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session,
-};
+use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
 use crate::bus::group::counters::add;
-use crate::bus::group::dead_letter::DeadKind;
+use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};
 use crate::bus::group::ledger::{Entry, Ledger};
 use crate::bus::group::queue::{Job, Token};
@@ -12,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::engine::{Shelf, ShelfItem, Stored};
 use crate::event::Event;
 use crate::limits;
+use crate::position::{Epoch, Position};
 
 /// A record that the session holds.
 pub(super) struct Holding {
@@ -49,11 +48,6 @@ impl Session {
         self.holdings.values().map(|holding| holding.ledger.entries.len()).sum()
     }
 
-    /// The last offset that the ledger of a group without partitions can have been given.
-    pub(super) fn claimed_to(&self) -> u64 {
-        self.holdings.values().map(|holding| holding.ledger.next.saturating_sub(1)).max().unwrap_or_default()
-    }
-
     /// Adds an entry. With order it takes its place behind those of its key.
     pub(super) fn add_entry(&mut self, record: u16, offset: u64, entry: Entry) {
         if let Some(chain) = entry.chain {
@@ -79,11 +73,11 @@ impl Session {
         if let Some(due) = entry.due {
             self.waiting.remove(&(due, record, offset));
         }
-        if entry.is_shelved {
-            self.pending.removes.push((Shelf::Waiting, self.stored(offset).to_string().into()));
+        if let Some(epoch) = entry.shelved {
+            self.pending.removes.push((Shelf::Waiting, shelf_key(epoch, offset)));
         }
         self.bodies.remove(&(record, offset));
-        self.wanted.remove(&(record, offset));
+        self.wanted.remove(&offset);
         if let Some(chain) = entry.chain
             && let Some(offsets) = self.chains.get_mut(&chain)
         {
@@ -111,7 +105,7 @@ impl Session {
         }
         match self.bodies.remove(&(record, offset)) {
             Some(stored) => self.ready(record, stored),
-            None => drop(self.wanted.insert((record, offset))),
+            None => drop(self.wanted.insert(offset, record)),
         }
     }
 
@@ -128,6 +122,10 @@ impl Session {
                 return;
             }
         };
+        if is_replay_for_another(&event, &self.path) {
+            self.remove_entry(record, offset);
+            return;
+        }
         if entry.attempts >= self.attempts_max(&entry) {
             let kind = if entry.crashes > 0 { DeadKind::CrashedProcess } else { DeadKind::AttemptsUsedUp };
             let reason = entry.error.clone();
@@ -196,7 +194,7 @@ impl Session {
         {
             entry.is_out = false;
             self.out_count -= 1;
-            self.wanted.insert((token.record, token.offset));
+            self.wanted.insert(token.offset, token.record);
         }
     }
 
@@ -204,14 +202,16 @@ impl Session {
     pub(super) fn set_aside(&mut self, record: u16, stored: Stored, due: Timestamp) {
         let offset = stored.offset;
         let is_long = due.since(self.engine_now()) > SHELVE_AFTER;
-        let key = self.stored(offset).to_string();
+        let epoch = self.epoch;
         let Some(entry) = self.entry_mut(record, offset) else { return };
         entry.due = Some(due);
-        let is_new_there = is_long && !entry.is_shelved;
-        entry.is_shelved |= is_long;
+        let is_new_there = is_long && entry.shelved.is_none();
+        if is_new_there {
+            entry.shelved = Some(epoch);
+        }
         self.waiting.insert((due, record, offset));
         if is_new_there {
-            self.pending.puts.push(shelve(key.into(), &stored));
+            self.pending.puts.push(shelve(shelf_key(epoch, offset), &stored));
         } else if !is_long {
             self.keep_body(record, stored);
         }
@@ -276,6 +276,11 @@ impl Session {
             partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
         }
     }
+}
+
+/// The key of an event on the shelf.
+pub(super) fn shelf_key(epoch: Epoch, offset: u64) -> Box<str> {
+    Position { epoch, offset }.to_string().into()
 }
 
 /// An event on the shelf: when it was appended (ms, 8 bytes, big-endian), and its envelope.
