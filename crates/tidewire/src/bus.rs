@@ -24,7 +24,7 @@ pub use channel::{Channel, ChannelStats};
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
-    Pulled, Retries, State, States, fingerprint,
+    Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

@@ -13,6 +13,7 @@ mod handler;
 mod ledger;
 mod outbox;
 mod outcome;
+mod pool;
 mod queue;
 mod retries;
 mod session;
@@ -29,6 +30,7 @@ pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
 pub use handler::{EventHandler, HandlerService, Handling};
 pub use outcome::{IntoOutcome, Outcome};
+pub use pool::{Pool, Rate, Share};
 pub use retries::Retries;
 
 use super::Bus;

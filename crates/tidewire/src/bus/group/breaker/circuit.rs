@@ -136,7 +136,6 @@ impl Circuit {
 }
 
 impl Breaking {
-    #[expect(clippy::cast_precision_loss, reason = "a window has at most 1,000 outcomes")]
     fn is_too_many(&self, failures: usize, outcomes: usize) -> bool {
         failures >= self.failures_min && failures as f64 >= self.failure_ratio * outcomes as f64
     }
