@@ -3,6 +3,7 @@
 mod append;
 mod batch;
 mod channel;
+mod fold;
 mod group;
 mod hub;
 mod in_flight;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use fold::{Folded, Folding};
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
