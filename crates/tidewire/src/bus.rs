@@ -22,8 +22,10 @@ pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use group::{
-    DeadKind, DeadLetter, Delivery, Emit, EventHandler, FromDelivery, Group, HandlerService, Handling,
-    IntoOutcome, Json, Lost, Outcome, Retries, State, States, fingerprint,
+    AuditAction, AuditEntry, DeadKind, DeadLetter, DeadLetterPage, DeadLetters, DeadReason, DeadReasons,
+    Delivery, Emit, EventHandler, FromDelivery, Group, GroupStatus, HandlerService, Handling, IntoOutcome,
+    Json, Lost, Outcome, Purge, Replay, Retries, SeekPreview, SessionStatus, State, States, Swept,
+    fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

@@ -16,10 +16,12 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, DeadKind, DeadLetter, Delivery, Emit,
-    EventHandler, FromDelivery, Gap, GapReason, Group, HandlerService, Handling, History, IntoOutcome, Item,
-    Json, Lost, Outcome, PublisherStats, Rates, Reading, Receipt, Received, Retries, RetryPolicy, State,
-    States, SubscriberStats, Subscribing, Subscription, fingerprint,
+    Appending, AuditAction, AuditEntry, Batcher, Batching, Channel, ChannelStats, Confirmation, DeadKind,
+    DeadLetter, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, Delivery, Emit, EventHandler,
+    FromDelivery, Gap, GapReason, Group, GroupStatus, HandlerService, Handling, History, IntoOutcome, Item,
+    Json, Lost, Outcome, PublisherStats, Purge, Rates, Reading, Receipt, Received, Replay, Retries,
+    RetryPolicy, SeekPreview, SessionStatus, State, States, SubscriberStats, Subscribing, Subscription,
+    Swept, fingerprint,
 };
 pub use clock::{Clock, Timestamp};
 pub use engine::{

@@ -113,6 +113,15 @@ impl Channel {
         Ok(Group::new(self.bus.clone(), GroupPath::new(self.path.clone(), name)?, start))
     }
 
+    /// The names of the groups that the stream has, at most 1,000.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn groups(&self) -> Result<Vec<Box<str>>> {
+        let _in_flight = self.bus.enter()?;
+        self.bus.engine.log.groups(&self.path).await
+    }
+
     /// Takes back an event that waits for its time, by [`Receipt::scheduled`](super::Receipt::scheduled). False if its
     /// time has come, or it is not known.
     ///

@@ -3,22 +3,31 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod audit;
 mod dead_letter;
 mod delivery;
 mod extract;
 mod handler;
+mod ledger;
+mod letters;
+mod operate;
 mod outcome;
 mod retries;
+mod sweep;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use audit::{AuditAction, AuditEntry};
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
 pub use handler::{EventHandler, HandlerService, Handling};
+pub use letters::{DeadLetterPage, DeadLetters, DeadReason, DeadReasons};
+pub use operate::{GroupStatus, SeekPreview, SessionStatus};
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
+pub use sweep::{Purge, Replay, Swept};
 
 use super::Bus;
 use crate::engine::{Opened, Opening, Start};
