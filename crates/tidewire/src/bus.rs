@@ -22,11 +22,11 @@ pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use group::{
-    AuditAction, AuditEntry, DeadKind, DeadLetter, DeadLetterPage, DeadLetters, DeadReason, DeadReasons,
-    Delivery, Emit, EventHandler, FromDelivery, Group, GroupStatus, HandlerService, Handling, IntoOutcome,
-    Json, Lost, Outcome, Purge, Replay, Retries, SeekPreview, SessionStatus, State, States, Swept,
-    fingerprint,
+    Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler,
+    FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome, Pulled, Retries, State,
+    States, fingerprint,
 };
+pub use group::{AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge, Replay, SeekPreview, SessionStatus, Swept};
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;

@@ -16,13 +16,13 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, AuditAction, AuditEntry, Batcher, Batching, Channel, ChannelStats, Confirmation, DeadKind,
-    DeadLetter, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, Delivery, Emit, EventHandler,
-    FromDelivery, Gap, GapReason, Group, GroupStatus, HandlerService, Handling, History, IntoOutcome, Item,
-    Json, Lost, Outcome, PublisherStats, Purge, Rates, Reading, Receipt, Received, Replay, Retries,
-    RetryPolicy, SeekPreview, SessionStatus, State, States, SubscriberStats, Subscribing, Subscription,
-    Swept, fingerprint,
+    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Consumer, ConsumerStats, Consuming,
+    DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, FromDelivery, Gap, GapReason, Group,
+    HandlerService, Handling, History, IntoOutcome, Item, Json, Lost, Outcome, PublisherStats, Pulled, Rates,
+    Reading, Receipt, Received, Retries, RetryPolicy, State, States, SubscriberStats, Subscribing,
+    Subscription, fingerprint,
 };
+pub use bus::{AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge, Replay, SeekPreview, SessionStatus, Swept};
 pub use clock::{Clock, Timestamp};
 pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,

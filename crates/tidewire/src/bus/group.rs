@@ -4,6 +4,8 @@
 //! comes again, in which order, and when it is given up on.
 
 mod audit;
+mod consumer;
+mod counters;
 mod dead_letter;
 mod delivery;
 mod extract;
@@ -11,14 +13,20 @@ mod handler;
 mod ledger;
 mod letters;
 mod operate;
+mod outbox;
 mod outcome;
+mod queue;
 mod retries;
+mod session;
+mod settings;
 mod sweep;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use audit::{AuditAction, AuditEntry};
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use counters::ConsumerStats;
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
@@ -72,6 +80,11 @@ impl Group {
     pub async fn declare(&self) -> Result<Opened> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.group_open(&self.path, self.opening).await
+    }
+
+    /// Consumes it on this node.
+    pub fn consume(&self) -> Consuming {
+        Consuming::new(self.clone())
     }
 }
 

@@ -51,8 +51,19 @@ macro_rules! counters {
 }
 
 counters!(
-    delivered, acked, retried, rejected, parked, handed_back, dead, crashed, duplicates, missed, sessions_lost,
-    rebuilt, handler_micros
+    delivered,
+    acked,
+    retried,
+    rejected,
+    parked,
+    handed_back,
+    dead,
+    crashed,
+    duplicates,
+    missed,
+    sessions_lost,
+    rebuilt,
+    handler_micros
 );
 
 /// Adds to a counter.

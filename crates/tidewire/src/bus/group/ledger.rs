@@ -69,11 +69,11 @@ impl Entry {
     }
 }
 
-
 impl Ledger {
     /// The lowest offset that is needed from the stream.
     pub(super) fn floor(&self) -> u64 {
-        let unshelved = self.entries.iter().find(|(_, entry)| entry.shelved.is_none()).map(|(offset, _)| *offset);
+        let unshelved =
+            self.entries.iter().find(|(_, entry)| entry.shelved.is_none()).map(|(offset, _)| *offset);
         let next = if self.next > 0 { self.next } else { u64::MAX };
         unshelved.map_or(next, |offset| offset.min(next))
     }

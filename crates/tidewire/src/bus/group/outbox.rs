@@ -25,7 +25,13 @@ pub(super) struct Following {
 
 impl Following {
     /// What was emitted for the delivery at `position`, as number `number`.
-    pub(super) fn new(bus: &Bus, path: &GroupPath, position: Position, number: usize, emitted: Emitted) -> Result<Self> {
+    pub(super) fn new(
+        bus: &Bus,
+        path: &GroupPath,
+        position: Position,
+        number: usize,
+        emitted: Emitted,
+    ) -> Result<Self> {
         let Emitted { channel, mut event } = emitted;
         let channel = ChannelPath::new(path.channel().environment(), path.channel().tenant(), &channel)?;
         event.stamp(bus.node, bus.clock.now(), &bus.limits)?;
@@ -128,7 +134,9 @@ pub(super) async fn left_over(bus: &Bus, path: &GroupPath) -> Result<Vec<Followi
             let key = item.key.clone();
             match Following::from_item(bus, path, item) {
                 Some(following) => all.push(following),
-                None => tracing::error!(group = %path, %key, "an item of the outbox cannot be read; it stays"),
+                None => {
+                    tracing::error!(group = %path, %key, "an item of the outbox cannot be read; it stays")
+                }
             }
         }
     }

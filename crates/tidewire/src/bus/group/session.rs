@@ -5,8 +5,8 @@
 //! engine itself is handed out only once it is committed, so that a process that dies with it is counted against it.
 
 mod holding;
-mod share;
 mod settle;
+mod share;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +18,7 @@ use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 
 use self::holding::{Holding, shelf_key};
+use super::Group;
 use super::counters::{Counters, add};
 use super::delivery::{Shared, States};
 use super::ledger::Ledger;
@@ -27,7 +28,9 @@ use super::settings::Settings;
 use crate::bus::lane::Lane;
 use crate::bus::{Bus, Gap, GapReason};
 use crate::clock::Timestamp;
-use crate::engine::{Adopted, Change, Dedup, Fork, Listing, Opening, Range, Shelf, ShelfItem, Start, Stored, Turn, Turned};
+use crate::engine::{
+    Adopted, Change, Dedup, Fork, Listing, Opening, Range, Shelf, ShelfItem, Start, Stored, Turn, Turned,
+};
 use crate::error::ErrorKind;
 use crate::name::GroupPath;
 use crate::position::{Epoch, Position};
@@ -134,17 +137,15 @@ enum Over {
 }
 
 impl Session {
-    #[expect(clippy::too_many_arguments, reason = "each is a part that the consumer has made")]
     pub(super) fn new(
-        bus: Arc<Bus>,
-        path: GroupPath,
-        opening: Opening,
+        group: &Group,
         settings: Settings,
         states: States,
         queue: Arc<Queue>,
         counters: Arc<Counters>,
         lane: Arc<Lane>,
     ) -> Self {
+        let Group { bus, path, opening } = group.clone();
         let shared = share(&bus, &path, &states, &settings);
         let now = bus.clock.now();
         let target = settings.concurrency;
@@ -275,8 +276,12 @@ impl Session {
                     self.read_forks(&turned).await;
                     return self.absorb(&turn, &turned);
                 }
-                Err(error) if error.kind() == ErrorKind::LockLost => return self.start_over(&Over::Lost).await,
-                Err(error) if error.kind() == ErrorKind::NotFound => return self.start_over(&Over::NoGroup).await,
+                Err(error) if error.kind() == ErrorKind::LockLost => {
+                    return self.start_over(&Over::Lost).await;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return self.start_over(&Over::NoGroup).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, group = %self.path, "a turn of a group is taken again");
                 }
@@ -287,10 +292,7 @@ impl Session {
                 self.shared = share(&self.bus, &self.path, &self.states, &self.settings);
                 self.queue.take_back(|_| true).into_iter().for_each(|token| self.put_back(token));
             }
-            tokio::select! {
-                () = self.bus.clock.sleep(TRY_AGAIN_AFTER) => {}
-                () = stop.cancelled() => tokio::task::yield_now().await,
-            }
+            self.bus.clock.sleep(TRY_AGAIN_AFTER).await;
             if stop.is_cancelled() && self.bus.clock.now().since(sent) > self.settings.stop_within {
                 return;
             }
@@ -306,7 +308,9 @@ impl Session {
         if turned.adopted.iter().any(is_of_another) {
             match self.bus.engine.log.read(self.path.channel(), Range::BOUNDS).await {
                 Ok(page) => self.forks = page.forks,
-                Err(error) => tracing::warn!(%error, group = %self.path, "where the stream's epochs parted is not known"),
+                Err(error) => {
+                    tracing::warn!(%error, group = %self.path, "where the stream's epochs parted is not known")
+                }
             }
         }
     }
@@ -389,7 +393,9 @@ impl Session {
             Ok(following) if following.is_empty() => {}
             Ok(following) => self.to_make = following,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at"),
+            Err(error) => {
+                tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at")
+            }
         }
     }
 
@@ -470,7 +476,6 @@ impl Session {
     fn stored(&self, offset: u64) -> Position {
         Position { epoch: self.epoch, offset }
     }
-
 }
 
 fn share(bus: &Bus, path: &GroupPath, states: &States, settings: &Settings) -> Arc<Shared> {

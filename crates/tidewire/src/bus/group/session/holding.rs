@@ -1,8 +1,6 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
-use super::{
-    AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session,
-};
+use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
 use crate::bus::group::counters::add;
 use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};

@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::Session;
 use crate::bus::group::counters::{add, micros};
-use crate::bus::group::dead_letter::{DeadKind, DeadLetter};
+use crate::bus::group::dead_letter::{DeadKind, DeadLetter, cut};
 use crate::bus::group::delivery::Delivery;
-use crate::bus::group::ledger::cut;
 use crate::bus::group::outbox::Following;
 use crate::bus::group::outcome::Outcome;
 use crate::bus::group::queue::{Done, Verdict};
 use crate::bus::group::retries::Retries;
 use crate::engine::{Dedup, Stored};
+use crate::limits::REASON_BYTES_MAX;
 
 impl Session {
     /// Takes over what became of deliveries.
@@ -36,7 +36,9 @@ impl Session {
         }
         add(&self.counters.handler_micros, micros(took));
         match verdict {
-            Verdict::Abandoned => self.retry(record, &delivery, None, "whoever had it did not settle it in time"),
+            Verdict::Abandoned => {
+                self.retry(record, &delivery, None, "whoever had it did not settle it in time")
+            }
             Verdict::Settled(outcome) => match outcome {
                 Outcome::Ack => self.ack(record, offset, &delivery),
                 Outcome::Retry { after, error } => self.retry(record, &delivery, after, &error),
@@ -82,7 +84,7 @@ impl Session {
         let Some(entry) = self.entry_mut(record, offset) else { return };
         entry.attempts += 1;
         entry.first = entry.first.or(Some(delivery.first_delivered()));
-        entry.error = cut(error, 1_024).into();
+        entry.error = cut(error, REASON_BYTES_MAX).into();
         let attempts = entry.attempts;
         if attempts >= retries.attempts_max {
             self.die(record, &stored(delivery), DeadKind::AttemptsUsedUp, error);
@@ -105,7 +107,7 @@ impl Session {
         let due = self.engine_now().saturating_add(self.settings.park_time);
         if let Some(entry) = self.entry_mut(record, offset) {
             entry.first = entry.first.or(Some(delivery.first_delivered()));
-            entry.error = cut(reason, 1_024).into();
+            entry.error = cut(reason, REASON_BYTES_MAX).into();
         }
         self.set_aside(record, stored(delivery), due);
     }
@@ -128,11 +130,24 @@ impl Session {
         let Some(entry) = self.remove_entry(record, stored.offset) else { return };
         add(&self.counters.dead, 1);
         let now = self.engine_now();
-        let letter = DeadLetter::new(&self.path, &self.name, &entry, self.stored(stored.offset), stored)
-            .because(kind, reason)
-            .at(now);
+        let letter = DeadLetter {
+            group: self.path.clone(),
+            position: self.stored(stored.offset),
+            appended: stored.time,
+            kind,
+            reason: cut(reason, REASON_BYTES_MAX).into(),
+            // The attempt that a handler ended with a reject is counted nowhere else.
+            attempts: entry.attempts + u32::from(kind == DeadKind::Rejected),
+            crashes: entry.crashes,
+            first_delivered: entry.first.unwrap_or(now),
+            last_delivered: now,
+            died: now,
+            session: self.name.clone(),
+            node: self.bus.node,
+            envelope: stored.envelope.clone(),
+        };
         tracing::warn!(group = %self.path, position = %letter.position, reason, "a delivery went to the dead letters");
-        self.pending.puts.push(letter.item());
+        self.pending.puts.push(letter.to_item());
     }
 }
 

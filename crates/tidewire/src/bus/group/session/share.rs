@@ -1,17 +1,13 @@
 //! Which records the session holds: those it adopts, and with order its share of the partitions.
 
-use std::hash::{Hash as _, Hasher as _};
-
-use rustc_hash::FxHasher;
-
-use super::holding::{Holding, shelf_key};
+use super::holding::Holding;
 use super::{OWN, Session};
 use crate::bus::GapReason;
 use crate::bus::group::counters::add;
 use crate::bus::group::dead_letter::DeadKind;
 use crate::bus::group::ledger::{Entry, Ledger};
 use crate::bus::group::queue::Token;
-use crate::engine::{Adopted, Fork, Shelf, Turn, Turned};
+use crate::engine::{Adopted, Fork, Turn, Turned};
 use crate::event::Event;
 
 impl Session {
@@ -33,7 +29,8 @@ impl Session {
     /// Whether records should change hands.
     pub(super) fn is_share_wrong(&self, free: u64) -> bool {
         (free > 0 && self.adopt_count() > 0)
-            || (self.opening.partitions > 0 && self.holdings.values().any(|held| held.is_leaving && held.out_count() == 0))
+            || (self.opening.partitions > 0
+                && self.holdings.values().any(|held| held.is_leaving && held.out_count() == 0))
             || (self.opening.partitions > 0 && self.staying() > self.share())
     }
 
@@ -48,7 +45,9 @@ impl Session {
         }
         let extra = self.staying().saturating_sub(self.share());
         if extra > 0 {
-            let mut staying: Vec<(usize, u16)> = self.holdings.iter()
+            let mut staying: Vec<(usize, u16)> = self
+                .holdings
+                .iter()
                 .filter(|(_, holding)| !holding.is_leaving)
                 .map(|(record, holding)| (holding.out_count(), *record))
                 .collect();
@@ -70,7 +69,8 @@ impl Session {
     /// Forgets the records that a turn let go of.
     pub(super) fn forget_released(&mut self, turn: &Turn) {
         for commit in turn.commits.iter().filter(|commit| commit.is_released) {
-            let Some(record) = self.holdings.iter().find(|(_, held)| held.name == commit.record).map(|(at, _)| *at)
+            let Some(record) =
+                self.holdings.iter().find(|(_, held)| held.name == commit.record).map(|(at, _)| *at)
             else {
                 continue;
             };
@@ -141,7 +141,8 @@ impl Session {
             ledger.next = ledger.next.min(last + 1).max(1);
         }
         let gone = ledger.entries.split_off(&(last + 1));
-        let (shelved, lost): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, entry)| entry.shelved.is_some());
+        let (shelved, lost): (Vec<_>, Vec<_>) =
+            gone.into_iter().partition(|(_, entry)| entry.shelved.is_some());
         if let (Some((first, _)), Some((end, _))) = (lost.first(), lost.last()) {
             add(&self.counters.missed, lost.len() as u64);
             let at = |offset| crate::position::Position { epoch: ledger.epoch, offset };
@@ -165,7 +166,8 @@ impl Session {
     /// Takes over events of the partitions that were read ahead: they become entries, which are handed out once they are
     /// committed.
     pub(super) fn read_ahead(&mut self, turned: &Turned, first: u64, last: u64) {
-        let unread = turned.unread.iter().map(|(first, _)| *first).filter(|at| (first..=last).contains(at)).min();
+        let unread =
+            turned.unread.iter().map(|(first, _)| *first).filter(|at| (first..=last).contains(at)).min();
         let end = unread.unwrap_or(last.min(turned.last) + 1);
         if first < turned.first.min(end) {
             self.miss(first, turned.first.min(end) - 1);
@@ -178,8 +180,11 @@ impl Session {
             expected = stored.offset + 1;
             let chain = chain_of(stored.envelope.clone());
             let record = self.record_of(stored.offset, chain);
-            let Some(holding) = self.holdings.get(&record).filter(|holding| !holding.is_leaving) else { continue };
-            let is_new = stored.offset >= self.next_of(holding) && !holding.ledger.entries.contains_key(&stored.offset);
+            let Some(holding) = self.holdings.get(&record).filter(|holding| !holding.is_leaving) else {
+                continue;
+            };
+            let is_new = stored.offset >= self.next_of(holding)
+                && !holding.ledger.entries.contains_key(&stored.offset);
             if is_new {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
                 self.fresh.push((record, stored.offset));
@@ -202,10 +207,11 @@ impl Session {
         let (number, to) = generation;
         self.generation = generation;
         if self.opening.partitions == 0 {
-            self.may_have_more |= self.claimed_to + 1 != to && false;
             return;
         }
-        let moved: Vec<u16> = self.holdings.iter()
+        let moved: Vec<u16> = self
+            .holdings
+            .iter()
             .filter(|(_, held)| held.ledger.next > 0 && held.ledger.generation < number)
             .map(|(record, _)| *record)
             .collect();
@@ -235,8 +241,9 @@ fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
 }
 
 /// By what partitions are chosen: it never changes, for records are kept under it.
-pub(super) fn hash_of(key: &str) -> u64 {
-    let mut hasher = FxHasher::default();
-    key.hash(&mut hasher);
-    hasher.finish()
+///
+/// FNV-1a, 64 bits (<https://datatracker.ietf.org/doc/draft-eastlake-fnv/>).
+fn hash_of(key: &str) -> u64 {
+    key.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

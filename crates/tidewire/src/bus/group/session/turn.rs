@@ -185,7 +185,8 @@ impl Session {
 
     /// Entries whose events were asked for and are neither there nor left for another turn have lost them.
     fn forget_gone(&mut self, turned: &Turned, first: u64, last: u64) {
-        let is_unread = |offset: u64| turned.unread.iter().any(|(first, last)| (*first..=*last).contains(&offset));
+        let is_unread =
+            |offset: u64| turned.unread.iter().any(|(first, last)| (*first..=*last).contains(&offset));
         let wanted = self.wanted.range(first..=last).map(|(offset, record)| (*offset, *record));
         let gone: Vec<(u64, u16)> = wanted.filter(|(offset, _)| !is_unread(*offset)).collect();
         for (offset, record) in gone {
