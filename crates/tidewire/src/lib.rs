@@ -22,7 +22,10 @@ pub use bus::{
     Reading, Receipt, Received, Retries, RetryPolicy, State, States, SubscriberStats, Subscribing,
     Subscription, fingerprint,
 };
-pub use bus::{AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge, Replay, SeekPreview, SessionStatus, Swept};
+pub use bus::{
+    AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
+    Replay, SeekPreview, SessionStatus, Swept, Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts,
+};
 pub use clock::{Clock, Timestamp};
 pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,

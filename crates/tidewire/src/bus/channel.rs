@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::Bus;
 use super::append::Appending;
 use super::batch::Batching;
-use super::group::Group;
+use super::group::{Group, Tracing};
 use super::read::Reading;
 use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
 use super::subscription::Subscribing;
@@ -120,6 +122,15 @@ impl Channel {
     pub async fn groups(&self) -> Result<Vec<Box<str>>> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.groups(&self.path).await
+    }
+
+    /// Where an event is, by its id: in the stream, and with each group; await the result. An event that waits for its time
+    /// is in neither.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn trace(&self, event: Uuid) -> Tracing {
+        Tracing::new(self.bus.clone(), self.path.clone(), event)
     }
 
     /// Takes back an event that waits for its time, by [`Receipt::scheduled`](super::Receipt::scheduled). False if its

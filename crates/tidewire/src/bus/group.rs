@@ -20,6 +20,7 @@ mod retries;
 mod session;
 mod settings;
 mod sweep;
+mod trace;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use operate::{GroupStatus, SeekPreview, SessionStatus};
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
 pub use sweep::{Purge, Replay, Swept};
+pub use trace::{Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts};
 
 use super::Bus;
 use crate::engine::{Opened, Opening, Start};

@@ -210,6 +210,11 @@ impl DeadLetter {
     }
 }
 
+/// The id of the dead letter that the event is a replay of.
+pub(super) fn replay_of(event: &Event) -> Option<&str> {
+    event.extension(REPLAY_OF)
+}
+
 /// Whether the event was replayed into its channel for another group than this one, which has nothing to do with it.
 pub(super) fn is_replay_for_another(event: &Event, group: &GroupPath) -> bool {
     event.extension(REPLAY_FOR).is_some_and(|wanted| wanted != group.group())
