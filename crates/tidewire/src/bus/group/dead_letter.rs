@@ -5,6 +5,7 @@
 mod fingerprint;
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
@@ -89,6 +90,18 @@ impl DeadKind {
     /// Its name for programs: `rejected`, `attempts_used_up`, `undecodable` or `crashed_process`.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., name)| name)
+    }
+}
+
+impl FromStr for DeadKind {
+    type Err = Error;
+
+    /// Reads what [`as_str`](Self::as_str) writes.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().find(|(.., name)| *name == text).map(|(kind, ..)| *kind).ok_or_else(|| {
+            let known = Self::ALL.map(|(.., name)| name).join(", ");
+            Error::new(ErrorKind::InvalidName, format!("dead letters have no kind {text:?}; known are {known}"))
+        })
     }
 }
 

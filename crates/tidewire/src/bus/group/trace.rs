@@ -111,6 +111,21 @@ pub enum Whereabouts {
     Settled,
 }
 
+impl Whereabouts {
+    /// Its name for programs: `before_start`, `not_for_this_group`, `ahead`, `in_flight`, `waiting`, `dead`, `settled`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::NotForThisGroup => "not_for_this_group",
+            Self::Ahead { .. } => "ahead",
+            Self::InFlight { .. } => "in_flight",
+            Self::Waiting { .. } => "waiting",
+            Self::Dead(_) => "dead",
+            Self::Settled => "settled",
+        }
+    }
+}
+
 impl Tracing {
     pub(in crate::bus) fn new(bus: Arc<Bus>, channel: ChannelPath, event: Uuid) -> Self {
         Self { bus, channel, event, since: None }
