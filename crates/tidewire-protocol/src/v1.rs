@@ -362,3 +362,103 @@ pub struct TracedInGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letter: Option<DeadLetter>,
 }
+
+/// `POST .../groups/{group}/fetch`: takes deliveries under a lease; waits for the first one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchRequest {
+    /// At most so many deliveries; 1 to 1,000.
+    pub limit: usize,
+    /// How long to wait for the first one; at most 30 s.
+    pub wait_ms: u64,
+    /// How long they are held for whoever fetched them; 100 ms to an hour. What is not settled by then was attempted and
+    /// failed.
+    pub lease_ms: u64,
+}
+
+impl Default for FetchRequest {
+    fn default() -> Self {
+        Self { limit: 1, wait_ms: 0, lease_ms: 30_000 }
+    }
+}
+
+/// Deliveries under a lease.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The lease that they are held under; left out if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// One event handed to one consumer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Delivery {
+    /// What it is settled by: the event's position.
+    pub id: String,
+    /// When the event was appended.
+    pub time: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When it was delivered first.
+    pub first_delivered: String,
+    /// Larger than that of every holder before.
+    pub fence: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// `POST .../groups/{group}/settle`: says what became of deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleRequest {
+    /// The lease that they are held under.
+    pub lease: String,
+    /// What became of each.
+    pub outcomes: Vec<Settlement>,
+}
+
+/// What became of one delivery.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settlement {
+    /// The delivery.
+    pub id: String,
+    /// `ack`, `retry`, `reject`, `park` or `hand_back`.
+    pub outcome: String,
+    /// Of a retry: how long it waits. Left out: longer with each attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// Of a retry, a reject and a park: why.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reason: String,
+}
+
+/// What a settlement came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Deliveries that are settled.
+    pub settled: u64,
+    /// Those that were not held under the lease any more: they were settled before, or come again.
+    pub lost: Vec<String>,
+}
+
+/// `POST .../groups/{group}/extend`: holds what a lease has for longer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendRequest {
+    /// The lease.
+    pub lease: String,
+    /// How long from now; 100 ms to an hour.
+    pub lease_ms: u64,
+}
+
+/// What is held under a lease now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extended {
+    /// Deliveries that are held.
+    pub held: Vec<String>,
+    /// Those that are not held any more though they are not settled: they come again.
+    pub lost: Vec<String>,
+}

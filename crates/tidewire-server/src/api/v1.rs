@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod exchange;
+mod fetch;
 mod groups;
 mod sweep;
 mod trace;
@@ -18,6 +19,9 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     let group = Router::new()
         .route("/", get(groups::status).put(groups::declare).delete(groups::delete))
         .route("/seek", post(groups::seek))
+        .route("/fetch", post(fetch::fetch))
+        .route("/settle", post(fetch::settle))
+        .route("/extend", post(fetch::extend))
         .route("/audit", get(groups::audit))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/reasons", get(dead_letters::reasons))
@@ -28,7 +32,5 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/groups", get(groups::list))
         .nest("/groups/{group}", group)
         .route("/trace/{event}", get(trace::trace));
-    Router::new()
-        .nest("/v1/channels/{channel}", channel)
-        .route("/v1/{*path}", any(exchange::unknown_path))
+    Router::new().nest("/v1/channels/{channel}", channel).route("/v1/{*path}", any(exchange::unknown_path))
 }

@@ -122,7 +122,7 @@ pub(super) fn view(letter: &DeadLetter, shown: Shown) -> v1::DeadLetter {
     }
 }
 
-fn event_view(event: &Event, shown: Shown) -> v1::Event {
+pub(super) fn event_view(event: &Event, shown: Shown) -> v1::Event {
     let named = [
         ("source", event.source()),
         ("subject", event.subject()),

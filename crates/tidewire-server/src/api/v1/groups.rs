@@ -78,7 +78,9 @@ pub(super) async fn delete(
 ) -> Response {
     let outcome = async {
         let DeleteQuery { by } = query(&uri)?;
-        Ok(group.delete(&on.who(&by)?).await.map(|()| serde_json::Map::new())?)
+        let who = on.who(&by)?;
+        node.pulls.stop(group.path()).await;
+        Ok(group.delete(&who).await.map(|()| serde_json::Map::new())?)
     };
     respond(&node, "group_delete", outcome.await)
 }

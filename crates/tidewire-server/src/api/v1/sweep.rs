@@ -85,7 +85,9 @@ pub(super) async fn purge(
 
 fn of_purge(letters: DeadLetters, request: &SweepRequest) -> Result<DeadLetters, Refused> {
     if request.filter == DeadLetterFilter::default() && !request.all {
-        return Err(bad_request("a purge without a filter removes every dead letter: say so with \"all\": true"));
+        return Err(bad_request(
+            "a purge without a filter removes every dead letter: say so with \"all\": true",
+        ));
     }
     pick(letters, request.filter.clone())
 }

@@ -100,7 +100,10 @@ impl FromStr for DeadKind {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.iter().find(|(.., name)| *name == text).map(|(kind, ..)| *kind).ok_or_else(|| {
             let known = Self::ALL.map(|(.., name)| name).join(", ");
-            Error::new(ErrorKind::InvalidName, format!("dead letters have no kind {text:?}; known are {known}"))
+            Error::new(
+                ErrorKind::InvalidName,
+                format!("dead letters have no kind {text:?}; known are {known}"),
+            )
         })
     }
 }
