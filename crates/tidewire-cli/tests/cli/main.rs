@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a process that cannot be started or read is a failed test")]
 
 mod commands;
+mod dead;
 mod doctor;
 mod follow;
 mod running;
