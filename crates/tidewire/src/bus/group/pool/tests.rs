@@ -50,7 +50,9 @@ impl Simulation {
         while let Some(grant) = self.rota.start(member, self.now) {
             self.begin(grant);
         }
-        (0..count).for_each(|_| drop(self.rota.ask(member, ())));
+        for _ in 0..count {
+            self.rota.ask(member, ());
+        }
     }
 
     fn begin(&mut self, grant: Grant) {
