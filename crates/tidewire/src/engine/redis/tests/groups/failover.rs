@@ -65,6 +65,7 @@ async fn consume(engine: Arc<Engine>, group: GroupPath, name: String, settled: A
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "consumers go on while the test does the takeover")]
 async fn what_was_claimed_when_a_replica_took_over_is_settled_by_somebody() {
     let program = server_program().expect("redis-server is on the PATH; `cargo xtask test` installs it");
     let cluster = Cluster::start(&program).expect("a cluster");
