@@ -1,4 +1,4 @@
-//! Groups whose primary is replaced by a replica that lacks their last turns.
+//! Groups whose primary is replaced, by a replica that lacks their last turns, or by another primary.
 
 use tidewire_fleet::{Cluster, server_program};
 
@@ -98,4 +98,30 @@ async fn what_was_claimed_when_a_replica_took_over_is_settled_by_somebody() {
     let all = futures_util::future::join_all(work);
     let ended = tokio::time::timeout(Duration::from_secs(60), all).await.expect("all is settled in time");
     ended.into_iter().for_each(|outcome| outcome.expect("no consumer panicked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "consumers go on while the test moves the slot")]
+async fn a_group_is_consumed_while_its_slot_is_moved() {
+    let program = server_program().expect("redis-server is on the PATH; `cargo xtask test` installs it");
+    let cluster = Cluster::start(&program).expect("a cluster");
+    let (engine, _) = open(&cluster.url()).await;
+    let engine = Arc::new(engine);
+    let channel = path("moved", "c");
+    append_many(&engine, &channel, 1_000).await;
+    let group = opened(&engine, &channel, Start::Earliest, 0).await;
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    let work = ["a", "b"]
+        .map(|name| tokio::spawn(consume(engine.clone(), group.clone(), name.to_owned(), settled.clone())));
+    let slot = keys::Tag::of_channel(&channel).slot().into();
+    let from = cluster.owner(slot).expect("an owner");
+    let from = cluster.servers.get(from).expect("a server");
+    let primaries = cluster.primaries();
+    let to = primaries.iter().find(|primary| primary.port() != from.port()).expect("another one");
+    cluster.migrate(slot, from, to, || {}).expect("moved");
+    let all = futures_util::future::join_all(work);
+    let ended = tokio::time::timeout(Duration::from_secs(60), all).await.expect("all is settled in time");
+    ended.into_iter().for_each(|outcome| outcome.expect("no consumer panicked"));
+    let stats = engine.log.group_stats(&group).await.expect("stats");
+    assert_eq!((stats.next, stats.floor), (EVENTS + 1, EVENTS + 1));
 }
