@@ -21,7 +21,11 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
-pub use group::{Delivery, Group, IntoOutcome, Outcome, Retries};
+pub use group::{
+    Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler,
+    FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome, Pulled, Retries, State,
+    States, fingerprint,
+};
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;

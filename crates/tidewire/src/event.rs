@@ -58,6 +58,16 @@ impl NodeId {
     pub fn random() -> Self {
         Self(fastrand::u64(1..))
     }
+
+    /// From its number, as it is kept.
+    pub(crate) const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number, to be kept.
+    pub(crate) const fn as_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for NodeId {
@@ -307,6 +317,16 @@ impl Event {
 
     /// Fills in what publishing sets, and checks the limits.
     pub(crate) fn stamp(&mut self, node: NodeId, now: Timestamp, limits: &Limits) -> Result<()> {
+        self.check(limits)?;
+        self.node = node;
+        if self.time == Timestamp::default() {
+            self.time = now;
+        }
+        Ok(())
+    }
+
+    /// Checks the limits.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<()> {
         if self.data.len() > limits.event_bytes_max {
             return Err(Error::too_large(
                 "event data",
@@ -323,11 +343,17 @@ impl Event {
                 "METADATA_BYTES_MAX",
             ));
         }
-        self.node = node;
-        if self.time == Timestamp::default() {
-            self.time = now;
-        }
         Ok(())
+    }
+
+    /// Bytes of its envelope.
+    pub(crate) fn bytes(&self) -> usize {
+        envelope::HEADER_BYTES + self.attributes.len() + self.data.len()
+    }
+
+    /// Whether its attributes are within their limit, as they are of every event that was published.
+    pub(crate) fn has_room(&self) -> bool {
+        self.attributes.len() <= limits::METADATA_BYTES_MAX
     }
 
     /// Says that this may be the second copy of a publish, so that receivers look for the first.
@@ -351,8 +377,7 @@ impl fmt::Debug for Event {
 impl From<&Event> for Bytes {
     /// The event as it travels and as it is kept; see `docs/formats/envelope.md`.
     fn from(event: &Event) -> Self {
-        let room = envelope::HEADER_BYTES + event.attributes.len() + event.data.len();
-        let mut out = Vec::with_capacity(room);
+        let mut out = Vec::with_capacity(event.bytes());
         out.extend_from_slice(&envelope::header(event));
         out.extend_from_slice(&event.attributes);
         out.extend_from_slice(&event.data);

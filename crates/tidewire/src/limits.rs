@@ -44,6 +44,22 @@ pub const SESSION_BYTES_MAX: usize = 64;
 pub const ITEM_KEY_BYTES_MAX: usize = 255;
 /// Ids that one group of an embedded engine remembers as handled; past it the oldest is forgotten early.
 pub const MARKS_MAX: usize = 100_000;
+/// Events that one delivery emits. They are settled in one step with it, so they have to fit into a turn beside others.
+pub const EMITTED_EVENTS_MAX: usize = 100;
+/// Bytes of what one delivery emits: half of a turn, so that it fits beside the records.
+pub const EMITTED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Reason of a dead letter, bytes; a longer one is cut. People read it in lists, and it is kept beside each letter.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Dead letters of one group. Past it the oldest are dropped, counted and logged: by then nobody reads them one by one, and
+/// what fails without end must not fill the engine.
+pub const DEAD_LETTERS_MAX: u64 = 100_000;
+/// Entries of a group's audit trail; past it the oldest go.
+pub const AUDIT_ENTRIES_MAX: usize = 1_000;
+/// Text of an audit entry, who and what apart, bytes; a longer one is cut.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 255;
+/// Events of a stream that one trace looks at; past it the trace says how far it came.
+pub const TRACE_EVENTS_MAX: u64 = 100_000;
 
 /// The bounds that a program may change, with [`crate::Builder::limits`].
 #[derive(Debug, Clone)]

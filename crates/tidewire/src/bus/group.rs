@@ -3,14 +3,29 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod consumer;
+mod counters;
+mod dead_letter;
 mod delivery;
+mod extract;
+mod handler;
+mod ledger;
+mod outbox;
 mod outcome;
+mod queue;
 mod retries;
+mod session;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use delivery::Delivery;
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use counters::ConsumerStats;
+pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
+pub use delivery::{Delivery, States};
+pub use extract::{Emit, FromDelivery, Json, Lost, State};
+pub use handler::{EventHandler, HandlerService, Handling};
 pub use outcome::{IntoOutcome, Outcome};
 pub use retries::Retries;
 
@@ -57,6 +72,11 @@ impl Group {
     pub async fn declare(&self) -> Result<Opened> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.group_open(&self.path, self.opening).await
+    }
+
+    /// Consumes it on this node.
+    pub fn consume(&self) -> Consuming {
+        Consuming::new(self.clone())
     }
 }
 

@@ -118,6 +118,10 @@ impl Log for Faulty {
         self.log.group_open(group, opening)
     }
 
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        self.log.groups(channel)
+    }
+
     fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
         self.log.group_turn(group, turn)
     }

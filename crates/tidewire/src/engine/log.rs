@@ -77,6 +77,10 @@ pub trait Log: Send + Sync + 'static {
     /// `Conflict` if it is there with another number of partitions; `PositionLost` for a start past the end of the stream.
     fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened>;
 
+    /// The names of the stream's groups, in their order; at most
+    /// [`BATCH_EVENTS_MAX`](crate::limits::BATCH_EVENTS_MAX).
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>>;
+
     /// Takes a turn of a session: one step, all of it or nothing.
     ///
     /// # Errors

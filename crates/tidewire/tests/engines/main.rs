@@ -1,6 +1,7 @@
 //! Runs every conformance case on every engine and prints the table.
 //!
-//! `cargo test -p tidewire --test engines -- PART` runs the engine of that name, or the cases whose name holds PART.
+//! `cargo test -p tidewire --test engines -- PART` runs the engine of that name, or the cases whose name holds PART;
+//! `-- ENGINE:PART` those cases on that engine.
 
 #![expect(clippy::disallowed_methods, reason = "a case is awaited right where it is spawned")]
 
@@ -107,9 +108,11 @@ async fn main() -> ExitCode {
             }
         }
     }
-    let is_engine = subjects.iter().any(|subject| subject.name == part);
-    let cases: Vec<_> = CASES.iter().filter(|case| is_engine || case.name.contains(&part)).collect();
-    let subjects = subjects.into_iter().filter(|subject| !is_engine || subject.name == part);
+    let (engine, part) = part.split_once(':').unwrap_or((&part, &part));
+    let is_engine = subjects.iter().any(|subject| subject.name == engine);
+    let part = if engine == part && is_engine { "" } else { part };
+    let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(part)).collect();
+    let subjects = subjects.into_iter().filter(|subject| !is_engine || subject.name == engine);
     let columns = subjects.map(|subject| run_all(subject, &cases));
     let columns: Vec<Column> = stream::iter(columns).buffered(SIDE_BY_SIDE).collect().await;
     print_table(&cases, &columns);

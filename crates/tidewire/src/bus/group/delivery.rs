@@ -9,7 +9,9 @@ use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::limits::{self, Limits};
 use crate::name::GroupPath;
 use crate::position::Position;
 
@@ -26,13 +28,14 @@ pub(super) struct Parts {
     pub(super) attempt: u32,
     pub(super) first_delivered: Timestamp,
     pub(super) fence: u64,
-    pub(super) emitted: Mutex<Vec<Emitted>>,
+    pub(super) emitted: Mutex<Emissions>,
 }
 
 /// What the deliveries of one session share.
 pub(super) struct Shared {
     pub(super) path: GroupPath,
     pub(super) states: States,
+    pub(super) limits: Limits,
     /// Fires when the session is over: what it held is or will be another's.
     pub(super) lost: CancellationToken,
     /// What is emitted is dropped, as in a replay into a shadow group.
@@ -46,6 +49,45 @@ pub(super) struct Emitted {
     pub(super) event: Event,
 }
 
+/// What a delivery emits, until it is settled.
+#[derive(Debug, Default)]
+pub(super) struct Emissions {
+    events: Vec<Emitted>,
+    bytes: usize,
+    is_closed: bool,
+}
+
+impl Emissions {
+    /// Takes one more event.
+    pub(super) fn push(&mut self, emitted: Emitted) -> Result<()> {
+        if self.is_closed {
+            return Err(Error::closed("the delivery, which is settled,"));
+        }
+        let bytes = self.bytes + emitted.event.bytes();
+        let count = self.events.len() + 1;
+        if count > limits::EMITTED_EVENTS_MAX {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a delivery emits {count} events, limit is {} (limits.EMITTED_EVENTS_MAX)",
+                    limits::EMITTED_EVENTS_MAX
+                ),
+            ));
+        }
+        if bytes > limits::EMITTED_BYTES_MAX {
+            return Err(Error::too_large(
+                "what a delivery emits",
+                bytes,
+                limits::EMITTED_BYTES_MAX,
+                "EMITTED_BYTES_MAX",
+            ));
+        }
+        self.events.push(emitted);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
 impl Delivery {
     pub(super) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
@@ -53,6 +95,14 @@ impl Delivery {
 
     pub(super) fn parts(&self) -> &Parts {
         &self.0
+    }
+
+    /// What is to be appended with its ack, when it is settled: from then on more is refused, for nobody would append it.
+    pub(super) fn close_emitted(&self) -> Vec<Emitted> {
+        let mut emissions = self.0.emitted.lock();
+        emissions.is_closed = true;
+        let events = std::mem::take(&mut emissions.events);
+        if self.0.group.is_muted { Vec::new() } else { events }
     }
 
     /// The event.
@@ -109,8 +159,8 @@ impl fmt::Debug for Delivery {
 }
 
 /// What a program shares with its handlers, by type.
-#[derive(Clone, Default)]
-pub(super) struct States(FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+#[derive(Debug, Clone, Default)]
+pub struct States(FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl States {
     pub(super) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
@@ -119,5 +169,30 @@ impl States {
 
     pub(super) fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+}
+
+#[cfg(test)]
+impl Delivery {
+    /// The first attempt at `event`, by a group that shares `states`.
+    pub(super) fn sample(event: Event, states: States) -> Self {
+        let channel = crate::name::ChannelPath::new("test", "shop", "orders").unwrap();
+        let shared = Shared {
+            path: GroupPath::new(channel, "shipping").unwrap(),
+            states,
+            limits: Limits::default(),
+            lost: CancellationToken::new(),
+            is_muted: false,
+        };
+        Self::new(Parts {
+            group: Arc::new(shared),
+            position: Position::default(),
+            time: Timestamp::default(),
+            event,
+            attempt: 1,
+            first_delivered: Timestamp::default(),
+            fence: 1,
+            emitted: Mutex::default(),
+        })
     }
 }

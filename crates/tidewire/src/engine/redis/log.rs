@@ -161,6 +161,10 @@ impl Log for RedisLog {
         Box::pin(std::future::ready(Err(no_groups_yet())))
     }
 
+    fn groups(&self, _channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        Box::pin(std::future::ready(Err(no_groups_yet())))
+    }
+
     fn group_turn(&self, _group: &GroupPath, _turn: Turn) -> Answer<'_, Turned> {
         Box::pin(std::future::ready(Err(no_groups_yet())))
     }

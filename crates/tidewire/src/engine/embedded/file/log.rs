@@ -204,6 +204,10 @@ impl Log for FileLog {
         Box::pin(self.groups.open(group.clone(), opening))
     }
 
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        Box::pin(self.groups.names(channel.clone()))
+    }
+
     fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
         Box::pin(self.groups.turn(group.clone(), turn))
     }

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::engine::embedded::group::{Group, Shelves, begin, no_such_group};
 use crate::engine::{Change, GroupStats, Opened, Opening, Turn, Turned};
 use crate::error::Result;
+use crate::limits;
 use crate::name::{ChannelPath, GroupPath};
 
 /// A group and its items.
@@ -29,6 +30,12 @@ impl MemoryLog {
         let outcome = work(&mut stream, &mut group);
         stream.groups.insert(name, group);
         outcome
+    }
+
+    pub(super) fn group_names(&self, channel: &ChannelPath) -> Vec<Box<str>> {
+        let Some(stream) = self.stream(channel) else { return Vec::new() };
+        let stream = stream.lock();
+        stream.groups.keys().take(limits::BATCH_EVENTS_MAX).cloned().collect()
     }
 
     pub(super) fn open_group(&self, path: &GroupPath, opening: Opening) -> Result<Opened> {

@@ -14,7 +14,8 @@ use crate::engine::embedded::group::{Group, Head, Taken, no_such_group, read_tur
 use crate::engine::embedded::pubsub::LocalPubSub;
 use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Start, Turn, Turned};
 use crate::error::{Error, Result};
-use crate::name::GroupPath;
+use crate::limits;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::Position;
 
 /// What a step takes in the queue beside its states and items, about.
@@ -56,6 +57,16 @@ impl GroupLog {
             Ok((Opened { is_new, is_rebuilt: false, next }, asking))
         });
         Ok(self.confirm(opened.await?).await?.0)
+    }
+
+    /// The names of the groups of a channel's stream.
+    pub(in super::super) async fn names(&self, channel: ChannelPath) -> Result<Vec<Box<str>>> {
+        let names = |directory: &Directory, stream: &Stream, _| {
+            let held = stream.groups().lock(directory, stream);
+            Ok(held.map(|held| held.groups.keys().take(limits::BATCH_EVENTS_MAX).cloned().collect()))
+        };
+        let names = self.log.work(&channel, names).await?;
+        Ok(names.transpose()?.unwrap_or_default())
     }
 
     pub(in super::super) async fn turn(&self, path: GroupPath, turn: Turn) -> Result<Turned> {

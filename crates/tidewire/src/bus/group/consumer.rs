@@ -1,0 +1,343 @@
+//! Consumers: what runs the handlers of a group on this node, or hands out deliveries one by one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::Group;
+use super::counters::{ConsumerStats, Counters, add};
+use super::delivery::{Delivery, States};
+use super::handler::{EventHandler, HandlerService};
+use super::outcome::{IntoOutcome, Outcome};
+use super::queue::{Done, Job, Queue, Token, Verdict};
+use super::retries::Retries;
+use super::session::Session;
+use super::settings::Settings;
+use crate::bus::lane::Lane;
+use crate::bus::{Bus, Gap};
+use crate::clock::Stopwatch;
+use crate::engine::Interest;
+use crate::error::Result;
+
+/// How a group is consumed on this node; [`run`](Self::run) or [`deliveries`](Self::deliveries) starts it.
+#[must_use = "a consumer starts with run() or deliveries()"]
+pub struct Consuming {
+    group: Group,
+    settings: Settings,
+    states: States,
+    layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
+}
+
+impl Consuming {
+    pub(super) fn new(group: Group) -> Self {
+        Self { group, settings: Settings::default(), states: States::default(), layers: Vec::new() }
+    }
+
+    /// Handlers that run at once; 64.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers.max(1);
+        self
+    }
+
+    /// How long this process holds its deliveries without a word; 5 s, at least 100 ms. It is renewed three times as
+    /// often, whatever the handlers do; when the process is dead, its deliveries come again after this.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease.max(Duration::from_millis(100));
+        self
+    }
+
+    /// When and how often a failed delivery comes again.
+    pub fn retries(mut self, retries: Retries) -> Self {
+        self.settings.retries = retries;
+        self
+    }
+
+    /// A handler that takes longer is dropped at its next `await`, and the delivery is retried; 10 minutes.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// Drops an event whose id this group has handled within `window`. The mark is written in the step that acknowledges
+    /// the delivery. Two copies that two processes handle at the same moment are both handled; with order by a key that
+    /// the copies share they are not.
+    pub fn dedup(mut self, window: Duration) -> Self {
+        self.settings.dedup = Some(window);
+        self
+    }
+
+    /// How long a parked key waits; 5 minutes.
+    pub fn park_time(mut self, time: Duration) -> Self {
+        self.settings.park_time = time;
+        self
+    }
+
+    /// How long a stop waits for handlers that have begun; 10 s. After that their deliveries are handed back.
+    pub fn stop_within(mut self, time: Duration) -> Self {
+        self.settings.stop_within = time;
+        self
+    }
+
+    /// What handlers emit is dropped: for a replay into a group of its own that is to have no effect.
+    pub fn muted(mut self) -> Self {
+        self.settings.is_muted = true;
+        self
+    }
+
+    /// Is called with every stretch of events that the group does not get: trimmed, damaged, or lost by the engine. It must
+    /// not block.
+    pub fn on_gap(mut self, told: impl Fn(&Gap) + Send + Sync + 'static) -> Self {
+        self.settings.on_gap = Some(Arc::new(told));
+        self
+    }
+
+    /// What handlers get as [`State`](super::State), one value per type.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Wraps the handler in a `tower` layer; later ones are outside of earlier ones. All of them are inside of decoding,
+    /// dedup, breaker, retries and timeout, whose order is fixed.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + 'static,
+        L::Service: Service<Delivery, Response: IntoOutcome, Error: fmt::Display, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.layers.push(Box::new(|service| service.layered(layer)));
+        self
+    }
+
+    /// Makes the group if it is not there and runs `handler` for each delivery, until the consumer is stopped.
+    ///
+    /// # Errors
+    /// `InvalidName` if an argument of the handler asks for a state that was not given; as
+    /// [`Group::declare`] otherwise.
+    pub async fn run<Args: 'static>(self, handler: impl EventHandler<Args>) -> Result<Consumer> {
+        let Self { group, settings, states, layers } = self;
+        let service = layers.into_iter().fold(HandlerService::new(handler), |service, layer| layer(service));
+        let service = service.with_timeout(settings.timeout, group.bus.clock.clone());
+        service.check(&states)?;
+        let concurrency = settings.concurrency;
+        let consumer = Consumer::start(group, settings, states).await?;
+        for _ in 0..concurrency {
+            let running = consumer.running.clone();
+            let service = service.clone();
+            consumer.running.bus.tasks.spawn(async move { running.work(service).await });
+        }
+        Ok(consumer)
+    }
+
+    /// Makes the group if it is not there and hands out its deliveries to whoever asks for the next one.
+    ///
+    /// # Errors
+    /// As [`Group::declare`].
+    pub async fn deliveries(self) -> Result<Deliveries> {
+        let Self { group, settings, states, .. } = self;
+        Ok(Deliveries { consumer: Consumer::start(group, settings, states).await? })
+    }
+}
+
+/// A running consumer. Dropping it stops it in the background; [`stop`](Self::stop) waits for that.
+pub struct Consumer {
+    running: Arc<Running>,
+}
+
+/// What a consumer's tasks share.
+struct Running {
+    bus: Arc<Bus>,
+    group: Group,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+impl Consumer {
+    async fn start(group: Group, settings: Settings, states: States) -> Result<Self> {
+        let bus = group.bus.clone();
+        drop(bus.enter()?);
+        let (queue, counters) = (Arc::<Queue>::default(), Arc::<Counters>::default());
+        let lane = Arc::new(Lane::new(&bus.limits, None));
+        let interest = Interest::Work(group.path.channel().clone());
+        // Heard before the group is looked at, so that nothing falls in between.
+        bus.hub.listen(&interest, lane.clone()).await?;
+        let opened = bus.engine.log.group_open(&group.path, group.opening).await;
+        let (stop, stopped) = (bus.tasks.stopping().child_token(), CancellationToken::new());
+        let session = Session::new(&group, settings, states, queue.clone(), counters.clone(), lane.clone());
+        let running = Arc::new(Running {
+            bus: bus.clone(),
+            group,
+            queue: queue.clone(),
+            counters,
+            stop: stop.clone(),
+            stopped: stopped.clone(),
+        });
+        if let Err(error) = opened {
+            if bus.hub.leave(&interest, &lane) {
+                drop(bus.hub.release(interest).await);
+            }
+            return Err(error);
+        }
+        let tasks = bus.tasks.clone();
+        tasks.spawn(async move {
+            session.run(stop).await;
+            queue.close();
+            if bus.hub.leave(&interest, &lane)
+                && let Err(error) = bus.hub.release(interest).await
+            {
+                tracing::debug!(%error, "the work of a group is still listened to");
+            }
+            stopped.cancel();
+        });
+        Ok(Self { running })
+    }
+
+    /// The group.
+    pub fn group(&self) -> &Group {
+        &self.running.group
+    }
+
+    /// What this consumer did.
+    pub fn stats(&self) -> ConsumerStats {
+        self.running.counters.stats()
+    }
+
+    /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
+    /// an attempt counted, and ends.
+    pub async fn stop(&self) {
+        self.running.stop.cancel();
+        self.running.stopped.cancelled().await;
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.running.stop.cancel();
+    }
+}
+
+impl Running {
+    /// Handles one delivery after the other.
+    async fn work(&self, service: HandlerService) {
+        while let Some(Job { token, delivery }) = self.queue.pop().await {
+            add(&self.counters.delivered, 1);
+            let watch = Stopwatch::start();
+            let outcome = service.handle(delivery.clone()).await;
+            self.queue.finish(Done {
+                token,
+                delivery,
+                verdict: Verdict::Settled(outcome),
+                took: watch.elapsed(),
+            });
+        }
+    }
+}
+
+/// The deliveries of a group on this node, for whoever asks for the next one. Dropping it stops the consumer.
+pub struct Deliveries {
+    consumer: Consumer,
+}
+
+impl Deliveries {
+    /// The next delivery; `None` once the consumer is stopped. Dropping the future takes nothing.
+    pub async fn next(&self) -> Option<Pulled> {
+        let job = self.consumer.running.queue.pop().await?;
+        Some(self.pulled(job))
+    }
+
+    /// The next delivery, if there is one now.
+    pub fn try_next(&self) -> Option<Pulled> {
+        Some(self.pulled(self.consumer.running.queue.try_pop()?))
+    }
+
+    /// The consumer behind it.
+    pub fn consumer(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    fn pulled(&self, Job { token, delivery }: Job) -> Pulled {
+        add(&self.consumer.running.counters.delivered, 1);
+        Pulled {
+            delivery,
+            token,
+            queue: self.consumer.running.queue.clone(),
+            watch: Stopwatch::start(),
+            is_settled: false,
+        }
+    }
+}
+
+/// A delivery that waits to be settled. Dropping it hands it back, without an attempt counted.
+#[must_use = "a delivery is settled by an outcome; dropped, it comes back"]
+pub struct Pulled {
+    delivery: Delivery,
+    token: Token,
+    queue: Arc<Queue>,
+    watch: Stopwatch,
+    is_settled: bool,
+}
+
+impl Pulled {
+    /// The delivery.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// Settles it. That is kept with the next turn, a few milliseconds later; a process that dies before gets the delivery
+    /// again.
+    pub fn settle(mut self, outcome: impl IntoOutcome) {
+        self.finish(Verdict::Settled(outcome.into_outcome()));
+    }
+
+    /// Gives up on it as if its process had died: that counts as an attempt.
+    pub fn abandon(mut self) {
+        self.finish(Verdict::Abandoned);
+    }
+
+    fn finish(&mut self, verdict: Verdict) {
+        self.is_settled = true;
+        let (token, delivery, took) = (self.token, self.delivery.clone(), self.watch.elapsed());
+        self.queue.finish(Done { token, delivery, verdict, took });
+    }
+}
+
+impl Drop for Pulled {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.finish(Verdict::Settled(Outcome::HandBack));
+        }
+    }
+}
+
+impl fmt::Debug for Consuming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consuming").field("group", &self.group.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Consumer({})", self.running.group.path)
+    }
+}
+
+impl fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Deliveries({})", self.consumer.running.group.path)
+    }
+}
+
+impl fmt::Debug for Pulled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pulled({:?})", self.delivery)
+    }
+}

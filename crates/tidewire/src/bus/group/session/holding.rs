@@ -1,0 +1,299 @@
+//! What a session holds: entries by record, in which order they are handed out, and where their events are.
+
+use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
+use crate::bus::group::counters::add;
+use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
+use crate::bus::group::delivery::{Delivery, Parts};
+use crate::bus::group::ledger::{Entry, Ledger};
+use crate::bus::group::queue::{Job, Token};
+use crate::clock::Timestamp;
+use crate::engine::{Shelf, ShelfItem, Stored};
+use crate::event::Event;
+use crate::limits;
+use crate::position::{Epoch, Position};
+
+/// A record that the session holds.
+pub(super) struct Holding {
+    pub(super) name: Box<str>,
+    pub(super) fence: u64,
+    pub(super) ledger: Ledger,
+    /// It differs from what was committed last.
+    pub(super) is_dirty: bool,
+    /// It is another session's share: nothing of it is begun any more.
+    pub(super) is_leaving: bool,
+}
+
+impl Holding {
+    /// The record of a session in a group without partitions.
+    pub(super) fn own(name: Box<str>) -> Self {
+        Self { name, fence: 0, ledger: Ledger::default(), is_dirty: false, is_leaving: false }
+    }
+
+    /// How many of its entries are ready or with a handler.
+    pub(super) fn out_count(&self) -> usize {
+        self.ledger.entries.values().filter(|entry| entry.is_out).count()
+    }
+}
+
+impl Session {
+    pub(super) fn entry_mut(&mut self, record: u16, offset: u64) -> Option<&mut Entry> {
+        self.holdings.get_mut(&record)?.ledger.entries.get_mut(&offset)
+    }
+
+    fn entry(&self, record: u16, offset: u64) -> Option<&Entry> {
+        self.holdings.get(&record)?.ledger.entries.get(&offset)
+    }
+
+    pub(super) fn entry_count(&self) -> usize {
+        self.holdings.values().map(|holding| holding.ledger.entries.len()).sum()
+    }
+
+    /// Adds an entry. With order it takes its place behind those of its key.
+    pub(super) fn add_entry(&mut self, record: u16, offset: u64, entry: Entry) {
+        if let Some(chain) = entry.chain {
+            self.chains.entry(chain).or_default().insert(offset);
+        }
+        if let Some(due) = entry.due {
+            self.waiting.insert((due, record, offset));
+        }
+        if let Some(holding) = self.holdings.get_mut(&record) {
+            holding.ledger.entries.insert(offset, entry);
+        }
+    }
+
+    /// Removes a settled entry; the next of its key may go on.
+    pub(super) fn remove_entry(&mut self, record: u16, offset: u64) -> Option<Entry> {
+        let holding = self.holdings.get_mut(&record)?;
+        let entry = holding.ledger.entries.remove(&offset)?;
+        holding.is_dirty = true;
+        self.pending.is_due = true;
+        if entry.is_out {
+            self.out_count -= 1;
+        }
+        if let Some(due) = entry.due {
+            self.waiting.remove(&(due, record, offset));
+        }
+        if let Some(epoch) = entry.shelved {
+            self.pending.removes.push((Shelf::Waiting, shelf_key(epoch, offset)));
+        }
+        self.bodies.remove(&(record, offset));
+        self.wanted.remove(&offset);
+        if let Some(chain) = entry.chain
+            && let Some(offsets) = self.chains.get_mut(&chain)
+        {
+            offsets.remove(&offset);
+            match offsets.first().copied() {
+                Some(next) => self.activate(record, next),
+                None => drop(self.chains.remove(&chain)),
+            }
+        }
+        Some(entry)
+    }
+
+    /// Hands an entry out if nothing is before it.
+    pub(super) fn activate(&mut self, record: u16, offset: u64) {
+        let Some(holding) = self.holdings.get(&record) else { return };
+        let Some(entry) = holding.ledger.entries.get(&offset) else { return };
+        let is_next = entry.chain.is_none_or(|chain| {
+            self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
+        });
+        if entry.is_out || entry.due.is_some() || !is_next || holding.is_leaving {
+            return;
+        }
+        if self.fresh.contains(&(record, offset)) {
+            return;
+        }
+        match self.bodies.remove(&(record, offset)) {
+            Some(stored) => self.ready(record, stored),
+            None => drop(self.wanted.insert(offset, record)),
+        }
+    }
+
+    /// The event of an entry is there: it is decoded, and goes to the handlers or, if it cannot, to the dead letters.
+    pub(super) fn ready(&mut self, record: u16, stored: Stored) {
+        let offset = stored.offset;
+        let Some(entry) = self.entry(record, offset).cloned() else { return };
+        let now = self.engine_now();
+        let event = match Event::try_from(stored.envelope.clone()) {
+            Ok(event) => event,
+            Err(error) => {
+                let reason = format!("cannot be decoded: {error}");
+                self.die(record, &stored, DeadKind::Undecodable, &reason);
+                return;
+            }
+        };
+        if is_replay_for_another(&event, &self.path) {
+            self.remove_entry(record, offset);
+            return;
+        }
+        if entry.attempts >= self.attempts_max(&entry) {
+            let kind = if entry.crashes > 0 { DeadKind::CrashedProcess } else { DeadKind::AttemptsUsedUp };
+            let reason = entry.error.clone();
+            self.die(record, &stored, kind, &reason);
+            return;
+        }
+        if entry.crashes >= SUSPECT_CRASHES && (self.out_count > 0 || !self.suspects.is_empty()) {
+            if !self.suspects.contains(&(record, offset)) {
+                self.suspects.push_back((record, offset));
+            }
+            self.bodies.insert((record, offset), stored);
+            return;
+        }
+        let job = self.job(record, &entry, stored.offset, stored.time, event, now);
+        if self.settings.dedup.is_some() {
+            self.unchecked.push(job);
+        } else {
+            self.push(job);
+        }
+        if let Some(entry) = self.entry_mut(record, offset) {
+            entry.is_out = true;
+        }
+        self.out_count += 1;
+    }
+
+    /// Attempts that a delivery has: one that only ever ended with its process may have been innocent of that.
+    fn attempts_max(&self, entry: &Entry) -> u32 {
+        let most = self.settings.retries.attempts_max.max(1);
+        if entry.attempts == entry.crashes { most.max(SUSPECT_CRASHES + 1) } else { most }
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        self.queue.push([job]);
+    }
+
+    fn job(
+        &self,
+        record: u16,
+        entry: &Entry,
+        offset: u64,
+        time: Timestamp,
+        event: Event,
+        now: Timestamp,
+    ) -> Job {
+        let fence = self.holdings.get(&record).map_or(0, |holding| holding.fence);
+        let delivery = Delivery::new(Parts {
+            group: self.shared.clone(),
+            position: self.stored(offset),
+            time,
+            event,
+            attempt: entry.attempts + 1,
+            first_delivered: entry.first.unwrap_or(now),
+            fence,
+            emitted: Default::default(),
+        });
+        Job { token: Token { session: self.serial, record, offset }, delivery }
+    }
+
+    /// What was handed out comes back as if it had not been.
+    pub(super) fn put_back(&mut self, token: Token) {
+        if token.session != self.serial {
+            return;
+        }
+        if let Some(entry) = self.entry_mut(token.record, token.offset)
+            && entry.is_out
+        {
+            entry.is_out = false;
+            self.out_count -= 1;
+            self.wanted.insert(token.offset, token.record);
+        }
+    }
+
+    /// Has an entry wait until `due`; for long, its event goes to the shelf.
+    pub(super) fn set_aside(&mut self, record: u16, stored: Stored, due: Timestamp) {
+        let offset = stored.offset;
+        let is_long = due.since(self.engine_now()) > SHELVE_AFTER;
+        let epoch = self.epoch;
+        let Some(entry) = self.entry_mut(record, offset) else { return };
+        entry.due = Some(due);
+        let is_new_there = is_long && entry.shelved.is_none();
+        if is_new_there {
+            entry.shelved = Some(epoch);
+        }
+        self.waiting.insert((due, record, offset));
+        if is_new_there {
+            self.pending.puts.push(shelve(shelf_key(epoch, offset), &stored));
+        } else if !is_long {
+            self.keep_body(record, stored);
+        }
+    }
+
+    /// Keeps an event in memory if there is room; else it is read again.
+    pub(super) fn keep_body(&mut self, record: u16, stored: Stored) {
+        if self.bodies.len() < BODIES_MAX {
+            self.bodies.insert((record, stored.offset), stored);
+        }
+    }
+
+    /// Hands out what has waited long enough, and a suspect when nothing else is out.
+    pub(super) fn hand_out(&mut self) {
+        let now = self.engine_now();
+        while let Some(&(due, record, offset)) = self.waiting.first()
+            && due <= now
+        {
+            self.waiting.pop_first();
+            if let Some(entry) = self.entry_mut(record, offset) {
+                entry.due = None;
+            }
+            self.activate(record, offset);
+        }
+        while self.out_count == 0
+            && let Some((record, offset)) = self.suspects.pop_front()
+        {
+            self.activate(record, offset);
+        }
+        self.queue.set_low(self.target / 2);
+    }
+
+    /// Deliveries that the session has room for.
+    pub(super) fn room(&self) -> usize {
+        if !self.suspects.is_empty() || self.entry_count() >= ENTRIES_MAX {
+            return 0;
+        }
+        let busy = self.out_count + self.wanted.len() + self.fresh.len();
+        self.target.saturating_sub(busy).min(limits::BATCH_EVENTS_MAX)
+    }
+
+    /// Takes more ahead while the handlers run out of work, and less when they do not.
+    pub(super) fn adapt(&mut self, wanted: usize, got: usize) {
+        let ready = self.queue.len();
+        if wanted > 0 && got >= wanted && ready <= self.target / 4 {
+            self.target = (self.target * 2).min(AHEAD_MAX.max(self.settings.concurrency));
+        } else if ready > self.target / 2 && self.target > self.settings.concurrency {
+            self.target = (self.target - self.target / 16).max(self.settings.concurrency);
+        }
+    }
+
+    /// How long the session holds on without another turn: what nobody waits for may take longer.
+    pub(super) fn lease_of(&self, claim: usize) -> std::time::Duration {
+        let is_idle = claim == 0 && self.opening.partitions == 0 && self.entry_count() == 0;
+        if is_idle { IDLE_LEASE.max(self.settings.lease) } else { self.settings.lease }
+    }
+
+    /// Which record an event is in.
+    pub(super) fn record_of(&self, offset: u64, chain: Option<u64>) -> u16 {
+        match u64::from(self.opening.partitions) {
+            0 => OWN,
+            partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
+        }
+    }
+}
+
+/// The key of an event on the shelf.
+pub(super) fn shelf_key(epoch: Epoch, offset: u64) -> Box<str> {
+    Position { epoch, offset }.to_string().into()
+}
+
+/// An event on the shelf: when it was appended (ms, 8 bytes, big-endian), and its envelope.
+pub(super) fn shelve(key: Box<str>, stored: &Stored) -> ShelfItem {
+    let mut bytes = Vec::with_capacity(8 + stored.envelope.len());
+    bytes.extend_from_slice(&stored.time.as_millis().to_be_bytes());
+    bytes.extend_from_slice(&stored.envelope);
+    ShelfItem { shelf: Shelf::Waiting, key, bytes: bytes.into() }
+}
+
+/// The event that was shelved at `offset`; none of other bytes.
+pub(super) fn unshelve(offset: u64, item: &ShelfItem) -> Option<Stored> {
+    let (time, _) = item.bytes.split_first_chunk::<8>()?;
+    let time = Timestamp::from_millis(u64::from_be_bytes(*time));
+    Some(Stored { offset, time, envelope: item.bytes.slice(8..) })
+}
