@@ -3,6 +3,7 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod breaker;
 mod consumer;
 mod counters;
 mod dead_letter;
@@ -12,6 +13,7 @@ mod handler;
 mod ledger;
 mod outbox;
 mod outcome;
+mod pool;
 mod queue;
 mod retries;
 mod session;
@@ -20,6 +22,7 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 
+pub use breaker::{BreakerState, Breaking};
 pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
 pub use counters::ConsumerStats;
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
@@ -27,6 +30,7 @@ pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
 pub use handler::{EventHandler, HandlerService, Handling};
 pub use outcome::{IntoOutcome, Outcome};
+pub use pool::{Pool, Rate, Share};
 pub use retries::Retries;
 
 use super::Bus;
