@@ -15,7 +15,8 @@ const USER_IN_URL: &str = "tidewire:s3cret%2F%40%3A";
 /// What a user of the engine may do, as `docs/redis-layout.md` lists it; environments `dev` and `prod`.
 pub(crate) const RULES: &str = "resetchannels allchannels ~dev:tenant:* ~prod:tenant:* ~tidewire:* -@all \
     +ping +info +get +set +del +evalsha +script|load +time +exists +pexpire +persist +memory|usage \
-    +xadd +xlen +xrange +xrevrange +xtrim +hset +hget +hmget +hdel +zadd +zrem +zrange \
+    +xadd +xlen +xrange +xrevrange +xtrim +hset +hget +hmget +hgetall +hkeys +hdel \
+    +zadd +zrem +zrange +zcard +zlexcount +zscore \
     +publish +spublish +subscribe +unsubscribe +psubscribe +punsubscribe +ssubscribe +sunsubscribe \
     +pubsub|numsub +pubsub|numpat +pubsub|shardnumsub";
 

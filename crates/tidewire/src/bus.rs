@@ -3,6 +3,7 @@
 mod append;
 mod batch;
 mod channel;
+mod fold;
 mod group;
 mod hub;
 mod in_flight;
@@ -21,14 +22,15 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use fold::{Folded, Folding};
 pub use group::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
     Replay, SeekPreview, SessionStatus, Swept, Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts,
 };
 pub use group::{
-    Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler,
-    FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome, Pulled, Retries, State,
-    States, fingerprint,
+    BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
+    Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
+    Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -115,6 +115,16 @@ impl Clock {
         match &self.0 {
             None => SystemTime::now().into(),
             Some(millis) => Timestamp(*millis.borrow()),
+        }
+    }
+
+    /// Time since some moment that stays the same, finer than [`now`](Self::now) and never set back.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the monotonic clock")]
+    pub(crate) fn monotonic(&self) -> Duration {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        match &self.0 {
+            None => BEGIN.get_or_init(Instant::now).elapsed(),
+            Some(millis) => Duration::from_millis(*millis.borrow()),
         }
     }
 

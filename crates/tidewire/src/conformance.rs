@@ -7,6 +7,7 @@ mod announce;
 mod append;
 mod bounds;
 mod floor;
+mod fold;
 mod group;
 mod level;
 mod lifecycle;
@@ -115,6 +116,10 @@ cases! {
     3 subscription::skips_what_its_own_node_sent;
     3 subscription::one_node_hears_what_another_appends [Shared];
     3 subscription::a_handler_is_counted;
+    3 fold::folds_every_event_once_and_goes_on_from_its_snapshot;
+    3 fold::a_fold_needs_only_what_is_in_no_snapshot;
+    3 fold::a_fold_begins_again_when_history_was_lost;
+    3 fold::an_event_that_cannot_be_folded_is_told;
     4 session::each_event_is_claimed_once_by_concurrent_sessions;
     4 session::a_last_turn_frees_records_without_a_loss;
     4 session::a_record_goes_with_a_commit_without_a_state;

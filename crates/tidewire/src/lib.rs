@@ -16,11 +16,11 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, Channel, ChannelStats, Confirmation, Consumer, ConsumerStats, Consuming,
-    DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, FromDelivery, Gap, GapReason, Group,
-    HandlerService, Handling, History, IntoOutcome, Item, Json, Lost, Outcome, PublisherStats, Pulled, Rates,
-    Reading, Receipt, Received, Retries, RetryPolicy, State, States, SubscriberStats, Subscribing,
-    Subscription, fingerprint,
+    Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelStats, Confirmation, Consumer,
+    ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, Folded,
+    Folding, FromDelivery, Gap, GapReason, Group, HandlerService, Handling, History, IntoOutcome, Item, Json,
+    Lost, Outcome, Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries,
+    RetryPolicy, Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use bus::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,

@@ -31,6 +31,8 @@ pub const PATTERN_CHANNELS_MAX: usize = 100_000;
 pub const STATS_CHANNELS_MAX: usize = 100_000;
 /// Key of the store, bytes, without the tenant.
 pub const STORE_KEY_BYTES_MAX: usize = 512;
+/// Name of a fold, bytes. With the channel's name it is the key of a snapshot.
+pub const FOLD_NAME_BYTES_MAX: usize = 64;
 
 /// Group name, bytes. Part of every key and metric label.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;

@@ -88,6 +88,21 @@ pub fn check_group(text: &str) -> Result<()> {
     )
 }
 
+/// Checks the name of a fold: 1 to 64 of `A-Z a-z 0-9 - _ .`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidName`] says what is wrong and where.
+pub fn check_fold(text: &str) -> Result<()> {
+    check(
+        "fold",
+        text,
+        limits::FOLD_NAME_BYTES_MAX,
+        "FOLD_NAME_BYTES_MAX",
+        |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'),
+        "A-Z a-z 0-9 - _ .",
+    )
+}
+
 /// Checks a channel name: 1 to 255 visible ASCII characters except `" * ? [ ] \ { }`.
 ///
 /// # Errors

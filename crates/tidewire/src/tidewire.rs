@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bus::{Bus, Hub, PublisherStats, RetryPolicy, Settings, SubscriberStats};
+use crate::bus::{Bus, Hub, Pool, PublisherStats, RetryPolicy, Settings, SubscriberStats};
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +110,11 @@ impl Tidewire {
     /// What this node published and received on all channels.
     pub fn stats(&self) -> (PublisherStats, SubscriberStats) {
         self.bus.totals()
+    }
+
+    /// A pool of so many handlers that run at the same time, for consumers of any tenant of this node to share fairly.
+    pub fn pool(&self, concurrency: usize) -> Pool {
+        Pool::new(concurrency, self.bus.clock.clone())
     }
 
     /// Proves a round trip on every link of the engine.

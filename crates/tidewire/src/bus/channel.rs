@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::Bus;
 use super::append::Appending;
 use super::batch::Batching;
+use super::fold::Folding;
 use super::group::{Group, Tracing};
+use super::item::Received;
 use super::read::Reading;
 use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
 use super::subscription::Subscribing;
@@ -146,6 +148,40 @@ impl Channel {
     /// Reads what the stream keeps.
     pub fn read(&self) -> Reading {
         Reading::new(self.bus.clone(), self.path.clone())
+    }
+
+    /// Folds every event of the stream into a state, in order: event sourcing. The state is kept under `name` as a snapshot
+    /// every 1,000 events, and the next fold goes on from there; the end of the stream when it begins is where it ends.
+    ///
+    /// Use another name when `fold` changes: a snapshot is a state that the old one has made. The state is kept as JSON, at
+    /// most 4 MiB, as an entry `fold:CHANNEL:NAME` of the tenant.
+    ///
+    /// # Errors
+    /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`. `PositionLost` if an event that is in no snapshot was removed or is
+    /// damaged, also where a lost history makes the fold [begin again](super::Folded::lost). `Codec` for an event that
+    /// cannot be decoded or that `fold` refuses. `TooLarge` for the state. Errors of the engine.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> tidewire::Result<()> {
+    /// use tidewire::{Event, Tidewire};
+    ///
+    /// let account = Tidewire::open("memory:").await?.tenant("bank")?.channel("account-7")?;
+    /// for amount in ["100", "-30", "5"] {
+    ///     account.append(Event::new("account.changed", amount)).await?;
+    /// }
+    /// let balance = account.fold("balance", 0_i64, |balance, received| {
+    ///     *balance += std::str::from_utf8(received.event.data())?.parse::<i64>()?;
+    ///     Ok(())
+    /// });
+    /// assert_eq!(balance.await?.state, 75);
+    /// # Ok(()) }
+    /// ```
+    pub fn fold<S, F>(&self, name: &str, initial: S, fold: F) -> Folding<S, F>
+    where
+        F: FnMut(&mut S, &Received) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Folding::new(self.bus.clone(), self.path.clone(), name, initial, fold)
     }
 
     /// Removes the events before `position`, which itself stays.

@@ -4,6 +4,7 @@
 //! comes again, in which order, and when it is given up on.
 
 mod audit;
+mod breaker;
 mod consumer;
 mod counters;
 mod dead_letter;
@@ -15,6 +16,7 @@ mod letters;
 mod operate;
 mod outbox;
 mod outcome;
+mod pool;
 mod queue;
 mod retries;
 mod session;
@@ -26,6 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use audit::{AuditAction, AuditEntry};
+pub use breaker::{BreakerState, Breaking};
 pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
 pub use counters::ConsumerStats;
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
@@ -35,6 +38,7 @@ pub use handler::{EventHandler, HandlerService, Handling};
 pub use letters::{DeadLetterPage, DeadLetters, DeadReason, DeadReasons};
 pub use operate::{GroupStatus, SeekPreview, SessionStatus};
 pub use outcome::{IntoOutcome, Outcome};
+pub use pool::{Pool, Rate, Share};
 pub use retries::Retries;
 pub use sweep::{Purge, Replay, Swept};
 pub use trace::{Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts};

@@ -1,7 +1,6 @@
 //! Groups: what consumers get, when it comes again, in which order, and where it goes in the end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;

@@ -105,12 +105,16 @@ impl Scene {
         let mut future = pin!(future);
         let passing = async {
             loop {
-                // A virtual clock is moved again and again: who waits may not have looked at it yet.
-                tokio::select! {
-                    biased;
-                    output = &mut future => break output,
-                    () = tokio::task::yield_now() => self.clock.advance(self.ticks(1)),
+                // A virtual clock is moved again and again: who waits may not have looked at it yet. Not too fast: who has to
+                // do something in time has to have its turn.
+                for _ in 0..20 {
+                    tokio::select! {
+                        biased;
+                        output = &mut future => return output,
+                        () = tokio::task::yield_now() => {}
+                    }
                 }
+                self.clock.advance(self.ticks(1));
             }
         };
         patiently(what, passing).await

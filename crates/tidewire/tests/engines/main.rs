@@ -1,6 +1,6 @@
 //! Runs every conformance case on every engine and prints the table.
 //!
-//! `cargo test -p tidewire --test engines -- PART` runs the engine of that name, or the cases whose name holds PART.
+//! `cargo test -p tidewire --test engines -- [ENGINE] [PART]` runs one engine alone, and the cases whose name holds PART.
 
 #![expect(clippy::disallowed_methods, reason = "a case is awaited right where it is spawned")]
 
@@ -94,10 +94,16 @@ fn print_table(cases: &[&Case], columns: &[Column]) {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let engine = arguments.iter().find(|argument| subject::is_name(argument));
+    let part = arguments.iter().find(|argument| !subject::is_name(argument)).cloned().unwrap_or_default();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut subjects = vec![subject::memory(), subject::file(directory.path().to_owned())];
     for (name, variable) in subject::TOPOLOGIES {
+        if engine.is_some_and(|engine| engine != name) {
+            continue;
+        }
         match subject::redis(name, variable) {
             Ok(subject) => subjects.push(subject),
             Err(_) if name == subject::VALKEY => println!("skipped: {}", subject::WITHOUT_VALKEY),
@@ -107,9 +113,8 @@ async fn main() -> ExitCode {
             }
         }
     }
-    let is_engine = subjects.iter().any(|subject| subject.name == part);
-    let cases: Vec<_> = CASES.iter().filter(|case| is_engine || case.name.contains(&part)).collect();
-    let subjects = subjects.into_iter().filter(|subject| !is_engine || subject.name == part);
+    let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(&part)).collect();
+    let subjects = subjects.into_iter().filter(|subject| engine.is_none_or(|engine| engine == subject.name));
     let columns = subjects.map(|subject| run_all(subject, &cases));
     let columns: Vec<Column> = stream::iter(columns).buffered(SIDE_BY_SIDE).collect().await;
     print_table(&cases, &columns);

@@ -41,6 +41,11 @@ pub(crate) const TOPOLOGIES: [(&str, &str); 7] = [
     (VALKEY, "VALKEY"),
 ];
 
+/// Whether an engine under test is called so.
+pub(crate) fn is_name(text: &str) -> bool {
+    ["memory", "file"].contains(&text) || TOPOLOGIES.iter().any(|(name, _)| *name == text)
+}
+
 /// The one that a machine may lack.
 pub(crate) const VALKEY: &str = "valkey";
 pub(crate) const WITHOUT_VALKEY: &str = "valkey, which `cargo xtask test` starts where valkey-server is on the PATH or named in TIDEWIRE_TEST_VALKEY_SERVER";

@@ -9,10 +9,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Group;
+use super::breaker::{Breaker, BreakerState, Breaking};
 use super::counters::{ConsumerStats, Counters, add};
 use super::delivery::{Delivery, States};
 use super::handler::{EventHandler, HandlerService};
 use super::outcome::{IntoOutcome, Outcome};
+use super::pool::{Member, Pool, Share};
 use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
@@ -59,6 +61,19 @@ impl Consuming {
     /// A handler that takes longer is dropped at its next `await`, and the delivery is retried; 10 minutes.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
+        self
+    }
+
+    /// Holds deliveries back while most of them fail: what waits burns no attempt. Without this it is not done.
+    pub fn breaker(mut self, breaking: Breaking) -> Self {
+        self.settings.breaking = Some(breaking);
+        self
+    }
+
+    /// Runs its handlers in the slots of a pool, which it shares with other consumers by weight, such as those of other
+    /// tenants.
+    pub fn share(mut self, pool: &Pool, share: Share) -> Self {
+        self.settings.pool = Some((pool.clone(), share));
         self
     }
 
@@ -129,9 +144,8 @@ impl Consuming {
         let concurrency = settings.concurrency;
         let consumer = Consumer::start(group, settings, states).await?;
         for _ in 0..concurrency {
-            let running = consumer.running.clone();
-            let service = service.clone();
-            consumer.running.bus.tasks.spawn(async move { running.work(service).await });
+            let (running, service) = (consumer.running.clone(), service.clone());
+            consumer.running.bus.tasks.spawn(async move { while running.handle_next(&service).await {} });
         }
         Ok(consumer)
     }
@@ -157,6 +171,8 @@ struct Running {
     group: Group,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    breaker: Option<Breaker>,
+    member: Option<Member>,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
@@ -172,12 +188,17 @@ impl Consumer {
         bus.hub.listen(&interest, lane.clone()).await?;
         let opened = bus.engine.log.group_open(&group.path, group.opening).await;
         let (stop, stopped) = (bus.tasks.stopping().child_token(), CancellationToken::new());
+        let breaker =
+            settings.breaking.map(|breaking| Breaker::new(breaking, group.path.clone(), bus.clock.clone()));
+        let member = settings.pool.as_ref().map(|(pool, share)| pool.member(*share));
         let session = Session::new(&group, settings, states, queue.clone(), counters.clone(), lane.clone());
         let running = Arc::new(Running {
             bus: bus.clone(),
             group,
             queue: queue.clone(),
             counters,
+            breaker,
+            member,
             stop: stop.clone(),
             stopped: stopped.clone(),
         });
@@ -211,6 +232,11 @@ impl Consumer {
         self.running.counters.stats()
     }
 
+    /// What the breaker does, if there is one.
+    pub fn breaker(&self) -> Option<BreakerState> {
+        self.running.breaker.as_ref().map(Breaker::state)
+    }
+
     /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
     /// an attempt counted, and ends.
     pub async fn stop(&self) {
@@ -226,19 +252,42 @@ impl Drop for Consumer {
 }
 
 impl Running {
-    /// Handles one delivery after the other.
-    async fn work(&self, service: HandlerService) {
-        while let Some(Job { token, delivery }) = self.queue.pop().await {
-            add(&self.counters.delivered, 1);
-            let watch = Stopwatch::start();
-            let outcome = service.handle(delivery.clone()).await;
-            self.queue.finish(Done {
-                token,
-                delivery,
-                verdict: Verdict::Settled(outcome),
-                took: watch.elapsed(),
-            });
+    /// Handles the next delivery, when breaker and pool let it; false once the consumer has stopped.
+    async fn handle_next(&self, service: &HandlerService) -> bool {
+        if self.breaker.is_none() && self.member.is_none() {
+            let Some(job) = self.queue.pop().await else { return false };
+            self.handle(service, job).await;
+            return true;
         }
+        // Asked for only when there is something to do: leave and slots that lie about are others' loss.
+        if !self.queue.is_ready().await {
+            return false;
+        }
+        let pass = match &self.breaker {
+            Some(breaker) => Some(breaker.pass().await),
+            None => None,
+        };
+        let _slot = match &self.member {
+            Some(member) => Some(member.slot().await),
+            None => None,
+        };
+        // Another handler may have been quicker.
+        if let Some(job) = self.queue.try_pop() {
+            let outcome = self.handle(service, job).await;
+            if let Some(pass) = pass {
+                pass.end(&outcome);
+            }
+        }
+        true
+    }
+
+    async fn handle(&self, service: &HandlerService, Job { token, delivery }: Job) -> Outcome {
+        add(&self.counters.delivered, 1);
+        let watch = Stopwatch::start();
+        let outcome = service.handle(delivery.clone()).await;
+        let verdict = Verdict::Settled(outcome.clone());
+        self.queue.finish(Done { token, delivery, verdict, took: watch.elapsed() });
+        outcome
     }
 }
 

@@ -25,7 +25,7 @@ use crate::error::Result;
 /// ([`FromDelivery`]), that returns what becomes of the delivery ([`IntoOutcome`]).
 ///
 /// `Args` only tells the arities apart. It may be called many times at once; each call gets one delivery. Its future is
-/// dropped at an `await` when it takes too long or the delivery is lost.
+/// dropped at an `await` when it takes too long, and with the runtime.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle deliveries",
     note = "a handler is an async function of up to six arguments that implement `FromDelivery`, that can be cloned \

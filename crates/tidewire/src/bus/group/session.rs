@@ -96,9 +96,13 @@ pub(super) struct Session {
     wanted: BTreeMap<u64, u16>,
     /// Entries handed out alone.
     suspects: VecDeque<(u16, u64)>,
+    /// Entries that wait until no suspect is left.
+    deferred: Vec<(u16, u64)>,
     /// Deliveries whose ids are to be looked up.
     unchecked: Vec<Job>,
     out_count: usize,
+    /// Deliveries that went to the dead letters.
+    deaths: u64,
     pending: Pending,
     /// How many deliveries are to be ready.
     target: usize,
@@ -168,8 +172,10 @@ impl Session {
             bodies: FxHashMap::default(),
             wanted: BTreeMap::new(),
             suspects: VecDeque::new(),
+            deferred: Vec::new(),
             unchecked: Vec::new(),
             out_count: 0,
+            deaths: 0,
             pending: Pending::default(),
             target,
             may_have_more: true,
@@ -210,6 +216,7 @@ impl Session {
         self.bodies.clear();
         self.wanted.clear();
         self.suspects.clear();
+        self.deferred.clear();
         self.unchecked.clear();
         self.out_count = 0;
         self.is_astray = false;
@@ -238,6 +245,8 @@ impl Session {
             if self.is_turn_due() {
                 let turn = self.build(false);
                 self.take(turn, &stop).await;
+                // An engine that answers at once must not keep the others from running.
+                tokio::task::yield_now().await;
                 continue;
             }
             self.wait(&stop).await;

@@ -44,18 +44,26 @@ impl DedupWindow {
 
     /// Remembers that `dedup` took effect at `offset`, and forgets what is past its window.
     pub(super) fn insert(&mut self, dedup: &Dedup, offset: u64, now: Timestamp) {
-        let expires = now.saturating_add(dedup.window);
-        self.offsets.insert(dedup.id.clone(), Mark { offset, expires });
-        self.oldest_first.push_back((expires, dedup.id.clone()));
-        while let Some((expires, id)) = self.oldest_first.front() {
-            if *expires > now && self.oldest_first.len() <= self.ids_max {
-                break;
-            }
-            if self.offsets.get(id).is_some_and(|mark| mark.expires == *expires) {
-                self.offsets.remove(id);
-            }
-            self.oldest_first.pop_front();
+        self.remember(dedup.id.clone(), offset, now.saturating_add(dedup.window));
+        while self.forget(now).is_some() {}
+    }
+
+    /// Remembers an id until `expires`. The bound holds after the next [`forget`](Self::forget) that answers `None`.
+    pub(super) fn remember(&mut self, id: Box<str>, offset: u64, expires: Timestamp) {
+        self.offsets.insert(id.clone(), Mark { offset, expires });
+        self.oldest_first.push_back((expires, id));
+    }
+
+    /// Forgets the oldest id if its window is over at `now` or there are too many; `None` if none is to be forgotten.
+    pub(super) fn forget(&mut self, now: Timestamp) -> Option<(Timestamp, Box<str>)> {
+        let (expires, id) = self.oldest_first.front()?;
+        if *expires > now && self.oldest_first.len() <= self.ids_max {
+            return None;
         }
+        if self.offsets.get(id).is_some_and(|mark| mark.expires == *expires) {
+            self.offsets.remove(id);
+        }
+        self.oldest_first.pop_front()
     }
 }
 

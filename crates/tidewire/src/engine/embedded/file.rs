@@ -9,6 +9,7 @@ mod directory;
 mod expire;
 mod fault;
 mod files;
+mod groups;
 mod log;
 mod options;
 mod pubsub;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::directory::Directory;
+use self::groups::GroupLog;
 use self::log::{FileLog, LogStreams};
 pub use self::options::{FileOptions, Fsync};
 use self::pubsub::FilePubSub;
@@ -72,7 +74,8 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
         call_time_max: limits.call_time_max,
     };
     let schedule = Schedule::new(Arc::clone(&state_queue));
-    start_writers(&log, &state_queue, pubsub.clone(), options.fsync, tasks);
+    let groups = GroupLog { log: log.clone(), queue: Arc::clone(&state_queue), pubsub: pubsub.clone() };
+    start_writers(&log, &state_queue, &pubsub, options.fsync, tasks);
     let sweep = store::sweep_for_ever(Arc::clone(&directory), Arc::clone(&state_queue), clock.clone());
     spawn(tasks, sweep);
     spawn(tasks, expire::expire_for_ever(log.clone()));
@@ -83,7 +86,7 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
     let link = format!("log {}", directory.root().display());
     Engine {
         pubsub: Arc::new(FilePubSub { local: pubsub, queue: Arc::clone(&log.queue), link }),
-        log: Arc::new(FileLog::new(log, schedule)),
+        log: Arc::new(FileLog::new(log, schedule, groups)),
         store: Arc::new(FileStore { directory, queue: state_queue, clock: clock.clone() }),
         examine: nothing_to_examine(),
         name: "file",
@@ -105,22 +108,27 @@ fn spawn(tasks: &Tasks, task: impl Future<Output = ()> + Send + 'static) {
 fn start_writers(
     log: &LogStreams,
     state_queue: &Arc<Queue<StateJob>>,
-    pubsub: LocalPubSub,
+    pubsub: &LocalPubSub,
     fsync: Fsync,
     tasks: &Tasks,
 ) {
     let closing = Arc::new(Closing(Arc::clone(&log.directory)));
-    let writer =
-        Writer::new(Arc::clone(&log.directory), Arc::clone(&log.streams), pubsub, log.clock.clone(), fsync);
+    let writer = Writer::new(
+        Arc::clone(&log.directory),
+        Arc::clone(&log.streams),
+        pubsub.clone(),
+        log.clock.clone(),
+        fsync,
+    );
     let (queue, also_closing) = (CloseOnDrop(Arc::clone(&log.queue)), Arc::clone(&closing));
     tasks.spawn_blocking(move || {
         writer.run(&queue.0);
         drop((queue, also_closing));
     });
-    let (directory, clock) = (Arc::clone(&log.directory), log.clock.clone());
+    let (directory, clock, pubsub) = (Arc::clone(&log.directory), log.clock.clone(), pubsub.clone());
     let queue = CloseOnDrop(Arc::clone(state_queue));
     tasks.spawn_blocking(move || {
-        state_writer::run(&directory, &queue.0, &clock);
+        state_writer::run(&directory, &queue.0, &clock, &pubsub);
         drop((queue, closing));
     });
     let (stop, log_queue, state_queue) =

@@ -1,24 +1,24 @@
 //! A group of an embedded engine: the steps of its sessions over its records, in memory.
 //!
-//! It knows neither the stream's events nor where it is kept itself: who calls it reads the one and writes the other.
+//! It knows neither the stream's events nor its own items nor where it is kept: who calls it reads the first, changes
+//! the second and writes the third.
 
 mod page;
+mod shelves;
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::ops::Bound;
 
 use bytes::Bytes;
 
 pub(super) use self::page::read_turn;
+pub(super) use self::shelves::{ItemPage, Shelves};
 use super::dedup::DedupWindow;
 use crate::clock::Timestamp;
-use crate::engine::{
-    Adopted, Commit, GroupStats, Listing, Opening, RecordStats, Shelf, ShelfItem, Start, Turn, Turned,
-};
+use crate::engine::{Adopted, Commit, GroupStats, Opening, RecordStats, Start, Turn, Turned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::name::GroupPath;
+use crate::name::{ChannelPath, GroupPath};
 use crate::position::Epoch;
 
 /// The bounds of the stream that a group reads.
@@ -67,7 +67,6 @@ struct Session {
 pub(super) struct Group {
     pub(super) head: Head,
     pub(super) records: BTreeMap<Box<str>, Record>,
-    pub(super) items: BTreeMap<(Shelf, Box<str>), Bytes>,
     marks: DedupWindow,
     sessions: BTreeMap<Box<str>, Session>,
     /// A session waits for an append.
@@ -80,6 +79,12 @@ pub(super) struct Taken {
     pub(super) answer: Turned,
     /// Other sessions may have something to do.
     pub(super) is_news: bool,
+    /// The turn was taken before and has changed nothing now.
+    pub(super) is_again: bool,
+    /// Names of records that are not as they were before.
+    pub(super) touched: Vec<Box<str>>,
+    /// Marks that are not remembered any more, and when their windows end.
+    pub(super) forgotten: Vec<(Timestamp, Box<str>)>,
 }
 
 impl Group {
@@ -88,20 +93,44 @@ impl Group {
         let head = Head { partitions: opening.partitions, next, generation: (1, next), fence: 0 };
         let record = Record { floor: next, ..Record::default() };
         let records = (0..opening.partitions).map(|number| (partition(number), record.clone())).collect();
-        Self::from_parts(head, records, BTreeMap::new())
+        Self::from_parts(head, records, [])
     }
 
-    /// A group as it was kept. Nobody holds its records any more: whoever did is gone.
+    /// A group as it was kept: without sessions, so that nobody holds its records. Marks are given with the end of their
+    /// windows.
     pub(super) fn from_parts(
         head: Head,
-        mut records: BTreeMap<Box<str>, Record>,
-        items: BTreeMap<(Shelf, Box<str>), Bytes>,
+        records: BTreeMap<Box<str>, Record>,
+        kept_marks: impl IntoIterator<Item = (Timestamp, Box<str>)>,
     ) -> Self {
-        for record in records.values_mut().filter(|record| record.owner.is_some()) {
-            (record.owner, record.was_lost) = (None, true);
+        let mut marks = DedupWindow::bounded(limits::MARKS_MAX);
+        kept_marks.into_iter().for_each(|(expires, id)| marks.remember(id, 0, expires));
+        Self { head, records, marks, sessions: BTreeMap::new(), is_hungry: false }
+    }
+
+    /// Goes back to the end of a stream that has lost what was after `last`, so that what is appended there is claimed.
+    /// False if there was no need.
+    pub(super) fn cut(&mut self, last: u64) -> bool {
+        let end = last + 1;
+        let mut is_cut = lower(&mut self.head.next, end);
+        for record in self.records.values_mut() {
+            if self.head.partitions > 0 {
+                is_cut |= lower(&mut record.floor, end);
+            }
+            if record.claims.last().is_some_and(|claim| claim.1 > last) {
+                is_cut = true;
+                record.claims.retain_mut(|claim| {
+                    claim.1 = claim.1.min(last);
+                    claim.0 <= claim.1
+                });
+            }
         }
-        let marks = DedupWindow::bounded(limits::MARKS_MAX);
-        Self { head, records, items, marks, sessions: BTreeMap::new(), is_hungry: false }
+        is_cut
+    }
+
+    /// Whether a session's lease has not run out at `now`.
+    pub(super) fn has_sessions(&self, now: Timestamp) -> bool {
+        self.sessions.values().any(|session| session.deadline > now)
     }
 
     /// Whether somebody who opens it means the same group.
@@ -128,10 +157,10 @@ impl Group {
     }
 
     /// Takes a turn of a session. The events of its ranges are for the caller to read.
-    pub(super) fn turn(&mut self, turn: Turn, stream: Bounds, now: Timestamp) -> Result<Taken> {
+    pub(super) fn turn(&mut self, turn: &Turn, stream: Bounds, now: Timestamp) -> Result<Taken> {
         match self.sessions.get(&turn.session) {
             Some(session) if session.number == turn.number => {
-                return Ok(Taken { answer: session.answer.clone(), is_news: false });
+                return Ok(Taken { is_again: true, ..Taken::of(session.answer.clone()) });
             }
             Some(session) if session.number + 1 == turn.number && !session.has_left => {}
             // A record of its name is what the engine has left of a session that it has lost.
@@ -148,30 +177,33 @@ impl Group {
                 ),
             ));
         }
-        self.check(&turn)?;
-        let mut is_news = is_new | turn.is_last | self.reap(&turn.session, now);
-        is_news |= turn.commits.iter().any(|commit| commit.is_released);
-        let mut answer = Turned {
+        self.check(turn)?;
+        let mut taken = Taken::of(Turned {
             epoch: stream.epoch,
             first: stream.first,
             last: stream.last,
             now,
             marked: turn.lookups.iter().map(|id| self.marks.find(id, now).is_some()).collect(),
             ..Turned::default()
-        };
+        });
+        taken.is_news = is_new | turn.is_last | self.reap(&turn.session, now, &mut taken.touched);
+        taken.is_news |= turn.commits.iter().any(|commit| commit.is_released);
         let floor_max = self.floor_max(&turn.session, &stream);
-        for commit in turn.commits {
+        for commit in &turn.commits {
             self.commit(&turn.session, commit, floor_max);
+            taken.touched.push(commit.record.clone());
         }
-        self.change_items(&turn.removes, turn.puts);
-        turn.marks.iter().for_each(|mark| self.marks.insert(mark, 0, now));
-        self.claim(&turn.session, turn.claim, &stream, &mut answer);
-        self.adopt(&turn.session, turn.adopt, &mut answer);
-        let claimed = answer.claimed.map_or(0, |(first, last)| last + 1 - first);
+        for mark in &turn.marks {
+            self.marks.remember(mark.id.clone(), 0, now.saturating_add(mark.window));
+        }
+        taken.forgotten.extend(std::iter::from_fn(|| self.marks.forget(now)));
+        self.claim(&turn.session, turn.claim, &stream, &mut taken);
+        self.adopt(&turn.session, turn.adopt, &mut taken);
+        let claimed = taken.answer.claimed.map_or(0, |(first, last)| last + 1 - first);
         let is_past_end = turn.reads.iter().any(|(_, last)| *last > stream.last);
         self.is_hungry |= claimed < turn.claim as u64 || is_past_end;
-        self.end_turn(&turn.session, turn.number, now.saturating_add(turn.lease), turn.is_last, &mut answer);
-        Ok(Taken { answer, is_news })
+        self.end_turn(turn, now.saturating_add(turn.lease), &mut taken);
+        Ok(taken)
     }
 
     /// Whether there is a record that this session has made.
@@ -205,23 +237,24 @@ impl Group {
         if seen == self.head.generation { end } else { end.min(self.head.generation.1) }
     }
 
-    fn commit(&mut self, session: &str, commit: Commit, floor_max: u64) {
-        let Commit { record, state, floor, is_released } = commit;
-        let Some(state) = state else {
-            self.records.remove(&record);
+    fn commit(&mut self, session: &str, commit: &Commit, floor_max: u64) {
+        let Some(state) = &commit.state else {
+            self.records.remove(&commit.record);
             return;
         };
-        let owner = (!is_released).then(|| session.into());
-        let floor = floor.min(floor_max);
-        self.records.insert(record, Record { state, claims: Vec::new(), floor, owner, was_lost: false });
+        let record = self.records.entry(commit.record.clone()).or_default();
+        record.state = state.clone();
+        record.claims.clear();
+        record.floor = commit.floor.min(floor_max);
+        record.owner = (!commit.is_released).then(|| session.into());
+        record.was_lost = false;
     }
 
-    fn claim(&mut self, session: &str, wanted: usize, stream: &Bounds, answer: &mut Turned) {
+    fn claim(&mut self, session: &str, wanted: usize, stream: &Bounds, taken: &mut Taken) {
+        let Taken { answer, touched, .. } = taken;
         if self.head.partitions > 0 {
             return;
         }
-        // A tail may have been lost with what was claimed of it.
-        self.head.next = self.head.next.min(stream.last + 1);
         if self.head.next < stream.first {
             answer.skipped = Some((self.head.next, stream.first - 1));
             self.head.next = stream.first;
@@ -233,6 +266,7 @@ impl Group {
         }
         self.head.next = last + 1;
         answer.claimed = Some((first, last));
+        touched.push(session.into());
         let unclaimed = Record { floor: u64::MAX, ..Record::default() };
         let record = self.records.entry(session.into()).or_insert(unclaimed);
         record.owner = Some(session.into());
@@ -243,12 +277,13 @@ impl Group {
         }
     }
 
-    fn adopt(&mut self, session: &str, wanted: usize, answer: &mut Turned) {
+    fn adopt(&mut self, session: &str, wanted: usize, taken: &mut Taken) {
         let free = self.records.iter_mut().filter(|(_, record)| record.owner.is_none());
         for (name, record) in free.take(wanted) {
             self.head.fence += 1;
             record.owner = Some(session.into());
-            answer.adopted.push(Adopted {
+            taken.touched.push(name.clone());
+            taken.answer.adopted.push(Adopted {
                 name: name.clone(),
                 fence: self.head.fence,
                 state: record.state.clone(),
@@ -259,44 +294,42 @@ impl Group {
     }
 
     /// Takes away sessions whose lease has run out; true if there was one.
-    fn reap(&mut self, but: &str, now: Timestamp) -> bool {
+    fn reap(&mut self, but: &str, now: Timestamp, touched: &mut Vec<Box<str>>) -> bool {
         let is_over = |name: &str, session: &Session| name != but && session.deadline <= now;
         let over = self.sessions.extract_if(.., |name, session| is_over(name, session));
         let over: Vec<Box<str>> =
             over.filter(|(_, session)| !session.has_left).map(|(name, _)| name).collect();
-        over.iter().for_each(|session| self.free_records_of(session, true));
+        over.iter().for_each(|session| self.free_records_of(session, true, touched));
         !over.is_empty()
     }
 
-    fn free_records_of(&mut self, session: &str, is_loss: bool) {
-        for record in self.records.values_mut().filter(|record| record.owner.as_deref() == Some(session)) {
-            (record.owner, record.was_lost) = (None, is_loss);
+    fn free_records_of(&mut self, session: &str, is_loss: bool, touched: &mut Vec<Box<str>>) {
+        for (name, record) in &mut self.records {
+            if record.owner.as_deref() == Some(session) {
+                (record.owner, record.was_lost) = (None, is_loss);
+                touched.push(name.clone());
+            }
         }
     }
 
-    fn end_turn(
-        &mut self,
-        session: &str,
-        number: u64,
-        deadline: Timestamp,
-        is_last: bool,
-        answer: &mut Turned,
-    ) {
-        if is_last {
-            self.free_records_of(session, false);
+    fn end_turn(&mut self, turn: &Turn, deadline: Timestamp, taken: &mut Taken) {
+        let session = &turn.session;
+        if turn.is_last {
+            self.free_records_of(session, false, &mut taken.touched);
         }
+        let answer = &mut taken.answer;
         answer.generation = self.head.generation;
         answer.free = self.records.values().filter(|record| record.owner.is_none()).count() as u64;
         let is_holder =
             |name: &str| self.records.values().any(|record| record.owner.as_deref() == Some(name));
-        let holders = self.sessions.iter().filter(|(name, _)| ***name != *session && is_holder(name));
+        let holders = self.sessions.iter().filter(|(name, _)| *name != session && is_holder(name));
         let first_over = holders.map(|(_, session)| session.deadline).min();
         answer.look_again = first_over.map(|deadline| deadline.since(answer.now));
-        let others = self.sessions.iter().filter(|(name, other)| ***name != *session && !other.has_left);
-        answer.sessions = others.count() as u64 + u64::from(!is_last);
-        let ended = Session { number, deadline, has_left: is_last, answer: answer.clone() };
+        let others = self.sessions.iter().filter(|(name, other)| *name != session && !other.has_left);
+        answer.sessions = others.count() as u64 + u64::from(!turn.is_last);
+        let ended = Session { number: turn.number, deadline, has_left: turn.is_last, answer: answer.clone() };
         // One that has left is remembered until its lease would have ended, for its last turn may be sent again.
-        self.sessions.insert(session.into(), ended);
+        self.sessions.insert(session.clone(), ended);
     }
 
     /// Goes on from offset `to`; says over how many events that is.
@@ -310,53 +343,8 @@ impl Group {
         before.abs_diff(to)
     }
 
-    /// Removes items and puts others; says how many there were of the first.
-    pub(super) fn change_items(&mut self, removes: &[(Shelf, Box<str>)], puts: Vec<ShelfItem>) -> u64 {
-        let removed = removes.iter().filter(|key| self.items.remove(*key).is_some()).count() as u64;
-        self.items.extend(puts.into_iter().map(|ShelfItem { shelf, key, bytes }| ((shelf, key), bytes)));
-        removed
-    }
-
-    /// Items of a shelf, as many as a page holds.
-    pub(super) fn list(&self, shelf: Shelf, listing: Listing) -> Vec<ShelfItem> {
-        let mut bytes_left = limits::BATCH_BYTES_MAX;
-        let mut page = Vec::new();
-        let mut take = |key: &str, bytes: &Bytes| {
-            let fits = page.is_empty() || bytes.len() <= bytes_left;
-            if fits {
-                bytes_left = bytes_left.saturating_sub(bytes.len());
-                page.push(ShelfItem { shelf, key: key.into(), bytes: bytes.clone() });
-            }
-            fits
-        };
-        match listing {
-            Listing::After(after, count) => {
-                let from = Bound::Excluded((shelf, after));
-                let items =
-                    self.items.range((from, Bound::Unbounded)).take_while(|((at, _), _)| *at == shelf);
-                let count = count.min(limits::BATCH_EVENTS_MAX);
-                items.take(count).all(|((_, key), bytes)| take(key, bytes));
-            }
-            Listing::Keys(keys) => {
-                for key in keys {
-                    if let Some(bytes) = self.items.get(&(shelf, key.clone()))
-                        && !take(&key, bytes)
-                    {
-                        break;
-                    }
-                }
-            }
-        }
-        page
-    }
-
+    /// The group as a whole, without its items.
     pub(super) fn stats(&self, stream: Bounds, now: Timestamp) -> GroupStats {
-        let mut items = [0; 4];
-        for (shelf, _) in self.items.keys() {
-            if let Some(count) = items.get_mut(*shelf as usize) {
-                *count += 1;
-            }
-        }
         let sessions =
             self.sessions.iter().filter(|(_, session)| session.deadline > now && !session.has_left);
         let records = self.records.iter().map(|(name, record)| RecordStats {
@@ -375,9 +363,15 @@ impl Group {
             generation: self.head.generation,
             sessions: sessions.map(|(name, session)| (name.clone(), session.deadline.since(now))).collect(),
             records: records.collect(),
-            items,
+            items: [0; 4],
             now,
         }
+    }
+}
+
+impl Taken {
+    fn of(answer: Turned) -> Self {
+        Self { answer, is_news: false, is_again: false, touched: Vec::new(), forgotten: Vec::new() }
     }
 }
 
@@ -397,6 +391,11 @@ pub(super) fn begin(start: Start, stream: Bounds, seek: impl FnOnce(Timestamp) -
     }
 }
 
+/// Lowers an offset to the end of its stream; false if there was no need.
+fn lower(offset: &mut u64, end: u64) -> bool {
+    mem::replace(offset, end.min(*offset)) > end
+}
+
 /// The name of a partition's record: they are listed in the order of their numbers.
 fn partition(number: u16) -> Box<str> {
     format!("{number:03}").into()
@@ -411,6 +410,17 @@ pub(super) fn no_such_group(group: &GroupPath) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!("channel {} has no group {:?}", group.channel().channel(), group.group()),
+    )
+}
+
+/// That groups have not settled what the stream may hold at most.
+pub(super) fn full(channel: &ChannelPath) -> Error {
+    Error::new(
+        ErrorKind::Backpressure,
+        format!(
+            "stream of {} is full of events that a group has not settled (retention.at_bound)",
+            channel.channel()
+        ),
     )
 }
 
@@ -432,26 +442,27 @@ mod tests {
         let mut group = Group::new(Opening { start: Start::Earliest, partitions: 0 }, 1);
         let now = Timestamp::from_millis(0);
         for number in 0..limits::SESSIONS_MAX {
-            group.turn(turn(&number.to_string(), 1), STREAM, now).unwrap();
+            group.turn(&turn(&number.to_string(), 1), STREAM, now).unwrap();
         }
-        let refused = group.turn(turn("one-more", 1), STREAM, now).map(drop).map_err(|error| error.kind());
+        let refused = group.turn(&turn("one-more", 1), STREAM, now).map(drop).map_err(|error| error.kind());
         assert_eq!(refused, Err(ErrorKind::Backpressure));
         let later = now.saturating_add(Duration::from_secs(5));
-        group.turn(turn("0", 2), STREAM, later).unwrap();
-        group.turn(turn("one-more", 1), STREAM, later).unwrap();
+        group.turn(&turn("0", 2), STREAM, later).unwrap();
+        group.turn(&turn("one-more", 1), STREAM, later).unwrap();
     }
 
     #[test]
     fn a_session_whose_records_outlived_it_does_not_begin_again() {
         let mut group = Group::new(Opening { start: Start::Earliest, partitions: 0 }, 1);
         let now = Timestamp::from_millis(0);
-        group.turn(turn("a", 1), STREAM, now).unwrap();
-        let (head, records) = (group.head, mem::take(&mut group.records));
-        let mut group = Group::from_parts(head, records, BTreeMap::new());
-        let refused = group.turn(turn("a", 1), STREAM, now).map(drop).map_err(|error| error.kind());
+        group.turn(&turn("a", 1), STREAM, now).unwrap();
+        let mut records = mem::take(&mut group.records);
+        records.values_mut().for_each(|record| (record.owner, record.was_lost) = (None, true));
+        let mut group = Group::from_parts(group.head, records, []);
+        let refused = group.turn(&turn("a", 1), STREAM, now).map(drop).map_err(|error| error.kind());
         assert_eq!(refused, Err(ErrorKind::LockLost), "what it claimed before is not told by this turn");
         let heir = Turn { adopt: 1, ..turn("b", 1) };
-        let adopted = group.turn(heir, STREAM, now).unwrap().answer.adopted;
+        let adopted = group.turn(&heir, STREAM, now).unwrap().answer.adopted;
         assert_eq!((&*adopted[0].claims, adopted[0].was_lost), (&[(1, 1)][..], true));
     }
 }

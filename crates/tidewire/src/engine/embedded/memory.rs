@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use self::store::MemoryStore;
 use self::stream::Stream;
+use super::group::full;
 use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::finding::nothing_to_examine;
@@ -111,7 +112,7 @@ impl MemoryLog {
         }
         let position = self.position(offset);
         self.pubsub.announce(&append, &Kept { position, term: Term::default(), time: now, stream: None });
-        if stream.groups.values_mut().fold(false, |any, group| group.take_hunger() | any) {
+        if stream.take_hunger() {
             self.pubsub.tell_work(&append.channel);
         }
         Ok(Appended { position: Some(position), scheduled: None, is_duplicate: false, durability })
@@ -252,21 +253,10 @@ impl Log for MemoryLog {
     }
 
     fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>> {
-        Box::pin(std::future::ready(self.on_group(group, |_, group| Ok(group.list(shelf, listing)))))
+        Box::pin(std::future::ready(self.on_group(group, |_, kept| Ok(kept.shelves.list(shelf, listing)))))
     }
 
     fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64> {
         Box::pin(std::future::ready(self.change_group(group, change)))
     }
-}
-
-/// That groups have not settled what the stream may hold at most.
-fn full(channel: &ChannelPath) -> Error {
-    Error::new(
-        ErrorKind::Backpressure,
-        format!(
-            "stream of {} is full of events that a group has not settled (retention.at_bound)",
-            channel.channel()
-        ),
-    )
 }

@@ -5,7 +5,7 @@
 //! they never change.
 
 use super::connection::Need;
-use crate::name::{ChannelPath, EntryPath, PatternPath};
+use crate::name::{ChannelPath, EntryPath, GroupPath, PatternPath};
 
 /// One hash tag for each 128 of a cluster's 16,384 slots, each in the middle of its run.
 ///
@@ -98,6 +98,39 @@ pub(super) fn channel(channel: &ChannelPath) -> String {
 /// Where those are told who wait for work of the groups of a channel's stream.
 pub(super) fn work(channel: &ChannelPath) -> String {
     of_channel(channel, "}:work:")
+}
+
+/// What the groups of a channel's stream need of it.
+pub(super) fn floors(channel: &ChannelPath) -> String {
+    of_channel(channel, "}:floors:")
+}
+
+/// What a group's scripts touch, in the order of `group.lua`: stream, meta, floors; group, sessions, free records, items and
+/// their index. No channel holds a bracket, so no two groups of a tenant share a key.
+pub(super) fn group(group: &GroupPath) -> [String; 8] {
+    let channel = group.channel();
+    let of_group = |kind| {
+        let mut key = of_channel(channel, kind);
+        ["[", group.group(), "]"].iter().for_each(|part| key.push_str(part));
+        key
+    };
+    [
+        stream(channel),
+        meta(channel),
+        floors(channel),
+        of_group("}:group:"),
+        of_group("}:sessions:"),
+        of_group("}:free:"),
+        of_group("}:items:"),
+        of_group("}:index:"),
+    ]
+}
+
+/// The mark of an id that a group has handled.
+pub(super) fn mark(group: &GroupPath, id: &str) -> String {
+    let mut key = of_channel(group.channel(), "}:mark:");
+    ["[", group.group(), "][", id, "]"].iter().for_each(|part| key.push_str(part));
+    key
 }
 
 /// [`channel`] in parts, for who writes it without putting it together.
@@ -215,6 +248,13 @@ mod tests {
         assert_eq!(meta(&payments), "prod:tenant:org-123:{pm3o}:meta:payments");
         assert_eq!(dedup(&payments, "order-7"), "prod:tenant:org-123:{pm3o}:dedup:payments[order-7]");
         assert_eq!(channel(&payments), "prod:tenant:org-123:{pm3o}:channel:payments");
+        assert_eq!(work(&payments), "prod:tenant:org-123:{pm3o}:work:payments");
+        let mailers = GroupPath::new(payments.clone(), "mailers").unwrap();
+        let kinds = ["group", "sessions", "free", "items", "index"];
+        let of_group = kinds.map(|kind| format!("prod:tenant:org-123:{{pm3o}}:{kind}:payments[mailers]"));
+        assert_eq!(group(&mailers)[3..], of_group);
+        assert_eq!(group(&mailers)[2], "prod:tenant:org-123:{pm3o}:floors:payments");
+        assert_eq!(mark(&mailers, "order-7"), "prod:tenant:org-123:{pm3o}:mark:payments[mailers][order-7]");
         let matches = PatternPath::new("prod", "org-123", "match:*").unwrap();
         assert_eq!(pattern(&matches), "prod:tenant:org-123:{*}:channel:match:*");
         assert_eq!(

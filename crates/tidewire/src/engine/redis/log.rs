@@ -2,6 +2,7 @@
 
 mod batch;
 mod elsewhere;
+mod group;
 mod lane;
 mod lanes;
 mod queue;
@@ -153,42 +154,40 @@ impl Log for RedisLog {
         })
     }
 
-    fn cancel(&self, _channel: &ChannelPath, _key: &str) -> Answer<'_, bool> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn cancel(&self, channel: &ChannelPath, key: &str) -> Answer<'_, bool> {
+        let (channel, key) = (channel.clone(), key.to_owned());
+        Box::pin(async move { self.schedule.cancel(&channel, &key).await })
     }
 
-    fn group_open(&self, _group: &GroupPath, _opening: Opening) -> Answer<'_, Opened> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened> {
+        let group = group.clone();
+        Box::pin(async move { self.open_group(&group, opening).await })
     }
 
-    fn groups(&self, _channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        let channel = channel.clone();
+        Box::pin(async move { self.group_names(&channel).await })
     }
 
-    fn group_turn(&self, _group: &GroupPath, _turn: Turn) -> Answer<'_, Turned> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
+        let group = group.clone();
+        Box::pin(async move { self.turn(&group, turn).await })
     }
 
-    fn group_stats(&self, _group: &GroupPath) -> Answer<'_, GroupStats> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_stats(&self, group: &GroupPath) -> Answer<'_, GroupStats> {
+        let group = group.clone();
+        Box::pin(async move { self.stats_of_group(&group).await })
     }
 
-    fn group_items(
-        &self,
-        _group: &GroupPath,
-        _shelf: Shelf,
-        _listing: Listing,
-    ) -> Answer<'_, Vec<ShelfItem>> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>> {
+        let group = group.clone();
+        Box::pin(async move { self.list_items(&group, shelf, listing).await })
     }
 
-    fn group_change(&self, _group: &GroupPath, _change: Change) -> Answer<'_, u64> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64> {
+        let group = group.clone();
+        Box::pin(async move { self.change_group(&group, change).await })
     }
-}
-
-fn no_groups_yet() -> crate::Error {
-    crate::Error::new(crate::ErrorKind::Engine, "this engine has no groups yet")
 }
 
 /// Offsets and times stay far below the largest number that a script can count with.

@@ -20,9 +20,15 @@ pub(super) enum Script {
     PutIfEqual,
     Schedule,
     Due,
+    Cancel,
+    GroupOpen,
+    GroupTurn,
+    GroupStats,
+    GroupItems,
+    GroupChange,
 }
 
-const SCRIPTS: [Script; 8] = [
+const SCRIPTS: [Script; 14] = [
     Script::Append,
     Script::Read,
     Script::Seek,
@@ -31,25 +37,67 @@ const SCRIPTS: [Script; 8] = [
     Script::PutIfEqual,
     Script::Schedule,
     Script::Due,
+    Script::Cancel,
+    Script::GroupOpen,
+    Script::GroupTurn,
+    Script::GroupStats,
+    Script::GroupItems,
+    Script::GroupChange,
 ];
+
+macro_rules! stream_script {
+    ($name:literal) => {
+        concat!(include_str!("scripts/stream.lua"), include_str!(concat!("scripts/", $name, ".lua")))
+    };
+}
+
+macro_rules! group_script {
+    ($name:literal) => {
+        concat!(
+            include_str!("scripts/stream.lua"),
+            include_str!("scripts/group.lua"),
+            include_str!(concat!("scripts/", $name, ".lua"))
+        )
+    };
+}
 
 impl Script {
     const fn source(self) -> &'static str {
         match self {
-            Self::Append => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/append.lua")),
-            Self::Read => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/read.lua")),
-            Self::Seek => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/seek.lua")),
-            Self::Trim => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/trim.lua")),
-            Self::Stats => concat!(include_str!("scripts/stream.lua"), include_str!("scripts/stats.lua")),
+            Self::Append => stream_script!("append"),
+            Self::Read => stream_script!("read"),
+            Self::Seek => stream_script!("seek"),
+            Self::Trim => stream_script!("trim"),
+            Self::Stats => stream_script!("stats"),
             Self::PutIfEqual => include_str!("scripts/put_if_equal.lua"),
             Self::Schedule => include_str!("scripts/schedule.lua"),
             Self::Due => include_str!("scripts/due.lua"),
+            Self::Cancel => include_str!("scripts/cancel.lua"),
+            Self::GroupOpen => group_script!("group_open"),
+            Self::GroupTurn => group_script!("group_turn"),
+            Self::GroupStats => group_script!("group_stats"),
+            Self::GroupItems => group_script!("group_items"),
+            Self::GroupChange => group_script!("group_change"),
         }
     }
 
     pub(super) fn load(self, publish: Publish) -> Command {
-        let text = format!("local PUBLISH = '{}'\n{}", publish.command(), self.source());
+        let mut text = format!("local PUBLISH = '{}'\n", publish.command());
+        // Without what only people read, a third, where each line stays the line that it is.
+        for line in self.source().lines() {
+            let line = line.trim_start();
+            text.push_str(if line.starts_with("--") { "" } else { line });
+            text.push('\n');
+        }
         Command::new("SCRIPT").arg("LOAD").arg(text)
+    }
+
+    /// Whether a link brings it along. Those of groups would be most of it, and are loaded where they are missing.
+    fn is_in_prelude(self) -> bool {
+        !matches!(
+            self,
+            Self::GroupOpen | Self::GroupTurn | Self::GroupStats | Self::GroupItems | Self::GroupChange
+        )
     }
 }
 
@@ -82,9 +130,9 @@ impl Publish {
     }
 }
 
-/// Commands that load every script; they open each link, so that a restarted server has them before it is asked.
+/// Commands that load scripts; they open each link, so that a restarted server has them before it is asked.
 pub(super) fn prelude(publish: Publish) -> Vec<Command> {
-    SCRIPTS.iter().map(|script| script.load(publish)).collect()
+    SCRIPTS.iter().filter(|script| script.is_in_prelude()).map(|script| script.load(publish)).collect()
 }
 
 /// The digests of the scripts, as the server computes them from their text.

@@ -1,6 +1,7 @@
 //! The engine against a real server, which `cargo xtask test` starts, and what tests of its parts share.
 
 mod faults;
+mod groups;
 pub(super) mod pipe;
 mod scripts;
 

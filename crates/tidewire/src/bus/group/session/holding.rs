@@ -1,7 +1,6 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
 use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
-use crate::bus::group::counters::add;
 use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};
 use crate::bus::group::ledger::{Entry, Ledger};
@@ -132,11 +131,14 @@ impl Session {
             self.die(record, &stored, kind, &reason);
             return;
         }
-        if entry.crashes >= SUSPECT_CRASHES && (self.out_count > 0 || !self.suspects.is_empty()) {
-            if !self.suspects.contains(&(record, offset)) {
-                self.suspects.push_back((record, offset));
-            }
-            self.bodies.insert((record, offset), stored);
+        let place = (record, offset);
+        if entry.crashes >= SUSPECT_CRASHES && !self.suspects.contains(&place) {
+            self.suspects.push_back(place);
+        }
+        let is_alone = self.suspects.front() == Some(&place) && self.out_count == 0;
+        if !self.suspects.is_empty() && !is_alone {
+            self.bodies.insert(place, stored);
+            self.deferred.push(place);
             return;
         }
         let job = self.job(record, &entry, stored.offset, stored.time, event, now);
@@ -236,12 +238,25 @@ impl Session {
             }
             self.activate(record, offset);
         }
-        while self.out_count == 0
-            && let Some((record, offset)) = self.suspects.pop_front()
-        {
+        self.hand_out_suspects();
+        self.queue.set_low(self.target / 2);
+    }
+
+    /// Hands out the first suspect when nothing else is out, and what waited for suspects when there is none left.
+    fn hand_out_suspects(&mut self) {
+        while let Some(&(record, offset)) = self.suspects.front() {
+            if self.out_count > 0 {
+                return;
+            }
+            match self.entry(record, offset) {
+                Some(entry) if entry.due.is_none() => return self.activate(record, offset),
+                // Settled, or it waits.
+                _ => drop(self.suspects.pop_front()),
+            }
+        }
+        for (record, offset) in std::mem::take(&mut self.deferred) {
             self.activate(record, offset);
         }
-        self.queue.set_low(self.target / 2);
     }
 
     /// Deliveries that the session has room for.

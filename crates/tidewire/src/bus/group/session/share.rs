@@ -4,7 +4,6 @@ use super::holding::Holding;
 use super::{OWN, Session};
 use crate::bus::GapReason;
 use crate::bus::group::counters::add;
-use crate::bus::group::dead_letter::DeadKind;
 use crate::bus::group::ledger::{Entry, Ledger};
 use crate::bus::group::queue::Token;
 use crate::engine::{Adopted, Fork, Turn, Turned};
@@ -87,6 +86,7 @@ impl Session {
             }
             self.fresh.retain(|(of, _)| *of != record);
             self.suspects.retain(|(of, _)| *of != record);
+            self.deferred.retain(|(of, _)| *of != record);
         }
     }
 
@@ -97,7 +97,9 @@ impl Session {
             return;
         };
         let claims = adopted.claims.iter().flat_map(|(first, last)| *first..=*last);
-        claims.for_each(|offset| drop(ledger.entries.entry(offset).or_default()));
+        for offset in claims {
+            ledger.entries.entry(offset).or_default();
+        }
         if adopted.was_lost {
             let now = self.engine_now();
             let crashed = ledger.entries.values().filter(|entry| entry.due.is_none()).count();

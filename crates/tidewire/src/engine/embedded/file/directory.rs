@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fault::Fault;
 use super::files::{self, Files};
@@ -12,7 +13,9 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
-const FORMAT: &str = "tidewire file engine, format 1\n";
+const FORMAT: &str = "tidewire file engine, format 2\n";
+/// What had no groups.
+const FORMAT_1: &str = "tidewire file engine, format 1\n";
 
 /// An open directory.
 pub(super) struct Directory {
@@ -30,6 +33,8 @@ pub(super) struct Directory {
     pub(super) unsynced_since: Option<Timestamp>,
     /// A segment that has reached this is followed by a new one.
     pub(super) segment_bytes: u64,
+    /// The last id that was given to a group.
+    last_group: AtomicU64,
 }
 
 impl Directory {
@@ -38,14 +43,21 @@ impl Directory {
         std::fs::create_dir_all(root).map_err(|error| Fault::io("create directory", root, error))?;
         let (lock, opened) = lock(root)?;
         let state_path = root.join("state.redb");
+        let mut is_old = false;
         match std::fs::read_to_string(root.join("FORMAT")) {
-            Ok(format) if format == FORMAT => {}
+            Ok(format) if format == FORMAT || format == FORMAT_1 => is_old = format == FORMAT_1,
             Ok(format) => return Err(unknown_format(root, &format)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(root, &state_path)?,
             Err(error) => return Err(Fault::io("read FORMAT in", root, error).into()),
         }
         let state = State::open(state_path)?;
+        if is_old {
+            state.upgrade()?;
+            // From here on a program that knows no groups must not open it: it would remove what they need.
+            write_format(root).map_err(|error| Fault::io("write FORMAT in", root, error))?;
+        }
         let session = state.begin_session(boot())?;
+        let last_group = AtomicU64::new(state.last_group()?);
         Ok(Self {
             root: root.to_owned(),
             lock,
@@ -56,6 +68,7 @@ impl Directory {
             opened,
             unsynced_since: session.unsynced_since,
             segment_bytes,
+            last_group,
         })
     }
 
@@ -72,6 +85,11 @@ impl Directory {
     /// The directory of a stream.
     pub(super) fn stream(&self, id: u64) -> PathBuf {
         self.streams().join(format!("{id:016x}"))
+    }
+
+    /// An id for a new group.
+    pub(super) fn next_group(&self) -> u64 {
+        self.last_group.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Lets others open it. Every later call fails.
@@ -158,13 +176,16 @@ fn create(root: &Path, state_path: &Path) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error).into()),
         _ => State::create(state_path.to_owned())?,
     }
-    let new = root.join("FORMAT.new");
-    std::fs::write(&new, FORMAT)
-        .and_then(|()| File::open(&new)?.sync_all())
-        .and_then(|()| std::fs::rename(&new, root.join("FORMAT")))
-        .and_then(|()| files::sync_directory(root))
-        .map_err(fault)?;
+    write_format(root).map_err(fault)?;
     Ok(())
+}
+
+fn write_format(root: &Path) -> io::Result<()> {
+    let new = root.join("FORMAT.new");
+    std::fs::write(&new, FORMAT)?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, root.join("FORMAT"))?;
+    files::sync_directory(root)
 }
 
 fn unknown_format(root: &Path, format: &str) -> Error {

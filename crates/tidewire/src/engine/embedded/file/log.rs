@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::fault::Fault;
+use super::groups::GroupLog;
 use super::queue::Queue;
 use super::schedule::Schedule;
 use super::stream::Stream;
 use super::streams::Streams;
 use super::writer::{AppendJob, Job};
 use crate::clock::{Clock, Timestamp};
-use crate::engine::{Answer, Append, Appended, Durability, Log, Page, Range, StreamStats, Trimmed};
-use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Turn, Turned};
+use crate::engine::{
+    Answer, Append, Appended, Change, Durability, GroupStats, Listing, Log, Opened, Opening, Page, Range,
+    Retention, Shelf, ShelfItem, StreamStats, Trimmed, Turn, Turned,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::{ChannelPath, GroupPath};
@@ -25,6 +28,7 @@ const APPEND_BYTES: usize = 128;
 pub(super) struct FileLog {
     streams: LogStreams,
     schedule: Schedule,
+    groups: GroupLog,
 }
 
 /// The way to the streams, without the schedule before it. Clones share it.
@@ -45,8 +49,8 @@ enum Way {
 }
 
 impl FileLog {
-    pub(super) fn new(streams: LogStreams, schedule: Schedule) -> Self {
-        Self { streams, schedule }
+    pub(super) fn new(streams: LogStreams, schedule: Schedule, groups: GroupLog) -> Self {
+        Self { streams, schedule, groups }
     }
 
     async fn append_now_or_later(&self, batch: Vec<Append>) -> Result<Vec<Result<Appended>>> {
@@ -114,19 +118,40 @@ impl LogStreams {
         self.queue.ask(bytes, |asked| Job::Append(AppendJob { batch, asked })).await
     }
 
+    /// Creates the stream of a channel that has none.
+    pub(super) async fn create(&self, channel: &ChannelPath) -> Result<()> {
+        if self.streams.get(channel).is_some() {
+            return Ok(());
+        }
+        let channel = channel.clone();
+        self.block(move |Self { directory, .. }| {
+            directory.state.create_streams(&[(channel.as_str(), Retention::default())])
+        })
+        .await
+    }
+
     /// Works on a stream beside the writer, on a thread that may block; `None` if there is no stream.
-    async fn work<T: Send + 'static>(
+    pub(super) async fn work<T: Send + 'static>(
         &self,
         channel: &ChannelPath,
         work: impl FnOnce(&Directory, &Stream, Timestamp) -> io::Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
-        let Self { directory, streams, .. } = self.clone();
         let (channel, now) = (channel.clone(), self.clock.now());
-        let worked = tokio::task::spawn_blocking(move || {
-            let Some(stream) = streams.open(&directory, &channel, now)? else { return Ok(None) };
-            let answer = work(&directory, &stream, now);
+        self.block(move |Self { directory, streams, .. }| {
+            let Some(stream) = streams.open(directory, &channel, now)? else { return Ok(None) };
+            let answer = work(directory, &stream, now);
             answer.map(Some).map_err(|error| Fault::io("read the stream in", stream.path(), error))
-        });
+        })
+        .await
+    }
+
+    /// Does something on a thread that may block.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let log = self.clone();
+        let worked = tokio::task::spawn_blocking(move || work(&log));
         match tokio::time::timeout(self.call_time_max, worked).await {
             Ok(Ok(answer)) => Ok(answer?),
             Ok(Err(_ended)) => Err(Error::closed("engine")),
@@ -170,42 +195,34 @@ impl Log for FileLog {
         })
     }
 
-    fn cancel(&self, _channel: &ChannelPath, _key: &str) -> Answer<'_, bool> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn cancel(&self, channel: &ChannelPath, key: &str) -> Answer<'_, bool> {
+        let (channel, key) = (channel.clone(), key.to_owned());
+        Box::pin(async move { self.schedule.cancel(channel, &key).await })
     }
 
-    fn group_open(&self, _group: &GroupPath, _opening: Opening) -> Answer<'_, Opened> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_open(&self, group: &GroupPath, opening: Opening) -> Answer<'_, Opened> {
+        Box::pin(self.groups.open(group.clone(), opening))
     }
 
-    fn groups(&self, _channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn groups(&self, channel: &ChannelPath) -> Answer<'_, Vec<Box<str>>> {
+        Box::pin(self.groups.names(channel.clone()))
     }
 
-    fn group_turn(&self, _group: &GroupPath, _turn: Turn) -> Answer<'_, Turned> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
+        Box::pin(self.groups.turn(group.clone(), turn))
     }
 
-    fn group_stats(&self, _group: &GroupPath) -> Answer<'_, GroupStats> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_stats(&self, group: &GroupPath) -> Answer<'_, GroupStats> {
+        Box::pin(self.groups.stats(group.clone()))
     }
 
-    fn group_items(
-        &self,
-        _group: &GroupPath,
-        _shelf: Shelf,
-        _listing: Listing,
-    ) -> Answer<'_, Vec<ShelfItem>> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_items(&self, group: &GroupPath, shelf: Shelf, listing: Listing) -> Answer<'_, Vec<ShelfItem>> {
+        Box::pin(self.groups.items(group.clone(), shelf, listing))
     }
 
-    fn group_change(&self, _group: &GroupPath, _change: Change) -> Answer<'_, u64> {
-        Box::pin(std::future::ready(Err(no_groups_yet())))
+    fn group_change(&self, group: &GroupPath, change: Change) -> Answer<'_, u64> {
+        Box::pin(self.groups.change(group.clone(), change))
     }
-}
-
-fn no_groups_yet() -> crate::Error {
-    crate::Error::new(crate::ErrorKind::Engine, "this engine has no groups yet")
 }
 
 fn repeat(error: &Error, count: usize) -> Vec<Result<Appended>> {

@@ -29,6 +29,18 @@ pub(super) struct Asked<T> {
     _room: OwnedSemaphorePermit,
 }
 
+/// Room in a queue for a question, and since when it is asked.
+pub(super) struct Room {
+    permit: OwnedSemaphorePermit,
+    watch: Stopwatch,
+}
+
+/// A question that is asked and not answered.
+pub(super) struct Asking<T> {
+    answered: oneshot::Receiver<Result<T>>,
+    watch: Stopwatch,
+}
+
 impl<T> Asked<T> {
     /// Answers. Who asked may have gone, which is their affair.
     pub(super) fn answer(self, answer: Result<T>) {
@@ -54,13 +66,23 @@ impl<J> Queue<J> {
     /// When the time of a call is up: `Backpressure` if there was no room, `TimedOut` if there is no answer, and the
     /// job may be done later. `Closed` after [`close`](Self::close): it was not done.
     pub(super) async fn ask<T>(&self, bytes: usize, job: impl FnOnce(Asked<T>) -> J) -> Result<T> {
-        let watch = Stopwatch::start();
         let room = self.room(bytes).await?;
+        self.answer(self.ask_in(room, job)?).await
+    }
+
+    /// Hands over the job of a question at once, in room that was reserved for it. As [`ask`](Self::ask).
+    pub(super) fn ask_in<T>(&self, room: Room, job: impl FnOnce(Asked<T>) -> J) -> Result<Asking<T>> {
         let (answer, answered) = oneshot::channel();
-        if !self.push(job(Asked { answer, _room: room })) {
+        if !self.push(job(Asked { answer, _room: room.permit })) {
             return Err(closed());
         }
-        match tokio::time::timeout(self.call_time_max.saturating_sub(watch.elapsed()), answered).await {
+        Ok(Asking { answered, watch: room.watch })
+    }
+
+    /// Waits for the answer. As [`ask`](Self::ask).
+    pub(super) async fn answer<T>(&self, asking: Asking<T>) -> Result<T> {
+        let time_left = self.call_time_max.saturating_sub(asking.watch.elapsed());
+        match tokio::time::timeout(time_left, asking.answered).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
             Err(_) => Err(Error::new(
                 ErrorKind::TimedOut,
@@ -69,7 +91,13 @@ impl<J> Queue<J> {
         }
     }
 
-    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+    /// Waits for room for a question that takes `bytes`. As [`ask`](Self::ask).
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room> {
+        let watch = Stopwatch::start();
+        Ok(Room { permit: self.permit(bytes).await?, watch })
+    }
+
+    async fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
         // A job that is larger than the whole queue goes alone.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {

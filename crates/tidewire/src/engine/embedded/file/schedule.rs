@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 use super::fault::Fault;
 use super::log::LogStreams;
 use super::queue::Queue;
-use super::state::{SCHEDULE, channel_of};
-use super::state_writer::{Change, StateJob};
+use super::state::{SCHEDULE, at_bound_number, at_bound_of, channel_of};
+use super::state_writer::{Change, Done, StateJob};
 use super::store;
 use crate::clock::{Timestamp, millis};
-use crate::engine::{Announce, Append, Appended, Dedup, Durability, Retention};
-use crate::error::{ErrorKind, Result};
+use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Retention};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
 
@@ -48,11 +48,23 @@ impl Schedule {
         let encoded: Vec<_> =
             appends.into_iter().filter_map(|append| Some((append.deliver_at?, encode(append)))).collect();
         let bytes = encoded.iter().map(|(_, bytes)| bytes.len()).sum();
-        store::ask(&self.queue, Change::Schedule(encoded), bytes).await?;
+        let Done::Scheduled(keys) = store::ask(&self.queue, Change::Schedule(encoded), bytes).await? else {
+            return Err(Error::new(ErrorKind::Engine, "state writer gave the answer to another change"));
+        };
         self.changed.notify_one();
-        let kept =
-            |durability| Ok(Appended { position: None, scheduled: None, is_duplicate: false, durability });
-        Ok(durabilities.into_iter().map(kept).collect())
+        let kept = |(durability, (due, order))| {
+            let scheduled = Some(format!("{due}-{order}").into());
+            Ok(Appended { position: None, scheduled, is_duplicate: false, durability })
+        };
+        Ok(durabilities.into_iter().zip(keys).map(kept).collect())
+    }
+
+    /// Takes back what waits for its time; false if it does not, or its time has come.
+    pub(super) async fn cancel(&self, channel: ChannelPath, key: &str) -> Result<bool> {
+        let Some((due, order)) = key.split_once('-') else { return Ok(false) };
+        let (Ok(due), Ok(order)) = (due.parse(), order.parse()) else { return Ok(false) };
+        let done = store::ask(&self.queue, Change::Cancel { channel, key: (due, order) }, 0).await?;
+        Ok(done.is_true())
     }
 
     /// Appends each event at its time. Runs until it is dropped or the engine is closed.
@@ -133,19 +145,43 @@ fn read_due(log: &LogStreams) -> Result<(Waiting, Option<Timestamp>), Fault> {
     })
 }
 
-/// Adds encoded appends.
+/// Adds encoded appends; says where.
 pub(super) fn add(
     transaction: &WriteTransaction,
     appends: &[(Timestamp, Vec<u8>)],
-) -> Result<(), redb::Error> {
+) -> Result<Vec<Key>, redb::Error> {
     let mut schedule = transaction.open_table(SCHEDULE)?;
+    let mut keys = Vec::with_capacity(appends.len());
     for (due, append) in appends {
         let due = due.as_millis();
         let last = schedule.range((due, 0)..=(due, u64::MAX))?.next_back().transpose()?;
         let order = last.map_or(0, |(key, _)| key.value().1 + 1);
         schedule.insert((due, order), append.as_slice())?;
+        keys.push((due, order));
     }
-    Ok(())
+    Ok(keys)
+}
+
+/// Removes an append to `channel` whose time has not come; says whether there was one. What is due may be on its way to
+/// the stream.
+pub(super) fn cancel(
+    transaction: &WriteTransaction,
+    channel: &ChannelPath,
+    key: Key,
+    now: Timestamp,
+) -> Result<bool, redb::Error> {
+    let mut schedule = transaction.open_table(SCHEDULE)?;
+    let is_of_channel = match schedule.get(key)? {
+        Some(append) => {
+            decode(Bytes::copy_from_slice(append.value())).is_some_and(|append| append.channel == *channel)
+        }
+        None => false,
+    };
+    let is_taken_back = key.0 > now.as_millis() && is_of_channel;
+    if is_taken_back {
+        schedule.remove(key)?;
+    }
+    Ok(is_taken_back)
 }
 
 /// Removes appends that have taken effect.
@@ -157,7 +193,8 @@ pub(super) fn remove(transaction: &WriteTransaction, keys: &[Key]) -> Result<(),
     Ok(())
 }
 
-const VERSION: u8 = 1;
+/// The version that is written. Version 1, which is read too, does not say what is done at a bound.
+const VERSION: u8 = 2;
 const NONE: u64 = u64::MAX;
 
 /// An append as it waits. One without a dedup id gets one that nobody can guess, so that it takes effect once.
@@ -180,19 +217,18 @@ fn encode(append: Append) -> Vec<u8> {
         }
     }
     out.put_u8(u8::from(append.durability == Durability::Fsynced));
-    let Retention { events_max, age_max, bytes_max, .. } = append.retention;
+    let Retention { events_max, age_max, bytes_max, at_bound } = append.retention;
     out.put_u64_le(events_max.unwrap_or(NONE));
     out.put_u64_le(age_max.map_or(NONE, millis));
     out.put_u64_le(bytes_max.unwrap_or(NONE));
+    out.put_u8(at_bound_number(at_bound));
     out.put_slice(&append.envelope);
     out
 }
 
 /// The append that was encoded; `None` if the bytes are none.
 fn decode(mut bytes: Bytes) -> Option<Append> {
-    if bytes.try_get_u8().ok()? != VERSION {
-        return None;
-    }
+    let version = bytes.try_get_u8().ok().filter(|version| (1..=VERSION).contains(version))?;
     let channel = get_channel(&mut bytes)?;
     let id = get_text(&mut bytes)?.into();
     let window = Duration::from_millis(bytes.try_get_u64_le().ok()?);
@@ -209,12 +245,13 @@ fn decode(mut bytes: Bytes) -> Option<Append> {
     let mut bound =
         || Some(bytes.try_get_u64_le().ok()?).map(|bound| Some(bound).filter(|bound| *bound != NONE));
     let (events_max, age_max, bytes_max) = (bound()?, bound()?.map(Duration::from_millis), bound()?);
+    let at_bound = if version == 1 { AtBound::default() } else { at_bound_of(bytes.try_get_u8().ok()?) };
     Some(Append {
         channel,
         envelope: bytes,
         announce,
         dedup: Some(Dedup { id, window }),
-        retention: Retention { events_max, age_max, bytes_max, ..Retention::default() },
+        retention: Retention { events_max, age_max, bytes_max, at_bound },
         durability,
         deliver_at: None,
     })

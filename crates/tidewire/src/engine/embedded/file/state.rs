@@ -1,4 +1,4 @@
-//! `state.redb`: which streams there are, the entries of the store, and what waits for its time.
+//! `state.redb`: which streams there are, the entries of the store, what waits for its time, and groups.
 
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -8,9 +8,10 @@ use redb::WriteTransaction;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
+use super::groups::rows;
 use super::record::Salt;
 use crate::clock::Timestamp;
-use crate::engine::Retention;
+use crate::engine::{AtBound, Retention};
 use crate::name::ChannelPath;
 use crate::position::Epoch;
 
@@ -26,12 +27,16 @@ pub(super) const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinitio
 /// Appends that wait for their time: by that time in milliseconds and then in the order of the calls.
 pub(super) const SCHEDULE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("schedule");
 
+/// What streams do at a bound, by channel path: see [`at_bound_number`]. A stream that is not here blocks.
+const AT_BOUNDS: TableDefinition<'_, &str, u8> = TableDefinition::new("at_bounds");
+
 /// Pages of the database kept in memory.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 const EPOCH: &str = "epoch";
 const SALT: &str = "salt";
 const LAST_STREAM: &str = "last_stream";
+const LAST_GROUP: &str = "last_group";
 const BOOT: &str = "boot";
 const UNSYNCED_SINCE: &str = "unsynced_since";
 
@@ -39,6 +44,8 @@ const UNSYNCED_SINCE: &str = "unsynced_since";
 pub(super) struct State {
     path: PathBuf,
     database: RwLock<Option<Database>>,
+    #[cfg(test)]
+    pub(super) fails: std::sync::atomic::AtomicBool,
 }
 
 /// What the database says of a directory when it is opened.
@@ -66,12 +73,13 @@ impl State {
     pub(super) fn create(path: PathBuf) -> Result<(), Fault> {
         let database =
             builder().create(&path).map_err(|error| Fault::state("create", &path, error.into()))?;
-        let state = Self { path, database: RwLock::new(Some(database)) };
+        let state = Self::with(path, database);
         state.write(|transaction| {
             transaction.open_table(STREAMS)?;
             transaction.open_table(ENTRIES)?;
             transaction.open_table(EXPIRIES)?;
             transaction.open_table(SCHEDULE)?;
+            open_later_tables(transaction)?;
             let mut meta = transaction.open_table(META)?;
             meta.insert(EPOCH, Epoch::random().as_u64())?;
             meta.insert(SALT, u64::from(fastrand::u32(..)))?;
@@ -82,7 +90,21 @@ impl State {
     /// Opens the database that is there.
     pub(super) fn open(path: PathBuf) -> Result<Self, Fault> {
         let database = builder().open(&path).map_err(|error| Fault::state("open", &path, error.into()))?;
-        Ok(Self { path, database: RwLock::new(Some(database)) })
+        Ok(Self::with(path, database))
+    }
+
+    fn with(path: PathBuf, database: Database) -> Self {
+        Self {
+            path,
+            database: RwLock::new(Some(database)),
+            #[cfg(test)]
+            fails: Default::default(),
+        }
+    }
+
+    /// Adds what format 1 did not have.
+    pub(super) fn upgrade(&self) -> Result<(), Fault> {
+        self.write(open_later_tables)
     }
 
     /// Closes the database: every later call fails.
@@ -95,7 +117,7 @@ impl State {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, Fault> {
-        self.with(|database| work(&database.begin_read()?)).map_err(|error| self.fault("read", error))
+        self.on(|database| work(&database.begin_read()?)).map_err(|error| self.fault("read", error))
     }
 
     /// Changes the database in one step that the device has when this returns.
@@ -103,16 +125,20 @@ impl State {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, Fault> {
-        let outcome = self.with(|database| {
+        let outcome = self.on(|database| {
             let transaction = database.begin_write()?;
             let answer = work(&transaction)?;
+            #[cfg(test)]
+            if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(redb::Error::Io(std::io::ErrorKind::StorageFull.into()));
+            }
             transaction.commit()?;
             Ok(answer)
         });
         outcome.map_err(|error| self.fault("write", error))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    fn on<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
         let database = self.database.read();
         work(database.as_ref().ok_or(redb::Error::DatabaseClosed)?)
     }
@@ -178,8 +204,11 @@ impl State {
     /// The stream of a channel, if there is one.
     pub(super) fn stream(&self, channel: &str) -> Result<Option<StreamRow>, Fault> {
         self.read(|transaction| {
-            let row = transaction.open_table(STREAMS)?.get(channel)?;
-            Ok(row.map(|row| StreamRow::from_columns(row.value())))
+            let Some(row) = transaction.open_table(STREAMS)?.get(channel)? else { return Ok(None) };
+            let mut row = StreamRow::from_columns(row.value());
+            let at_bound = transaction.open_table(AT_BOUNDS)?.get(channel)?;
+            row.retention.at_bound = at_bound_of(at_bound.map_or(0, |at_bound| at_bound.value()));
+            Ok(Some(row))
         })
     }
 
@@ -190,9 +219,14 @@ impl State {
             let mut streams = transaction.open_table(STREAMS)?;
             let mut last = number(&meta, LAST_STREAM)?;
             for &(channel, retention) in channels {
+                // Others may have created it meanwhile.
+                if streams.get(channel)?.is_some() {
+                    continue;
+                }
                 last += 1;
                 let row = StreamRow { id: last, epoch: None, first: 1, retention };
                 streams.insert(channel, row.columns())?;
+                set_at_bound(transaction, channel, retention.at_bound)?;
             }
             meta.insert(LAST_STREAM, last)?;
             Ok(())
@@ -208,12 +242,18 @@ impl State {
             let mut streams = transaction.open_table(STREAMS)?;
             for (channel, row) in rows {
                 streams.insert(channel, row.columns())?;
+                set_at_bound(transaction, channel, row.retention.at_bound)?;
             }
             Ok(())
         })
     }
 
-    /// Up to `count_max` streams after the channel `after`, by their paths.
+    /// The last id that was given to a group.
+    pub(super) fn last_group(&self) -> Result<u64, Fault> {
+        self.read(|transaction| number(&transaction.open_table(META)?, LAST_GROUP))
+    }
+
+    /// Up to `count_max` streams after the channel `after`, by their paths; what they do at a bound apart.
     pub(super) fn streams_after(
         &self,
         after: &str,
@@ -237,6 +277,47 @@ pub(super) fn channel_of(path: &str) -> Option<ChannelPath> {
     let mut parts = path.splitn(4, ':');
     let (environment, _tenant_word, tenant) = (parts.next()?, parts.next()?, parts.next()?);
     ChannelPath::new(environment, tenant, parts.next()?).ok()
+}
+
+/// Notes that a group has this id.
+pub(super) fn note_group(transaction: &WriteTransaction, id: u64) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    let last = number(&meta, LAST_GROUP)?;
+    meta.insert(LAST_GROUP, last.max(id))?;
+    Ok(())
+}
+
+/// Opens the tables that format 1 did not have, which creates them.
+fn open_later_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(AT_BOUNDS)?;
+    rows::open_tables(transaction)
+}
+
+fn set_at_bound(transaction: &WriteTransaction, channel: &str, at_bound: AtBound) -> Result<(), redb::Error> {
+    let mut at_bounds = transaction.open_table(AT_BOUNDS)?;
+    match at_bound_number(at_bound) {
+        0 => at_bounds.remove(channel)?,
+        number => at_bounds.insert(channel, number)?,
+    };
+    Ok(())
+}
+
+/// How it is stored what a stream does at a bound.
+pub(super) fn at_bound_number(at_bound: AtBound) -> u8 {
+    match at_bound {
+        AtBound::Block => 0,
+        AtBound::Reject => 1,
+        AtBound::DropOldest => 2,
+    }
+}
+
+/// What a stored number says that a stream does at a bound. One that is not known keeps events.
+pub(super) fn at_bound_of(number: u8) -> AtBound {
+    match number {
+        1 => AtBound::Reject,
+        2 => AtBound::DropOldest,
+        _ => AtBound::Block,
+    }
 }
 
 fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {

@@ -9,7 +9,7 @@ use redb::ReadableTable;
 use super::directory::Directory;
 use super::queue::Queue;
 use super::state::{ENTRIES, EXPIRIES};
-use super::state_writer::{Change, StateJob};
+use super::state_writer::{Change, Done, StateJob};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Answer, Condition, Store};
 use crate::error::{Error, Result};
@@ -47,12 +47,12 @@ impl FileStore {
     }
 
     async fn change(&self, change: Change, bytes: usize) -> Result<bool> {
-        ask(&self.queue, change, bytes).await
+        Ok(ask(&self.queue, change, bytes).await?.is_true())
     }
 }
 
 /// Hands a change to the state writer and waits until it is durable.
-pub(super) async fn ask(queue: &Queue<StateJob>, change: Change, bytes: usize) -> Result<bool> {
+pub(super) async fn ask(queue: &Queue<StateJob>, change: Change, bytes: usize) -> Result<Done> {
     queue.ask(bytes + CHANGE_BYTES, |asked| StateJob { change, asked }).await
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn sweep_for_ever(directory: Arc<Directory>, queue: Arc<Queue<S
             .read(|transaction| Ok(first_expired(&transaction.open_table(EXPIRIES)?, now)?.is_some()));
         let mut has_more = due.map_err(Error::from);
         while let Ok(true) = has_more {
-            has_more = ask(&queue, Change::Sweep, 0).await;
+            has_more = ask(&queue, Change::Sweep, 0).await.map(|done| done.is_true());
         }
         match has_more {
             Ok(_) => {}

@@ -19,11 +19,13 @@ use self::appender::Appender;
 pub(super) use self::appender::segment_age_max;
 use super::directory::Directory;
 use super::files;
+use super::groups::StreamGroups;
 use super::segment::Segment;
 use super::state::StreamRow;
 use super::tail::Tail;
 use crate::clock::Timestamp;
-use crate::engine::{Retention, StreamStats, Trimmed};
+use crate::engine::embedded::group::Bounds;
+use crate::engine::{AtBound, Retention, StreamStats, Trimmed};
 use crate::name::ChannelPath;
 use crate::position::Epoch;
 
@@ -34,6 +36,7 @@ pub(super) struct Stream {
     directory: PathBuf,
     view: RwLock<View>,
     appender: Mutex<Appender>,
+    groups: Arc<StreamGroups>,
     /// When it was last used, in uses of any stream.
     used: AtomicU64,
 }
@@ -48,6 +51,8 @@ pub(super) struct View {
     retention: Retention,
     segments: VecDeque<Arc<Segment>>,
     pub(super) tail: Tail,
+    /// What may not be removed.
+    groups: Arc<StreamGroups>,
     /// An event that is no older than this time: later ones are not either.
     known_age: (u64, Timestamp),
 }
@@ -67,6 +72,22 @@ impl Stream {
 
     pub(super) fn path(&self) -> &Path {
         &self.directory
+    }
+
+    pub(super) fn groups(&self) -> &Arc<StreamGroups> {
+        &self.groups
+    }
+
+    /// The bounds, as groups see them.
+    pub(super) fn bounds(&self) -> Bounds {
+        let View { epoch, first, last, .. } = *self.view.read();
+        Bounds { epoch, first, last }
+    }
+
+    /// Calls `begin` with `next`, or with the oldest event if `next` is gone. Nothing is removed meanwhile.
+    pub(super) fn hold_first<T>(&self, next: u64, begin: impl FnOnce(u64) -> T) -> T {
+        let view = self.view.write();
+        begin(next.max(view.first))
     }
 
     /// Notes that it was used.
@@ -137,6 +158,10 @@ impl Stream {
         while let Some(first) = self.first_without_oldest_segment(directory, now)? {
             let dropped = {
                 let mut view = self.view.write();
+                if first > view.first && first > view.floor() {
+                    // A group has come to need it just now.
+                    return Ok(());
+                }
                 view.first = view.first.max(first);
                 view.segments.pop_front()
             };
@@ -155,7 +180,13 @@ impl Stream {
             let is_crowded = view.retention.bytes_max.is_some_and(|bytes_max| {
                 view.segments.iter().skip(1).map(|segment| segment.bytes()).sum::<u64>() >= bytes_max
             });
-            if is_crowded || next.base() <= view.first {
+            if next.base() <= view.first {
+                return Ok(Some(next.base()));
+            }
+            if next.base() > view.floor() {
+                return Ok(None);
+            }
+            if is_crowded {
                 return Ok(Some(next.base()));
             }
             let Some(age_max) = view.retention.age_max else { return Ok(None) };
@@ -173,6 +204,36 @@ impl Stream {
 }
 
 impl View {
+    /// Retention removes nothing from this offset on: a group has not settled it.
+    fn floor(&self) -> u64 {
+        match self.retention.at_bound {
+            AtBound::DropOldest => u64::MAX,
+            AtBound::Block | AtBound::Reject => self.groups.floor(),
+        }
+    }
+
+    /// The oldest of as many events as are kept.
+    fn first_by_count(&self) -> u64 {
+        self.retention.events_max.map_or(0, |max| (self.last + 1).saturating_sub(max.max(1)))
+    }
+
+    /// Bytes of the records from `offset` on, about.
+    fn bytes_from(&self, offset: u64) -> u64 {
+        let mut next_offset = self.last + 1;
+        let mut bytes = 0;
+        for segment in self.segments.iter().rev() {
+            let base = segment.base();
+            if base < offset {
+                let share = u128::from(segment.bytes()) * u128::from(next_offset.saturating_sub(offset));
+                let share = share / u128::from(next_offset.saturating_sub(base).max(1));
+                return bytes + u64::try_from(share).unwrap_or(u64::MAX);
+            }
+            bytes += segment.bytes();
+            next_offset = base;
+        }
+        bytes
+    }
+
     /// How many events of `offsets` are known to be lost.
     fn count_lost(&self, offsets: &Range<u64>) -> u64 {
         self.segments.iter().map(|segment| segment.count_lost(offsets)).sum()

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::directory::Directory;
 use super::fault::Fault;
+use super::groups::Groups;
 use super::stream::Stream;
 use crate::clock::Timestamp;
 use crate::name::ChannelPath;
@@ -23,6 +24,7 @@ pub(super) struct Streams {
     /// Held while one is opened, so that none is opened twice.
     opening: Mutex<()>,
     uses: AtomicU64,
+    groups: Groups,
 }
 
 impl Streams {
@@ -45,11 +47,12 @@ impl Streams {
             return Ok(Some(stream));
         }
         let Some(row) = directory.state.stream(channel.as_str())? else { return Ok(None) };
-        let stream = Arc::new(Stream::open(directory, channel.clone(), row, now)?);
+        let stream = Arc::new(Stream::open(directory, channel.clone(), row, &self.groups, now)?);
         stream.touch(self.uses.fetch_add(1, Ordering::Relaxed));
         let mut open = self.open.write();
         if open.len() >= STREAMS_OPEN_MAX {
             close_oldest(&mut open);
+            self.groups.forget_idle(now);
         }
         open.insert(channel.clone(), Arc::clone(&stream));
         Ok(Some(stream))

@@ -5,9 +5,10 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 
+use super::groups::MemoryGroup;
 use crate::clock::Timestamp;
 use crate::engine::embedded::dedup::DedupWindow;
-use crate::engine::embedded::group::{Bounds, Group, read_turn};
+use crate::engine::embedded::group::{Bounds, read_turn};
 use crate::engine::{AtBound, Direction, Page, Range, Retention, Stored, StreamStats, Trimmed, Turned};
 use crate::limits;
 use crate::position::Epoch;
@@ -16,7 +17,7 @@ use crate::position::Epoch;
 #[derive(Default)]
 pub(super) struct Stream {
     pub(super) dedup: DedupWindow,
-    pub(super) groups: BTreeMap<Box<str>, Group>,
+    pub(super) groups: BTreeMap<Box<str>, MemoryGroup>,
     events: VecDeque<Stored>,
     last: u64,
     bytes: u64,
@@ -40,9 +41,14 @@ impl Stream {
         match self.retention.at_bound {
             AtBound::DropOldest => u64::MAX,
             AtBound::Block | AtBound::Reject => {
-                self.groups.values().map(Group::floor).min().unwrap_or(u64::MAX)
+                self.groups.values().map(|kept| kept.group.floor()).min().unwrap_or(u64::MAX)
             }
         }
+    }
+
+    /// Whether a session of a group waits for an append; after this none does.
+    pub(super) fn take_hunger(&mut self) -> bool {
+        self.groups.values_mut().fold(false, |any, kept| kept.group.take_hunger() | any)
     }
 
     /// Whether an event of so many bytes finds the stream at a bound by what groups have not settled.

@@ -14,7 +14,7 @@ use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::refusal::{self, Explained};
 use crate::engine::redis::scripts::{Publish, Script};
 use crate::engine::redis::topology::Topology;
-use crate::engine::{Announce, Append, Appended, Durability, Retention, Seen};
+use crate::engine::{Announce, Append, Appended, AtBound, Durability, Retention, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -196,6 +196,7 @@ fn push_stream(call: &mut Command, group: &Group<'_>, floors: &Floors, publish: 
             None => call.push(b""),
         }
     }
+    call.push(if retention.at_bound == AtBound::DropOldest { b"1" } else { b"" });
     push_seen(call, floors.get(group.channel).copied());
     call.push(group.channel.channel().as_bytes());
     call.push(keys::channel(group.channel).as_bytes());
@@ -251,6 +252,13 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
 
 /// The outcome of an event that did not: `d7` or `!ERROR`.
 fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> Result<Appended> {
+    if exception == "!FULL" {
+        let text = format!(
+            "stream of {} is full of events that a group has not settled (retention.at_bound)",
+            append.channel.channel()
+        );
+        return Err(Error::new(ErrorKind::Backpressure, text));
+    }
     if let Some(refusal) = exception.strip_prefix('!') {
         let text =
             format!("redis refused to append to {}: {}", append.channel, Explained(refusal.as_bytes()));

@@ -22,7 +22,7 @@ use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
 use crate::engine::redis::topology::{Line, Topology};
-use crate::engine::{Announce, Append, Appended, Dedup, Durability, Retention};
+use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
@@ -70,10 +70,21 @@ impl Schedule {
         let (times, appends) = keys::schedule();
         let scripts = &self.topology.scripts;
         let call = scripts.call(Script::Schedule, 2, append.envelope.len() + 1_024);
-        let call = call.arg(times).arg(appends).arg(id).int(to_int(due.as_millis())).arg(encode(append));
+        let call = call.arg(times).arg(appends).arg(&id).int(to_int(due.as_millis())).arg(encode(append));
         let durability = self.keep(&call, append.durability).await?;
         self.added.notify_one();
-        Ok(Appended { position: None, scheduled: None, is_duplicate: false, durability })
+        Ok(Appended { position: None, scheduled: Some(id.into()), is_duplicate: false, durability })
+    }
+
+    /// Takes back what was kept under an id for a channel; false if its time has come or it is not there.
+    pub(super) async fn cancel(&self, channel: &ChannelPath, id: &str) -> Result<bool> {
+        let (times, appends) = keys::schedule();
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed);
+        let call = self.topology.scripts.call(Script::Cancel, 2, 512).arg(times).arg(appends).arg(id);
+        let call = call.arg(encode_head(channel)).arg(format!("{}:{number}", self.node));
+        let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
+        let reply = self.topology.run(tag, Script::Cancel, &call, Repeat::Safe, deadline).await?;
+        Ok(reply.as_int() == Some(1))
     }
 
     /// Runs a call that may be run again, until those have what it wrote that are to have it.
@@ -211,15 +222,9 @@ const FORMAT: u8 = 1;
 
 /// Writes an append: the format's version, then each field behind its length.
 fn encode(append: &Append) -> Vec<u8> {
-    let mut out = Vec::with_capacity(append.envelope.len() + 512);
-    out.put_u8(FORMAT);
-    let mut put = |field: &[u8]| {
-        out.put_u32_le(u32::try_from(field.len()).unwrap_or(u32::MAX));
-        out.extend_from_slice(field);
-    };
-    put(append.channel.environment().as_bytes());
-    put(append.channel.tenant().as_bytes());
-    put(append.channel.channel().as_bytes());
+    let mut out = encode_head(&append.channel);
+    out.reserve(append.envelope.len() + 256);
+    let mut put = |field: &[u8]| put(&mut out, field);
     match &append.announce {
         Announce::Here => put(b"+"),
         Announce::Quiet => put(b"-"),
@@ -232,12 +237,36 @@ fn encode(append: &Append) -> Vec<u8> {
     put(append.dedup.as_ref().map_or("", |dedup| &dedup.id).as_bytes());
     put(bound(append.dedup.as_ref().map(|dedup| millis(dedup.window))).as_bytes());
     put(&append.envelope);
-    match append.durability {
-        Durability::Fast => {}
+    let at_bound: &[u8] = match append.retention.at_bound {
+        AtBound::Block => b"",
+        AtBound::Reject => b"reject",
+        AtBound::DropOldest => b"drop",
+    };
+    // What is not special is left out, as it was before there was anything else.
+    match &append.durability {
+        Durability::Fast if at_bound.is_empty() => {}
+        Durability::Fast => put(b""),
         Durability::Replicated(copies) => put(copies.to_string().as_bytes()),
         Durability::Fsynced => put(b"fsynced"),
     }
+    if !at_bound.is_empty() {
+        put(at_bound);
+    }
     out
+}
+
+/// What every append to a channel is written with first.
+fn encode_head(channel: &ChannelPath) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    [channel.environment(), channel.tenant(), channel.channel()]
+        .iter()
+        .for_each(|part| put(&mut out, part.as_bytes()));
+    out
+}
+
+fn put(out: &mut Vec<u8>, field: &[u8]) {
+    out.put_u32_le(u32::try_from(field.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(field);
 }
 
 /// Reads what [`encode`] wrote. Without a dedup id of its own it gets one from the id it was scheduled under.
@@ -270,17 +299,24 @@ fn decode(id: &[u8], mut text: Bytes) -> Option<Append> {
         }
     };
     let envelope = take()?;
-    let durability = match take().map(take_text) {
-        None => Durability::Fast,
-        Some(text) if text.as_deref() == Some("fsynced") => Durability::Fsynced,
-        Some(text) => Durability::Replicated(text?.parse().ok()?),
+    let mut word = || take().map_or_else(|| Some(String::new()), take_text);
+    let durability = match word()?.as_str() {
+        "" => Durability::Fast,
+        "fsynced" => Durability::Fsynced,
+        copies => Durability::Replicated(copies.parse().ok()?),
+    };
+    let at_bound = match word()?.as_str() {
+        "" => AtBound::Block,
+        "reject" => AtBound::Reject,
+        "drop" => AtBound::DropOldest,
+        _ => return None,
     };
     Some(Append {
         channel,
         envelope,
         announce,
         dedup: Some(dedup),
-        retention: Retention { events_max, age_max, bytes_max, ..Retention::default() },
+        retention: Retention { events_max, age_max, bytes_max, at_bound },
         durability,
         deliver_at: None,
     })

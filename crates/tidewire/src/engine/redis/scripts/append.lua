@@ -7,7 +7,7 @@
 -- KEYS[..]      STRING  one per event with a dedup id: `EPOCH OFFSET` of the append that took effect
 -- ARGV[1..3]    number of the batch, candidate epoch (16 hexadecimal digits), count of streams; then for each stream, in
 --               the order of the keys:
---   events kept, age kept (ms), bytes kept (each may be empty),
+--   events kept, age kept (ms), bytes kept (each may be empty), `1` if what a group needs is not kept beyond that,
 --   epoch, term and offset that this node saw confirmed last (empty, empty and 0 if none),
 --   the channel's name within its tenant, the Redis channel to announce on, the one that those with patterns hear
 --   (empty: the server matches them), count of events - 0 only has the stream looked at, arguments of each event: 1 is its
@@ -18,11 +18,11 @@
 -- PUBLISH       the command that announces; it stands before this text
 -- Returns lines: for each stream its epoch, the offset of its first event appended here, their time (ms) and the term; then
 -- for each event of the batch that did not get the next offset of its stream, its number in the batch and `d` with the
--- offset of the append that took effect, or `!` with an error.
+-- offset of the append that took effect, or `!` with an error: `FULL` if groups have not settled what the stream may hold.
 --
 -- An announcement is `a EPOCH OFFSET TIME TERM[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
 -- another; none tells of a new epoch. CHANNEL is the stream's where it is announced on another. For those with patterns,
--- the Redis channel and a line feed stand before it.
+-- the Redis channel and a line feed stand before it. Who waits for work of groups is told nothing but that there is some.
 --
 -- Every string that Lua makes is hashed whole, and numbers that it turns into text cost more than the rest of an
 -- append: so a frame is touched twice, numbers are formatted as integers, and once where that is enough.
@@ -35,6 +35,8 @@ local RETAIN_EVERY = 64
 local AGE_SLACK = 0.05
 -- Events of a stream from which on it costs less to ask whether anybody hears them than to announce them to nobody.
 local ASKED_FROM = 4
+-- Bytes that an entry may take beside its frame.
+local ENTRY_BYTES = 64
 -- Bytes of frames after which an announcement is sent on its way.
 local ANNOUNCED_BYTES = 65536
 
@@ -96,12 +98,6 @@ local function is_heard(state)
   return redis.pcall('PUBSUB', 'NUMPAT') ~= 0 or call('PUBSUB', 'NUMSUB', state.channel)[2] > 0
 end
 
--- Whether what was appended under an epoch is still there: this stream goes on from it. What another server alone had of
--- that epoch is not here, and neither are its marks.
-local function goes_on_from(state, epoch)
-  return epoch == state.e or string.find(' ' .. state.f, ' ' .. epoch .. ':', 1, true)
-end
-
 -- What an entry that the server refused is answered with.
 local function refuse(state, error)
   if string.find(error, 'equal or smaller', 1, true) then
@@ -110,6 +106,22 @@ local function refuse(state, error)
     call('DEL', state.meta)
   end
   return '!' .. error
+end
+
+-- Whether the stream may hold one more event beside what groups need.
+local function has_room(state, offset, frame)
+  local unsettled = offset - math.max(state.g, 1)
+  return unsettled <= 0 or unsettled < (state.n or math.huge) and #frame <= state.bytes_left
+end
+
+-- How many bytes of events the stream may take until it is full of what groups need.
+local function bytes_left(state, key, events)
+  local unsettled = state.o + 1 - math.max(state.g, 1)
+  if not state.b or state.w and (unsettled + events) * (state.w + ENTRY_BYTES) <= state.b then
+    return math.huge
+  end
+  local used, length = call('MEMORY', 'USAGE', key) or 0, math.max(call('XLEN', key), 1)
+  return state.b - used * unsettled / length
 end
 
 local function append(state, options, frame)
@@ -126,11 +138,14 @@ local function append(state, options, frame)
     end
   end
   local offset = state.o + 1
+  if state.is_bounded and not has_room(state, offset, frame) then
+    return '!FULL'
+  end
   local added = redis.pcall('XADD', state.key, format(state.id, offset), 'e', frame)
   if added.err then
     return refuse(state, added.err)
   end
-  state.o = offset
+  state.o, state.bytes_left, state.largest = offset, state.bytes_left - #frame, math.max(state.largest, #frame)
   if mark then
     call('SET', mark, format('%s %d', state.e, offset), 'PX', window)
   end
@@ -151,16 +166,30 @@ end
 -- Appends events of which nothing is special: as `append` does, with no more than that needs, for this is what all wait for.
 local function append_plain(state, at, events)
   local pcall, key, id, offset = redis.pcall, state.key, state.id, state.o
+  local is_bounded, largest = state.is_bounded, state.largest
   local from, unannounced = at + 1, 0
   for place = at + 1, at + events do
     local frame = ARGV[place]
-    local added = pcall('XADD', key, format(id, offset + 1), 'e', frame)
-    if added.err then
-      exceptions[#exceptions + 1] = format('%d %s', event_number + place - at, refuse(state, added.err))
+    local refused
+    if is_bounded and not has_room(state, offset + 1, frame) then
+      refused = '!FULL'
+    else
+      local added = pcall('XADD', key, format(id, offset + 1), 'e', frame)
+      refused = added.err and refuse(state, added.err)
+    end
+    if refused then
+      exceptions[#exceptions + 1] = format('%d %s', event_number + place - at, refused)
       announce_list(state, ARGV, from, place - 1, offset - place + from + 1, '')
       from, unannounced = place + 1, 0
     else
-      offset, unannounced = offset + 1, unannounced + #frame
+      local length = #frame
+      offset, unannounced = offset + 1, unannounced + length
+      if length > largest then
+        largest = length
+      end
+      if is_bounded then
+        state.bytes_left = state.bytes_left - length
+      end
       if unannounced >= ANNOUNCED_BYTES then
         announce_list(state, ARGV, from, place, offset - place + from, '')
         from, unannounced = place + 1, 0
@@ -168,15 +197,23 @@ local function append_plain(state, at, events)
     end
   end
   announce_list(state, ARGV, from, at + events, offset - at - events + from, '')
-  state.o = offset
+  state.o, state.largest = offset, largest
 end
 
--- Groups are not known here: what they have not settled is protected by the script that is aware of them.
+-- Removes all but about the newest `kept` events, and nothing that a group needs.
+local function keep(state, kept, floor)
+  if floor == math.huge then
+    call('XTRIM', state.key, 'MAXLEN', '~', kept)
+  else
+    call('XTRIM', state.key, 'MINID', '~', math.max(math.min(state.o + 1 - kept, floor), 0))
+  end
+end
+
 local function retain(state, old_age)
-  local key = state.key
+  local key, floor = state.key, floor_of(state)
   if math.floor(state.o / RETAIN_EVERY) ~= math.floor(state.start / RETAIN_EVERY) then
     if state.n then
-      call('XTRIM', key, 'MAXLEN', '~', state.n)
+      keep(state, state.n, floor)
     end
     local _, first_time = entry_from(key, '-')
     if state.a and first_time and first_time < state.t - state.a * (1 + AGE_SLACK) then
@@ -185,12 +222,15 @@ local function retain(state, old_age)
     local used = state.b and call('MEMORY', 'USAGE', key)
     if used and used > state.b then
       local kept = math.floor(call('XLEN', key) * state.b / used)
-      call('XTRIM', key, 'MAXLEN', '~', math.max(kept, 1))
+      keep(state, math.max(kept, 1), floor)
     end
   end
-  if state.a then
+  -- What a group needs does not expire with its age, and what is known of it never.
+  if state.a and floor == math.huge then
     call('PEXPIRE', key, state.a + 1000)
-    call('PEXPIRE', state.meta, state.a + META_TTL)
+    if not state.g then
+      call('PEXPIRE', state.meta, state.a + META_TTL)
+    end
   elseif old_age or state.start == 0 then
     call('PERSIST', key)
     call('PERSIST', state.meta)
@@ -200,19 +240,24 @@ end
 local function append_all(index)
   local key, meta = KEYS[2 * index], KEYS[2 * index + 1]
   local state =
-    open(key, meta, candidate, time, ARGV[cursor + 4], ARGV[cursor + 5], tonumber(ARGV[cursor + 6]))
-  local old_n, old_a, old_b = state.n, state.a, state.b
+    open(key, meta, candidate, time, ARGV[cursor + 5], ARGV[cursor + 6], tonumber(ARGV[cursor + 7]))
+  local old_n, old_a, old_b, was_dropping = state.n, state.a, state.b, state.is_dropping
   state.n, state.a, state.b = tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2]), tonumber(ARGV[cursor + 3])
-  state.name, state.channel, state.patterns = ARGV[cursor + 7], ARGV[cursor + 8], ARGV[cursor + 9]
+  state.is_dropping = ARGV[cursor + 4] == '1'
+  state.name, state.channel, state.patterns = ARGV[cursor + 8], ARGV[cursor + 9], ARGV[cursor + 10]
   state.has_patterns = state.patterns ~= '' and call('PUBSUB', 'SHARDNUMSUB', state.patterns)[2] > 0
   state.key, state.meta, state.start = key, meta, state.o
-  if state.is_new and ARGV[cursor + 4] ~= '' then
+  if state.is_new and ARGV[cursor + 5] ~= '' then
     announce_epoch(state, state.channel, state.patterns)
   end
   state.t = math.max(state.t, time)
   state.id = format('%%d-%d', state.t)
   answer[index] = format('%s %d %d %s', state.e, state.o + 1, state.t, state.term)
-  local at, events = cursor + 11, tonumber(ARGV[cursor + 10])
+  local at, events = cursor + 12, tonumber(ARGV[cursor + 11])
+  state.is_bounded, state.bytes_left, state.largest = state.g and not state.is_dropping, 0, state.w or 0
+  if state.is_bounded then
+    state.bytes_left = bytes_left(state, key, events)
+  end
   state.is_heard = events < ASKED_FROM or is_heard(state)
   if ARGV[at] == '1' then
     append_plain(state, at, events)
@@ -228,8 +273,16 @@ local function append_all(index)
   end
   if state.o > state.start and not state.is_lost then
     call('HSET', meta, 'o', format('%d', state.o), 't', format('%d', state.t))
-    if state.n ~= old_n or state.a ~= old_a or state.b ~= old_b then
-      call('HSET', meta, 'n', state.n or '', 'a', state.a or '', 'b', state.b or '')
+    if state.n ~= old_n or state.a ~= old_a or state.b ~= old_b or state.is_dropping ~= was_dropping then
+      local d = state.is_dropping and '1' or ''
+      call('HSET', meta, 'n', state.n or '', 'a', state.a or '', 'b', state.b or '', 'd', d)
+    end
+    if state.w and state.largest > state.w then
+      call('HSET', meta, 'w', state.largest)
+    end
+    if state.h ~= '' then
+      call('HSET', meta, 'h', '')
+      call(PUBLISH, state.h, '')
     end
     retain(state, old_a)
   end
@@ -237,7 +290,7 @@ end
 
 for index = 1, stream_count do
   local done, fault = pcall(append_all, index)
-  local events = tonumber(ARGV[cursor + 10])
+  local events = tonumber(ARGV[cursor + 11])
   if not done then
     -- A key of another type, put there by somebody else. Nothing of this stream was appended.
     fault = type(fault) == 'table' and fault.err or tostring(fault)
@@ -248,7 +301,7 @@ for index = 1, stream_count do
     end
   end
   event_number = event_number + events
-  cursor = cursor + 11 + events * tonumber(ARGV[cursor + 11])
+  cursor = cursor + 12 + events * tonumber(ARGV[cursor + 12])
 end
 
 for _, exception in ipairs(exceptions) do

@@ -1,7 +1,7 @@
 -- Forgets scheduled appends that are done, and tells which are due.
 --
 -- KEYS[1]  ZSET  times: member is the id of a scheduled append, score when it is due (ms)
--- KEYS[2]  HASH  appends: id, append
+-- KEYS[2]  HASH  appends: id, append (see cancel.lua)
 -- ARGV[1]  most bytes of appends to return; one is returned even if it is larger
 -- ARGV[2]  most appends to return
 -- ARGV[3..] ids of appends that are done
@@ -26,7 +26,11 @@ for index = 1, #found, 2 do
     due[1] = math.max(at - now, 0)
     break
   end
-  if append then
+  if append and string.sub(append, 1, 1) == 'c' then
+    -- It was taken back.
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', KEYS[2], id)
+  elseif append then
     bytes_left = bytes_left - #append
     due[#due + 1] = id
     due[#due + 1] = append

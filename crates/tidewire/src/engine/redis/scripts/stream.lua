@@ -4,7 +4,12 @@
 --   stream  STREAM  entries with the id OFFSET-MILLISECONDS and the one field `e`: the length of the envelope (4 bytes,
 --                   the lowest first) and the envelope
 --   meta    HASH    e epoch (16 hexadecimal digits), o offset of the newest event ever, t its time (ms);
---                   what is kept: n events, a age (ms), b bytes; an empty string is no bound;
+--                   what is kept: n events, a age (ms), b bytes; an empty string is no bound; d `1` if that goes for events
+--                   that a group needs too;
+--                   g nothing from this offset on may be removed, for a group needs it; 0 after the stream was lost with
+--                   what groups knew of it; without groups it is not there;
+--                   h where the next append is told, because somebody waits for it;
+--                   w bytes of the largest frame ever; only where that is known of all events;
 --                   s the terms of this epoch, newest first: `TERM:OFFSET`, of the newest event when it began,
 --                   f the epochs before, newest first: `EPOCH:OFFSET`, up to which they are the same
 -- A term is a replication history of the server: its id is another one after a replica has taken over, and after the server
@@ -49,9 +54,14 @@ end
 local function restart(stream, meta, state, epoch)
   call('DEL', stream)
   state.e, state.o, state.t, state.s, state.f = epoch, 0, 0, current_term() .. ':0', ''
-  state.term, state.is_new = current_term(), true
-  call('HSET', meta, 'e', epoch, 'o', 0, 't', 0, 's', state.s, 'f', '')
-  call('PEXPIRE', meta, META_TTL)
+  state.term, state.w, state.is_new = current_term(), 0, true
+  call('HSET', meta, 'e', epoch, 'o', 0, 't', 0, 's', state.s, 'f', '', 'w', 0)
+  if state.g then
+    state.g = 0
+    call('HSET', meta, 'g', 0)
+  else
+    call('PEXPIRE', meta, META_TTL)
+  end
 end
 
 -- Puts an item in front of a list and keeps the newest.
@@ -88,14 +98,27 @@ local function fork(meta, state, epoch, last)
   call('HSET', meta, 'e', epoch, 's', state.s, 'f', state.f)
 end
 
--- The state of a stream. One that is new or lost, or that lacks some of what the caller saw, gets the candidate epoch.
-local function open(stream, meta, candidate, time, seen_epoch, seen_term, seen_offset)
-  local fields = call('HMGET', meta, 'e', 'o', 't', 'n', 'a', 'b', 's', 'f')
-  local state = {
+-- Whether what was appended under an epoch is still there: this stream goes on from it. What another server alone had of
+-- that epoch is not here.
+local function goes_on_from(state, epoch)
+  return epoch == state.e or string.find(' ' .. state.f, ' ' .. epoch .. ':', 1, true)
+end
+
+-- The state of a stream as its meta has it.
+local function look(meta)
+  local fields = call('HMGET', meta, 'e', 'o', 't', 'n', 'a', 'b', 's', 'f', 'd', 'g', 'h', 'w')
+  return {
     e = fields[1], o = tonumber(fields[2] or 0), t = tonumber(fields[3] or 0),
     n = tonumber(fields[4] or ''), a = tonumber(fields[5] or ''), b = tonumber(fields[6] or ''),
-    s = fields[7] or '', f = fields[8] or '', term = current_term(),
+    s = fields[7] or '', f = fields[8] or '', is_dropping = fields[9] == '1',
+    g = tonumber(fields[10] or ''), h = fields[11] or '', w = tonumber(fields[12] or ''),
   }
+end
+
+-- The state of a stream. One that is new or lost, or that lacks some of what the caller saw, gets the candidate epoch.
+local function open(stream, meta, candidate, time, seen_epoch, seen_term, seen_offset)
+  local state = look(meta)
+  state.term = current_term()
   -- A stream whose events were all too old is expired as a whole; else the entries must be there.
   local is_expired = state.a and time - state.t >= state.a
   local is_there = state.o == 0 or is_expired or call('EXISTS', stream) == 1
@@ -139,17 +162,30 @@ local function bisect(stream, low, high, time)
   return low
 end
 
--- The offset of the oldest event that readers may see; one past the newest if there is none.
-local function oldest(stream, state, time)
-  local first, at = entry_from(stream, '-')
+-- Nothing from this offset on may be removed; past all if nothing keeps it.
+local function floor_of(state)
+  if state.g and not state.is_dropping then
+    return state.g
+  end
+  return math.huge
+end
+
+-- The offset of the oldest event that readers may see, where the oldest entry is known: what a group needs, and what comes
+-- after that, is not hidden from it. One past the newest if there is none.
+local function oldest_from(stream, state, time, first, at)
   if not first then
     return state.o + 1
   end
-  if state.n and first <= state.o - state.n then
-    first = state.o - state.n + 1
+  local visible = first
+  if state.n and visible <= state.o - state.n then
+    visible = state.o - state.n + 1
   end
   if state.a and at < time - state.a then
-    return bisect(stream, first, state.o, time - state.a)
+    visible = bisect(stream, visible, state.o, time - state.a)
   end
-  return first
+  return math.max(first, math.min(visible, floor_of(state)))
+end
+
+local function oldest(stream, state, time)
+  return oldest_from(stream, state, time, entry_from(stream, '-'))
 end

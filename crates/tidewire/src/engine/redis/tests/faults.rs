@@ -63,7 +63,7 @@ async fn schedule(seed: u64) -> u64 {
     let engine = Arc::new(engine);
     let channel = path("faults", &format!("cut-{seed}"));
     engine.pubsub.subscribe(vec![Interest::Channel(channel.clone())]).await.expect("subscribed");
-    // A link that is opened takes some 25,000 bytes, for the scripts.
+    // A link that is opened takes some 40,000 bytes, for the scripts.
     proxy.cut_next(CUTS, 60_000);
     let callers = (0..CALLERS).map(|caller| append_all(engine.clone(), channel.clone(), caller));
     let outcomes = futures_util::future::join_all(callers).await;

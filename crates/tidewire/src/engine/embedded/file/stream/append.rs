@@ -14,8 +14,9 @@ use crate::engine::embedded::file::fault::Fault;
 use crate::engine::embedded::file::segment::{RECORDS_START, Segment};
 use crate::engine::embedded::file::state::StreamRow;
 use crate::engine::embedded::file::tail::TailBound;
+use crate::engine::embedded::group::full;
 use crate::engine::embedded::pubsub::LocalPubSub;
-use crate::engine::{Append, Appended, Durability, Kept, Term};
+use crate::engine::{Append, Appended, AtBound, Durability, Kept, Retention, Term};
 use crate::error::Result;
 use crate::position::{Epoch, Position};
 
@@ -33,6 +34,8 @@ pub(in super::super) struct Run {
     /// Whether an entry wants the device to have it.
     pub(in super::super) is_sync_wanted: bool,
     places: Vec<Place>,
+    /// Entries that find the stream full.
+    refused: Vec<usize>,
     writes: Vec<Write>,
     fault: Option<Fault>,
 }
@@ -47,7 +50,15 @@ pub(super) struct Place {
 
 impl Run {
     pub(in super::super) fn new(stream: Arc<Stream>, entries: Vec<usize>) -> Self {
-        Self { stream, entries, is_sync_wanted: false, places: Vec::new(), writes: Vec::new(), fault: None }
+        Self {
+            stream,
+            entries,
+            is_sync_wanted: false,
+            places: Vec::new(),
+            refused: Vec::new(),
+            writes: Vec::new(),
+            fault: None,
+        }
     }
 
     /// The segments that it has written to.
@@ -60,11 +71,16 @@ impl Run {
         let time = now.max(appender.last_time);
         let mut next_offset = appender.next_offset;
         let mut placed: FxHashMap<&str, u64> = FxHashMap::default();
+        let mut unsettled = self.stream.unsettled(next_offset);
         for &index in &self.entries {
             let Some(Entry { append, .. }) = entries.get(index) else { continue };
             self.is_sync_wanted |= append.durability == Durability::Fsynced;
             let id = append.dedup.as_ref().map(|dedup| &*dedup.id);
             let seen = id.and_then(|id| appender.dedup.find(id, now).or_else(|| placed.get(id).copied()));
+            if seen.is_none() && !unsettled.as_mut().is_none_or(|unsettled| unsettled.take(append)) {
+                self.refused.push(index);
+                continue;
+            }
             let offset = seen.unwrap_or(next_offset);
             self.places.push(Place { entry: index, offset, time, is_duplicate: seen.is_some() });
             if seen.is_none() {
@@ -76,6 +92,29 @@ impl Run {
                 appender.dedup_until = appender.dedup_until.max(time.saturating_add(dedup.window));
             }
         }
+    }
+}
+
+/// How much of a stream may not be removed, because a group has not settled it.
+struct Unsettled {
+    events: u64,
+    bytes: u64,
+}
+
+impl Unsettled {
+    /// Takes an append. False if it finds the stream at a bound.
+    fn take(&mut self, append: &Append) -> bool {
+        let Retention { events_max, bytes_max, at_bound, .. } = append.retention;
+        let bytes = append.envelope.len() as u64;
+        let is_full = self.events > 0
+            && at_bound != AtBound::DropOldest
+            && (events_max.is_some_and(|max| self.events >= max)
+                || bytes_max.is_some_and(|max| self.bytes + bytes > max));
+        if !is_full {
+            self.events += 1;
+            self.bytes += bytes;
+        }
+        !is_full
     }
 }
 
@@ -146,6 +185,12 @@ impl Stream {
     ) {
         let mut appender = self.appender.lock();
         let epoch = self.show(run, &appender, tails);
+        for index in run.refused.drain(..) {
+            if let Some(entry) = entries.get_mut(index) {
+                entry.outcome = Some(Err(full(&self.channel)));
+            }
+        }
+        let mut is_appended = false;
         for place in &run.places {
             let Some(entry) = entries.get_mut(place.entry) else { continue };
             if place.offset >= appender.next_offset {
@@ -154,6 +199,7 @@ impl Stream {
             }
             let position = Position { epoch, offset: place.offset };
             if !place.is_duplicate {
+                is_appended = true;
                 if let Some(dedup) = &entry.append.dedup {
                     appender.dedup.insert(dedup, place.offset, place.time);
                 }
@@ -166,6 +212,20 @@ impl Stream {
             let durability = entry.append.durability;
             entry.outcome = Some(Ok(Appended { position, scheduled: None, is_duplicate, durability }));
         }
+        if is_appended && self.groups.take_hunger() {
+            pubsub.tell_work(&self.channel);
+        }
+    }
+
+    /// What groups have not settled of a stream that goes on with `next_offset`; `None` if it has no groups.
+    fn unsettled(&self, next_offset: u64) -> Option<Unsettled> {
+        let floor = self.groups.floor();
+        if floor == u64::MAX {
+            return None;
+        }
+        let view = self.view.read();
+        let first = floor.max(view.first);
+        Some(Unsettled { events: next_offset.saturating_sub(first), bytes: view.bytes_from(first) })
     }
 
     /// Moves the view on to what the run has written.
@@ -187,9 +247,7 @@ impl Stream {
             }
         }
         view.retention = appender.retention;
-        if let Some(events_max) = view.retention.events_max {
-            view.first = view.first.max((view.last + 1).saturating_sub(events_max.max(1)));
-        }
+        view.first = view.first.max(view.first_by_count().min(view.floor()));
         let epoch = view.epoch;
         // Counting may drop a chunk of this very stream.
         drop(view);

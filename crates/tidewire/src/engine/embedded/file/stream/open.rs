@@ -16,6 +16,7 @@ use crate::engine::Dedup;
 use crate::engine::embedded::dedup::DedupWindow;
 use crate::engine::embedded::file::directory::Directory;
 use crate::engine::embedded::file::fault::Fault;
+use crate::engine::embedded::file::groups::{Groups, StreamGroups};
 use crate::engine::embedded::file::record::{Body, Header};
 use crate::engine::embedded::file::scan::End;
 use crate::engine::embedded::file::segment::{self, RECORDS_START, Segment, SegmentHeader};
@@ -38,6 +39,7 @@ impl Stream {
         directory: &Directory,
         channel: ChannelPath,
         mut row: StreamRow,
+        groups: &Groups,
         now: Timestamp,
     ) -> Result<Self, Fault> {
         let path = directory.stream(row.id);
@@ -65,7 +67,8 @@ impl Stream {
             (end.next_offset, end.active) = (row.first, None);
         }
         let dedup = collect_marks(directory, &segments, &mut end, now).map_err(fault)?;
-        let view = view(directory, &row, segments, end.next_offset).map_err(fault)?;
+        let groups = groups.of_stream(directory, row.id, end.next_offset - 1)?;
+        let view = view(directory, &row, segments, end.next_offset, &groups).map_err(fault)?;
         let appender = Appender {
             next_offset: end.next_offset,
             last_time: end.last_time,
@@ -82,6 +85,7 @@ impl Stream {
             directory: path,
             view: RwLock::new(view),
             appender: Mutex::new(appender),
+            groups,
             used: AtomicU64::default(),
         })
     }
@@ -236,6 +240,7 @@ fn view(
     row: &StreamRow,
     segments: VecDeque<Arc<Segment>>,
     next_offset: u64,
+    groups: &Arc<StreamGroups>,
 ) -> io::Result<View> {
     let known_age = match segments.front() {
         Some(oldest) => {
@@ -245,14 +250,16 @@ fn view(
         None => (next_offset, Timestamp::default()),
     };
     let oldest = segments.front().map_or(next_offset, |oldest| oldest.base());
-    let by_count = row.retention.events_max.map_or(0, |max| next_offset.saturating_sub(max.max(1)));
-    Ok(View {
+    let mut view = View {
         epoch: row.epoch.unwrap_or(directory.epoch),
-        first: row.first.max(oldest).max(by_count).min(next_offset),
+        first: row.first.max(oldest).min(next_offset),
         last: next_offset - 1,
         retention: row.retention,
         segments,
         tail: Tail::default(),
+        groups: Arc::clone(groups),
         known_age,
-    })
+    };
+    view.first = view.first.max(view.first_by_count().min(view.floor()));
+    Ok(view)
 }

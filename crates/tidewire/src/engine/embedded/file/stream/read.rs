@@ -6,8 +6,10 @@ use std::ops::Range as Offsets;
 use super::{Stream, View};
 use crate::clock::Timestamp;
 use crate::engine::embedded::file::directory::Directory;
+use crate::engine::embedded::file::fault::Fault;
 use crate::engine::embedded::file::segment::{self, Extent};
-use crate::engine::{Direction, Page, Range, Stored};
+use crate::engine::embedded::group::begin;
+use crate::engine::{Direction, Page, Range, Start, Stored};
 use crate::limits;
 
 impl Stream {
@@ -20,7 +22,7 @@ impl Stream {
     ) -> Option<Page> {
         let mut reading = {
             let view = self.view.read();
-            view.is_young(view.first, now).then(|| Reading::new(&view, view.first, range))?
+            view.is_settled(now).then(|| Reading::new(&view, view.first, range))?
         };
         while let Some(wanted) = reading.wanted() {
             let chunk = self.view.read().tail.chunk_of(reading.at())?.clone();
@@ -76,18 +78,50 @@ impl Stream {
     pub(super) fn first_at(&self, directory: &Directory, now: Timestamp) -> io::Result<u64> {
         let oldest_time = {
             let view = self.view.read();
-            match view.retention.age_max {
-                Some(age_max) if !view.is_young(view.first, now) => now.saturating_sub(age_max),
-                _ => return Ok(view.first),
+            if view.is_settled(now) {
+                return Ok(view.first);
             }
+            let age_max = view.retention.age_max.filter(|_| !view.is_young(view.first, now));
+            age_max.map(|age_max| now.saturating_sub(age_max))
         };
-        let (offset, time) = self.find(directory, oldest_time)?;
+        let found = oldest_time.map(|time| self.find(directory, time)).transpose()?;
         let mut view = self.view.write();
-        view.first = view.first.max(offset);
-        if let Some(time) = time {
-            view.known_age = (offset, time);
+        let mut first = view.first_by_count();
+        if let Some((offset, time)) = found {
+            first = first.max(offset);
+            if let Some(time) = time {
+                view.known_age = (offset, time);
+            }
         }
+        view.first = view.first.max(first.min(view.floor()));
         Ok(view.first)
+    }
+
+    /// Whether its first event is kept at `now`, as far as that is known without the disk.
+    pub(in super::super) fn is_settled(&self, now: Timestamp) -> bool {
+        self.view.read().is_settled(now)
+    }
+
+    /// Hides what is not kept at `now`.
+    pub(in super::super) fn settle(&self, directory: &Directory, now: Timestamp) -> Result<(), Fault> {
+        let fault = |error| Fault::io("read the stream in", &self.directory, error);
+        self.first_at(directory, now).map(drop).map_err(fault)
+    }
+
+    /// Where a group begins that begins with `start`; an error inside if it cannot begin there.
+    pub(in super::super) fn begin(
+        &self,
+        directory: &Directory,
+        start: Start,
+        now: Timestamp,
+    ) -> Result<crate::Result<u64>, Fault> {
+        self.settle(directory, now)?;
+        let fault = |error| Fault::io("read the stream in", &self.directory, error);
+        let found = match start {
+            Start::Since(time) => self.seek(directory, time, now).map_err(fault)?,
+            _ => 0,
+        };
+        Ok(begin(start, self.bounds(), |_| found))
     }
 
     /// The offset of the first event at or after `time` that is kept at `now`; one past the last if none is.
@@ -136,6 +170,11 @@ impl Stream {
 }
 
 impl View {
+    /// Whether neither count nor age removes the oldest event at `now`, as far as that is known without the disk.
+    fn is_settled(&self, now: Timestamp) -> bool {
+        self.first >= self.floor() || (self.first >= self.first_by_count() && self.is_young(self.first, now))
+    }
+
     /// Whether the event at `offset` is known to be within its age at `now`.
     fn is_young(&self, offset: u64, now: Timestamp) -> bool {
         let Some(age_max) = self.retention.age_max else { return true };

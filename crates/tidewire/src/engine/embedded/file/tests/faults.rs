@@ -123,8 +123,8 @@ async fn a_directory_of_somebody_else_is_left_alone() {
     assert!(refused(directory.path()).to_string().contains("not empty"));
     let rig = Rig::new();
     rig.close().await;
-    std::fs::write(rig.directory.path().join("FORMAT"), "tidewire file engine, format 2\n").unwrap();
-    assert!(refused(rig.directory.path()).to_string().contains("format 2"));
+    std::fs::write(rig.directory.path().join("FORMAT"), "tidewire file engine, format 3\n").unwrap();
+    assert!(refused(rig.directory.path()).to_string().contains("format 3"));
     std::fs::remove_file(rig.directory.path().join("FORMAT")).unwrap();
     std::fs::create_dir_all(rig.disk.stream(1)).unwrap();
     assert!(refused(rig.directory.path()).to_string().contains("has streams but no FORMAT"));
