@@ -197,18 +197,20 @@ async fn an_operation_goes_on_from_its_limit_and_leaves_what_dies_meanwhile() {
 async fn a_replay_keeps_to_its_rate() {
     let scene = Scene::new().await;
     scene.put_declined(1, 5).await;
-    let replay = tokio::spawn(scene.group.dead_letters().replay().rate(2).into_future());
-    for expected in 1..=5 {
-        while data(&scene.channel).await.len() < expected {
-            tokio::task::yield_now().await;
+    let replay = scene.group.dead_letters().replay().rate(2).into_future();
+    let watch = async {
+        for expected in 1..=5 {
+            while data(&scene.channel).await.len() < expected {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(data(&scene.channel).await.len(), expected, "half a second has not passed");
+            scene.clock.advance(Duration::from_millis(500));
         }
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(data(&scene.channel).await.len(), expected, "half a second has not passed");
-        scene.clock.advance(Duration::from_millis(500));
-    }
-    assert_eq!(replay.await.unwrap().unwrap().count, 5);
+    };
+    assert_eq!(tokio::join!(replay, watch).0.unwrap().count, 5);
 }
 
 #[tokio::test]
