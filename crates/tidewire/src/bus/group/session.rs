@@ -426,6 +426,8 @@ impl Session {
     async fn leave(mut self) {
         let deadline = self.bus.clock.now().saturating_add(self.settings.stop_within);
         let never = CancellationToken::new();
+        // What is handed back meanwhile is for others: it is not begun again here.
+        self.holdings.values_mut().for_each(|holding| holding.is_leaving = true);
         loop {
             for token in self.queue.take_back(|_| true) {
                 self.put_back(token);
