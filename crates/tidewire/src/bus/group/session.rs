@@ -77,8 +77,8 @@ pub(super) struct Session {
     forks: Vec<Fork>,
     /// The stream has gone on under another epoch: what is held is to be looked at again.
     is_astray: bool,
-    /// The last offset that was claimed.
-    claimed_to: u64,
+    /// No session of the group needed an event before this offset at the last turn.
+    floor: u64,
     /// What the turn under way reads ahead.
     ahead: Option<(u64, u64)>,
     generation: (u64, u64),
@@ -161,7 +161,7 @@ impl Session {
             epoch: Epoch::default(),
             forks: Vec::new(),
             is_astray: false,
-            claimed_to: 0,
+            floor: 0,
             ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
@@ -362,11 +362,9 @@ impl Session {
         }
     }
 
-    /// Nothing before it is needed, as far as this session knows.
+    /// No event before it was needed by any session of the group when this one took its last turn.
     fn checkpoint(&self) -> Option<Position> {
-        let floor = self.holdings.values().map(|holding| holding.ledger.floor()).min()?;
-        let offset = if floor == u64::MAX { self.claimed_to + 1 } else { floor };
-        Some(Position { epoch: self.epoch, offset }).filter(|_| self.epoch != Epoch::default())
+        (self.epoch != Epoch::default()).then(|| self.stored(self.floor))
     }
 
     /// Makes the group again that was lost, from what this session knows of it.

@@ -114,6 +114,7 @@ impl Session {
         self.epoch = turned.epoch;
         self.absorbed.clear();
         self.sessions = turned.sessions;
+        self.floor = turned.floor;
         self.forget_released(turn);
         // What was committed can be handed out now.
         for (record, offset) in std::mem::take(&mut self.fresh) {
@@ -151,7 +152,6 @@ impl Session {
             self.may_have_more = count >= turn.claim;
         }
         let Some((first, last)) = turned.claimed else { return };
-        self.claimed_to = last;
         if let Some(own) = self.holdings.get_mut(&OWN) {
             own.ledger.entries.extend((first..=last).map(|offset| (offset, Entry::default())));
         }
