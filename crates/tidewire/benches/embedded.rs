@@ -13,8 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewire::clock::Stopwatch;
 use tidewire::engine::embedded::{FileOptions, open_file, open_memory};
-use tidewire::engine::{Announce, Append, Durability, Engine, Heard, Range, Retention, Setup, Sink};
-use tidewire::name::ChannelPath;
+use tidewire::engine::{
+    Announce, Append, Change, Commit, Durability, Engine, Heard, Opening, Range, Retention, Setup, Sink,
+    Start, Turn,
+};
+use tidewire::name::{ChannelPath, GroupPath};
 use tidewire::tasks::Tasks;
 use tidewire::{Clock, Limits};
 
@@ -106,6 +109,10 @@ async fn measure(name: &str, directory: &Path, device: &Device) {
     row(&what("read, pages of 1,000 from the oldest"), read(engine, "batched", 0).await, None);
     row(&what("read, pages of 1,000, the newest 100,000"), read(engine, "batched", 100_000).await, None);
     row(&what("follow: one appends batches, one reads"), follow(engine).await, written);
+    for sessions in [1, 4, 16] {
+        let rate = consume(engine, "batched", sessions).await;
+        row(&what(&format!("consume, turns of 1,000, {sessions} sessions")), rate, None);
+    }
     if engine.is_durable {
         let rate = append(engine, "synced", APPENDERS, 1, Durability::Fsynced).await;
         row(&what("append fsync'd, 1 event each, 64 callers"), rate, Some((device.syncs, "one sync each")));
@@ -201,4 +208,42 @@ async fn follow(engine: &Engine) -> f64 {
     };
     tokio::join!(appending, reading);
     per_second(read, &watch)
+}
+
+/// Consumes for a time in so many sessions of one group, whose turns each settle what they have and claim the next 1,000
+/// events; from the oldest again after the last. Settled events per second.
+async fn consume(engine: &Engine, name: &str, sessions: usize) -> f64 {
+    let group = GroupPath::new(channel(name), "workers").expect("a valid name");
+    let opening = Opening { start: Start::Earliest, partitions: 0 };
+    engine.log.group_open(&group, opening).await.expect("opened");
+    let (count, watch) = (Arc::new(AtomicU64::new(0)), Stopwatch::start());
+    let mut tasks = tokio::task::JoinSet::new();
+    for session in 0..sessions {
+        let (log, group, count) = (Arc::clone(&engine.log), group.clone(), Arc::clone(&count));
+        tasks.spawn(async move {
+            let mut turn = Turn {
+                session: format!("s{session}").into(),
+                lease: Duration::from_secs(5),
+                claim: 1_000,
+                ..Turn::default()
+            };
+            while watch.elapsed() < TIME {
+                turn.number += 1;
+                let turned = log.group_turn(&group, turn.clone()).await.expect("a turn");
+                let held = turned.claimed.map_or(0, |(first, last)| last + 1 - first);
+                assert_eq!(held, turned.events.len() as u64, "what is claimed is read");
+                count.fetch_add(held, Ordering::Relaxed);
+                let record = turn.session.clone();
+                let settled = Commit { record, state: None, floor: u64::MAX, is_released: false };
+                turn.commits = if held > 0 { vec![settled] } else { Vec::new() };
+                if held == 0 {
+                    let again = Change::Seek(Start::Earliest);
+                    log.group_change(&group, again).await.expect("moved");
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    engine.log.group_change(&group, Change::Delete).await.expect("deleted");
+    per_second(count.load(Ordering::Relaxed), &watch)
 }

@@ -10,6 +10,7 @@ mod counters;
 mod dead_letter;
 mod delivery;
 mod extract;
+mod gate;
 mod handler;
 mod ledger;
 mod letters;

@@ -54,8 +54,11 @@ pub(super) async fn a_group_is_there_before_the_first_append(scene: Scene) {
     let seam = Seam::open(&scene).await;
     let error = seam.log().group_stats(seam.group()).await.expect_err("there is none");
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    let names = async || seam.log().groups(seam.channel()).await.expect("names");
+    assert_eq!(names().await.len(), 0);
     let opened = seam.open_group(Opening { start: Start::Latest, partitions: 0 }).await.expect("opened");
     assert_eq!((opened.is_new, opened.next.offset), (true, 1));
+    assert_eq!(names().await, [seam.group().group().into()]);
     seam.append_all(1..=3).await;
     let turned = seam.session(&scene, "a").claim(10).await;
     assert_eq!((turned.claimed, turned.epoch), (Some((1, 3)), opened.next.epoch));

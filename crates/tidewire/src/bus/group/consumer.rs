@@ -12,9 +12,10 @@ use super::Group;
 use super::breaker::{Breaker, BreakerState, Breaking};
 use super::counters::{ConsumerStats, Counters, add};
 use super::delivery::{Delivery, States};
+use super::gate::{Gate, Leave};
 use super::handler::{EventHandler, HandlerService};
 use super::outcome::{IntoOutcome, Outcome};
-use super::pool::{Member, Pool, Share};
+use super::pool::{Pool, Share};
 use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
@@ -31,12 +32,21 @@ pub struct Consuming {
     group: Group,
     settings: Settings,
     states: States,
+    breaking: Option<Breaking>,
+    share: Option<(Pool, Share)>,
     layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
 }
 
 impl Consuming {
     pub(super) fn new(group: Group) -> Self {
-        Self { group, settings: Settings::default(), states: States::default(), layers: Vec::new() }
+        Self {
+            group,
+            settings: Settings::default(),
+            states: States::default(),
+            breaking: None,
+            share: None,
+            layers: Vec::new(),
+        }
     }
 
     /// Handlers that run at once; 64.
@@ -58,22 +68,22 @@ impl Consuming {
         self
     }
 
+    /// Holds deliveries back while the handlers of this process fail; they burn no attempt meanwhile. Without it each is
+    /// retried by itself.
+    pub fn breaker(mut self, breaking: Breaking) -> Self {
+        self.breaking = Some(breaking);
+        self
+    }
+
+    /// Shares the slots of `pool` with its other consumers, beside the limit of [`concurrency`](Self::concurrency).
+    pub fn pool(mut self, pool: &Pool, share: Share) -> Self {
+        self.share = Some((pool.clone(), share));
+        self
+    }
+
     /// A handler that takes longer is dropped at its next `await`, and the delivery is retried; 10 minutes.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
-        self
-    }
-
-    /// Holds deliveries back while most of them fail: what waits burns no attempt. Without this it is not done.
-    pub fn breaker(mut self, breaking: Breaking) -> Self {
-        self.settings.breaking = Some(breaking);
-        self
-    }
-
-    /// Runs its handlers in the slots of a pool, which it shares with other consumers by weight, such as those of other
-    /// tenants.
-    pub fn share(mut self, pool: &Pool, share: Share) -> Self {
-        self.settings.pool = Some((pool.clone(), share));
         self
     }
 
@@ -137,15 +147,21 @@ impl Consuming {
     /// `InvalidName` if an argument of the handler asks for a state that was not given; as
     /// [`Group::declare`] otherwise.
     pub async fn run<Args: 'static>(self, handler: impl EventHandler<Args>) -> Result<Consumer> {
-        let Self { group, settings, states, layers } = self;
+        let Self { group, settings, states, breaking, share, layers } = self;
         let service = layers.into_iter().fold(HandlerService::new(handler), |service, layer| layer(service));
         let service = service.with_timeout(settings.timeout, group.bus.clock.clone());
         service.check(&states)?;
         let concurrency = settings.concurrency;
-        let consumer = Consumer::start(group, settings, states).await?;
+        let gate = Gate {
+            breaker: breaking
+                .map(|breaking| Breaker::new(breaking, group.path.clone(), group.bus.clock.clone())),
+            member: share.map(|(pool, share)| pool.member(share)),
+        };
+        let consumer = Consumer::start(group, settings, states, gate).await?;
         for _ in 0..concurrency {
-            let (running, service) = (consumer.running.clone(), service.clone());
-            consumer.running.bus.tasks.spawn(async move { while running.handle_next(&service).await {} });
+            let running = consumer.running.clone();
+            let service = service.clone();
+            consumer.running.bus.tasks.spawn(async move { running.work(service).await });
         }
         Ok(consumer)
     }
@@ -156,7 +172,7 @@ impl Consuming {
     /// As [`Group::declare`].
     pub async fn deliveries(self) -> Result<Deliveries> {
         let Self { group, settings, states, .. } = self;
-        Ok(Deliveries { consumer: Consumer::start(group, settings, states).await? })
+        Ok(Deliveries { consumer: Consumer::start(group, settings, states, Gate::default()).await? })
     }
 }
 
@@ -171,14 +187,13 @@ struct Running {
     group: Group,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
-    breaker: Option<Breaker>,
-    member: Option<Member>,
+    gate: Gate,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
 
 impl Consumer {
-    async fn start(group: Group, settings: Settings, states: States) -> Result<Self> {
+    async fn start(group: Group, settings: Settings, states: States, gate: Gate) -> Result<Self> {
         let bus = group.bus.clone();
         drop(bus.enter()?);
         let (queue, counters) = (Arc::<Queue>::default(), Arc::<Counters>::default());
@@ -188,17 +203,13 @@ impl Consumer {
         bus.hub.listen(&interest, lane.clone()).await?;
         let opened = bus.engine.log.group_open(&group.path, group.opening).await;
         let (stop, stopped) = (bus.tasks.stopping().child_token(), CancellationToken::new());
-        let breaker =
-            settings.breaking.map(|breaking| Breaker::new(breaking, group.path.clone(), bus.clock.clone()));
-        let member = settings.pool.as_ref().map(|(pool, share)| pool.member(*share));
         let session = Session::new(&group, settings, states, queue.clone(), counters.clone(), lane.clone());
         let running = Arc::new(Running {
             bus: bus.clone(),
             group,
             queue: queue.clone(),
             counters,
-            breaker,
-            member,
+            gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
         });
@@ -232,9 +243,9 @@ impl Consumer {
         self.running.counters.stats()
     }
 
-    /// What the breaker does, if there is one.
-    pub fn breaker(&self) -> Option<BreakerState> {
-        self.running.breaker.as_ref().map(Breaker::state)
+    /// Whether deliveries are held back because handlers fail; always closed without [`Consuming::breaker`].
+    pub fn breaker(&self) -> BreakerState {
+        self.running.gate.state()
     }
 
     /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
@@ -252,42 +263,38 @@ impl Drop for Consumer {
 }
 
 impl Running {
-    /// Handles the next delivery, when breaker and pool let it; false once the consumer has stopped.
-    async fn handle_next(&self, service: &HandlerService) -> bool {
-        if self.breaker.is_none() && self.member.is_none() {
-            let Some(job) = self.queue.pop().await else { return false };
-            self.handle(service, job).await;
-            return true;
+    /// Leave to handle a delivery; none if the consumer stops or the delivery is lost before.
+    async fn leave_for(&self, delivery: &Delivery) -> Option<Leave> {
+        if self.gate.is_open() {
+            return Some(self.gate.leave().await);
         }
-        // Asked for only when there is something to do: leave and slots that lie about are others' loss.
-        if !self.queue.is_ready().await {
-            return false;
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = delivery.lost().cancelled() => None,
+            leave = self.gate.leave() => Some(leave),
         }
-        let pass = match &self.breaker {
-            Some(breaker) => Some(breaker.pass().await),
-            None => None,
-        };
-        let _slot = match &self.member {
-            Some(member) => Some(member.slot().await),
-            None => None,
-        };
-        // Another handler may have been quicker.
-        if let Some(job) = self.queue.try_pop() {
-            let outcome = self.handle(service, job).await;
-            if let Some(pass) = pass {
-                pass.end(&outcome);
-            }
-        }
-        true
     }
 
-    async fn handle(&self, service: &HandlerService, Job { token, delivery }: Job) -> Outcome {
-        add(&self.counters.delivered, 1);
-        let watch = Stopwatch::start();
-        let outcome = service.handle(delivery.clone()).await;
-        let verdict = Verdict::Settled(outcome.clone());
-        self.queue.finish(Done { token, delivery, verdict, took: watch.elapsed() });
-        outcome
+    /// Handles one delivery after the other.
+    async fn work(&self, service: HandlerService) {
+        while let Some(Job { token, delivery }) = self.queue.pop().await {
+            let Some(leave) = self.leave_for(&delivery).await else {
+                let verdict = Verdict::Settled(Outcome::HandBack);
+                self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO });
+                continue;
+            };
+            add(&self.counters.delivered, 1);
+            let watch = Stopwatch::start();
+            let outcome = service.handle(delivery.clone()).await;
+            leave.end(&outcome);
+            self.queue.finish(Done {
+                token,
+                delivery,
+                verdict: Verdict::Settled(outcome),
+                took: watch.elapsed(),
+            });
+        }
     }
 }
 

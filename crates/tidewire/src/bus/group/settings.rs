@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breaker::Breaking;
-use super::pool::{Pool, Share};
 use super::retries::Retries;
 use crate::bus::Gap;
 
@@ -24,8 +22,6 @@ pub(super) struct Settings {
     pub(super) stop_within: Duration,
     pub(super) is_muted: bool,
     pub(super) on_gap: Option<OnGap>,
-    pub(super) breaking: Option<Breaking>,
-    pub(super) pool: Option<(Pool, Share)>,
 }
 
 impl Default for Settings {
@@ -40,8 +36,6 @@ impl Default for Settings {
             stop_within: Duration::from_secs(10),
             is_muted: false,
             on_gap: None,
-            breaking: None,
-            pool: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::embedded::group::{Group, Head, Taken, no_such_group, read_tur
 use crate::engine::embedded::pubsub::LocalPubSub;
 use crate::engine::{Change, GroupStats, Listing, Opened, Opening, Shelf, ShelfItem, Start, Turn, Turned};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::name::{ChannelPath, GroupPath};
 use crate::position::Position;
 
@@ -56,6 +57,16 @@ impl GroupLog {
             Ok((Opened { is_new, is_rebuilt: false, next }, asking))
         });
         Ok(self.confirm(opened.await?).await?.0)
+    }
+
+    /// The names of the groups of a channel's stream.
+    pub(in super::super) async fn names(&self, channel: ChannelPath) -> Result<Vec<Box<str>>> {
+        let names = |directory: &Directory, stream: &Stream, _| {
+            let held = stream.groups().lock(directory, stream);
+            Ok(held.map(|held| held.groups.keys().take(limits::BATCH_EVENTS_MAX).cloned().collect()))
+        };
+        let names = self.log.work(&channel, names).await?;
+        Ok(names.transpose()?.unwrap_or_default())
     }
 
     pub(in super::super) async fn turn(&self, path: GroupPath, turn: Turn) -> Result<Turned> {
@@ -131,15 +142,6 @@ impl GroupLog {
         };
         let read = self.log.work(path.channel(), read).await?;
         read.ok_or_else(|| no_such_group(&path))
-    }
-
-    /// The names of the groups of a channel's stream, in their order.
-    pub(in super::super) async fn names(&self, channel: ChannelPath) -> Result<Vec<Box<str>>> {
-        let names = |directory: &Directory, stream: &Stream, _: Timestamp| {
-            let held = stream.groups().lock(directory, stream);
-            Ok(held.map(|held| held.groups.keys().cloned().collect()))
-        };
-        Ok(self.log.work(&channel, names).await?.transpose()?.unwrap_or_default())
     }
 
     pub(in super::super) async fn stats(&self, path: GroupPath) -> Result<GroupStats> {
