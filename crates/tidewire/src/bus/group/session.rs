@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::holding::{Holding, shelf_key};
@@ -104,6 +105,8 @@ pub(super) struct Session {
     /// Deliveries that went to the dead letters.
     deaths: u64,
     pending: Pending,
+    /// What follows when the turn under way is taken.
+    committing: Committing,
     /// How many deliveries are to be ready.
     target: usize,
     may_have_more: bool,
@@ -128,8 +131,17 @@ struct Pending {
     removes: Vec<(Shelf, Box<str>)>,
     marks: Vec<Dedup>,
     following: Vec<Following>,
+    /// Who wants to know that it is kept.
+    kept: Vec<oneshot::Sender<()>>,
     /// Something was settled since the last turn.
     is_due: bool,
+}
+
+/// What follows from what a turn commits.
+#[derive(Default)]
+struct Committing {
+    following: Vec<Following>,
+    kept: Vec<oneshot::Sender<()>>,
 }
 
 /// Why a session does not go on.
@@ -177,6 +189,7 @@ impl Session {
             out_count: 0,
             deaths: 0,
             pending: Pending::default(),
+            committing: Committing::default(),
             target,
             may_have_more: true,
             is_unbalanced: true,
@@ -223,6 +236,7 @@ impl Session {
         self.ahead = None;
         self.epoch = Epoch::default();
         self.pending = Pending::default();
+        self.committing = Committing::default();
         self.may_have_more = true;
         self.is_unbalanced = true;
         self.turned_at = self.bus.clock.now();
