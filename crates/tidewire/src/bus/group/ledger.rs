@@ -58,9 +58,15 @@ impl Entry {
         self.attempts == 0 && self.due.is_none() && self.shelved.is_none() && self.error.is_empty()
     }
 
+    /// Whether it was with a handler, or about to be, as far as its record tells.
+    pub(super) fn is_begun(&self, now: Timestamp) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
     /// Its process is gone: an attempt has ended, if it was not waiting.
     pub(super) fn crash(&mut self, now: Timestamp) {
-        if self.due.is_none() {
+        if self.is_begun(now) {
+            self.due = None;
             self.attempts += 1;
             self.crashes += 1;
             self.first = self.first.or(Some(now));

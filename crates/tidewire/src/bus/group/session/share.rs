@@ -102,7 +102,7 @@ impl Session {
         }
         if adopted.was_lost {
             let now = self.engine_now();
-            let crashed = ledger.entries.values().filter(|entry| entry.due.is_none()).count();
+            let crashed = ledger.entries.values().filter(|entry| entry.is_begun(now)).count();
             add(&self.counters.crashed, crashed as u64);
             ledger.entries.values_mut().for_each(|entry| entry.crash(now));
         }
