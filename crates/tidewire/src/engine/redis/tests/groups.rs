@@ -171,6 +171,30 @@ async fn what_groups_have_not_settled_is_kept_or_refused_as_the_stream_says() {
 }
 
 #[tokio::test]
+async fn appends_that_are_due_to_a_full_stream_hold_up_no_others() {
+    let (engine, _) = open(&server_url()).await;
+    let (full, other) = (path("due", "full"), path("due", "other"));
+    opened(&engine, &full, Start::Earliest, 0).await;
+    let retention = Retention { events_max: Some(1), ..Retention::default() };
+    let to_full = |deliver_at| Append { retention, deliver_at, ..append(&full, "x") };
+    position(&engine, to_full(None)).await;
+    let soon = Some(Clock::system().now().saturating_add(Duration::from_millis(200)));
+    // More than are moved at once.
+    let batch = (0..150).map(|_| to_full(soon)).chain([Append { deliver_at: soon, ..append(&other, "x") }]);
+    for outcome in engine.log.append(batch.collect()).await.expect("answered") {
+        outcome.expect("scheduled");
+    }
+    let appended = async {
+        while engine.log.stats(&other).await.expect("stats").last == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), appended).await.expect("appended in time");
+    // So that what is left of them goes.
+    engine.log.group_change(&group(&full), Change::Delete).await.expect("deleted");
+}
+
+#[tokio::test]
 async fn what_a_group_needs_does_not_expire_with_its_age() {
     let ((engine, _), spy) = (open(&server_url()).await, spy().await);
     let channel = path("aged", "c");
