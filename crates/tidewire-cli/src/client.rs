@@ -3,9 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tidewire_protocol::http::{ApiError, ApiReply, PublishRequest, PublishResult};
+use ureq::http::Request;
 use ureq::{Agent, Error};
 
 use crate::failed::Failed;
@@ -63,10 +65,25 @@ impl Api {
         Ok((result.offset > 0).then(|| Place { offset: result.offset, epoch: result.epoch.into_owned() }))
     }
 
+    /// Calls the REST API; the result of a success, whatever it is.
+    pub(crate) fn rest<T: DeserializeOwned>(&self, verb: Verb, path: &str, body: String) -> Result<T> {
+        let answer = self.call(verb, path, body)?;
+        match answer.status {
+            200 | 201 => serde_json::from_str(&answer.text).map_err(|_| self.foreign(&answer)),
+            // Only an error is left to be read.
+            _ => Err(self.result::<IgnoredAny>(&answer).err().unwrap_or_else(|| self.foreign(&answer))),
+        }
+    }
+
     fn post(&self, path: &str, body: String) -> Result<Answer> {
-        let request = self.agent.post(self.url.http(path));
+        self.call(Verb::Post, path, body)
+    }
+
+    fn call(&self, verb: Verb, path: &str, body: String) -> Result<Answer> {
+        let request = Request::builder().method(verb.as_str()).uri(self.url.http(path));
         let request = request.header("Content-Type", "application/json").header("X-API-Key", &self.key);
-        let mut response = request.send(body).map_err(|error| unreachable(&self.url, error))?;
+        let request = request.body(body).context("the request cannot be made")?;
+        let mut response = self.agent.run(request).map_err(|error| unreachable(&self.url, error))?;
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(|error| unreachable(&self.url, error))?;
         Ok(Answer { status, text })
@@ -78,10 +95,32 @@ impl Api {
             (Ok(ApiReply::Result(result)), 200) => Ok(result),
             (_, 401) => bail!("{} does not accept this API key (status 401)", self.url),
             (Ok(ApiReply::Error(ApiError { code, message })), _) => bail!(explain(code, &message)),
-            _ => {
-                let start: String = text.chars().take(FOREIGN_ANSWER_CHARACTERS).collect();
-                bail!("{} answers like no Tidewire server: status {status}: {}", self.url, one_line(&start))
-            }
+            _ => Err(self.foreign(answer)),
+        }
+    }
+
+    fn foreign(&self, Answer { status, text }: &Answer) -> anyhow::Error {
+        let start: String = text.chars().take(FOREIGN_ANSWER_CHARACTERS).collect();
+        anyhow!("{} answers like no Tidewire server: status {status}: {}", self.url, one_line(&start))
+    }
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }

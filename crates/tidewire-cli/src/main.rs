@@ -3,15 +3,20 @@
 mod client;
 mod completions;
 mod config;
+mod dead;
 mod doctor;
 mod failed;
+mod groups;
 mod hint;
 mod print;
 mod publish;
+mod rest;
 mod serve;
 mod server_url;
+mod table;
 mod tail;
 mod token;
+mod trace;
 mod wire;
 
 use std::process::ExitCode;
@@ -42,6 +47,12 @@ enum Command {
     Append(publish::Publish),
     /// Follow a channel: one line for each event, resuming after a lost connection
     Tail(tail::Tail),
+    /// List, show, declare, move and delete groups of consumers
+    Groups(groups::GroupsCommand),
+    /// List, show, replay and purge what groups have given up on
+    Dead(dead::Dead),
+    /// Say where an event is, and why: in the stream, and with each group
+    Trace(trace::TraceCommand),
     /// Make a connection token for a client
     Token(token::Token),
     /// Check a running server, or an engine, and say what to change
@@ -65,6 +76,9 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Publish(publish) => publish.run(Speed::Live),
         Command::Append(append) => append.run(Speed::Kept),
         Command::Tail(tail) => Ok(tail.run()?),
+        Command::Groups(groups) => groups.run(),
+        Command::Dead(dead) => dead.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Token(token) => token.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(config) => Ok(config.run()?),

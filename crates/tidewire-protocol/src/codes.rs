@@ -1,6 +1,6 @@
 //! Every code on the wire, in one table: number, text, and what a client may do about it.
 //!
-//! Numbers and texts are those of the Centrifuge protocol and never change meaning: SDKs decide by them whether to
+//! Numbers and texts, but for error codes from 300 on, are those of the Centrifuge protocol and never change meaning: SDKs decide by them whether to
 //! retry, to resubscribe or to reconnect.
 
 use std::fmt;
@@ -54,6 +54,11 @@ impl ErrorCode {
     /// Another page of the same listing is being read.
     pub const CONCURRENT_PAGINATION: Self = Self::temporary(113, "concurrent pagination");
 
+    /// The named thing is not there. Ours, and only in the REST API, as are the codes after it.
+    pub const NOT_FOUND: Self = Self::terminal(301, "not found");
+    /// Somebody else holds or has changed the thing.
+    pub const CONFLICT: Self = Self::terminal(302, "conflict");
+
     /// The whole table, ascending.
     pub const ALL: &[Self] = &[
         Self::INTERNAL,
@@ -70,6 +75,8 @@ impl ErrorCode {
         Self::TOO_MANY_REQUESTS,
         Self::UNRECOVERABLE_POSITION,
         Self::CONCURRENT_PAGINATION,
+        Self::NOT_FOUND,
+        Self::CONFLICT,
     ];
 }
 

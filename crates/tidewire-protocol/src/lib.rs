@@ -5,6 +5,7 @@
 //!   [`Push::encode`] write one.
 //! - [`codes`]: every error, unsubscribe and disconnect code, with what a client may do about it.
 //! - [`http`]: the bodies of the Centrifugo-compatible server API.
+//! - [`v1`]: the bodies of the REST API for what is ours: groups, dead letters, traces.
 //! - [`limits`]: the bounds of a frame.
 //!
 //! The data of an event is opaque: it travels as raw JSON text ([`RawValue`]) that is checked once and copied, never
@@ -19,6 +20,7 @@ pub mod limits;
 mod omit;
 mod push;
 mod reply;
+pub mod v1;
 
 pub use command::{
     Command, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest, StreamPosition,

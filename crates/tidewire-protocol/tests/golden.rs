@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::http::{self, ApiError, ApiReply};
+use tidewire_protocol::v1;
 use tidewire_protocol::{
     ClientInfo, Command, ConnectRequest, ConnectResult, Empty, HistoryRequest, HistoryResult, Method,
     Publication, PublishRequest, Push, RawValue, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
@@ -275,4 +276,45 @@ fn http_bodies_are_read_and_written_as_released() {
     };
     assert_body(&mut vectors, "info-result", ApiReply::Result(http::InfoResult { nodes: vec![node] }));
     vectors.finish();
+}
+
+/// What was released is read, and written again as it was.
+fn assert_released<T: Serialize + for<'a> Deserialize<'a>>(vectors: &mut Vectors, name: &str) {
+    let wire = vectors.take(name);
+    let decoded: T = serde_json::from_str(wire).unwrap();
+    assert_eq!(serde_json::to_string(&decoded).unwrap(), wire, "{name}");
+}
+
+#[test]
+fn bodies_of_the_rest_api_are_read_and_written_as_released() {
+    let mut vectors = Vectors::of(include_str!("golden/v1.tsv"));
+    assert_released::<v1::Groups>(&mut vectors, "groups");
+    assert_released::<v1::DeclareRequest>(&mut vectors, "declare-request");
+    assert_released::<v1::Declared>(&mut vectors, "declared");
+    assert_released::<v1::Group>(&mut vectors, "group");
+    assert_released::<v1::SeekRequest>(&mut vectors, "seek-request");
+    assert_released::<v1::Seek>(&mut vectors, "seek");
+    assert_released::<v1::DeadLetters>(&mut vectors, "dead-letters");
+    assert_released::<v1::DeadLetter>(&mut vectors, "dead-letter-undecodable");
+    assert_released::<v1::DeadReasons>(&mut vectors, "dead-reasons");
+    assert_released::<v1::SweepRequest>(&mut vectors, "sweep-request");
+    assert_released::<v1::SweepRequest>(&mut vectors, "sweep-request-empty");
+    assert_released::<v1::Swept>(&mut vectors, "swept");
+    assert_released::<v1::Audit>(&mut vectors, "audit");
+    assert_released::<v1::Trace>(&mut vectors, "trace");
+    assert_released::<v1::FetchRequest>(&mut vectors, "fetch-request");
+    assert_released::<v1::Fetched>(&mut vectors, "fetched");
+    assert_released::<v1::Fetched>(&mut vectors, "fetched-nothing");
+    assert_released::<v1::SettleRequest>(&mut vectors, "settle-request");
+    assert_released::<v1::Settled>(&mut vectors, "settled");
+    assert_released::<v1::ExtendRequest>(&mut vectors, "extend-request");
+    assert_released::<v1::Extended>(&mut vectors, "extended");
+    vectors.finish();
+}
+
+#[test]
+fn a_field_that_is_not_known_is_refused() {
+    assert!(serde_json::from_str::<v1::SweepRequest>(r#"{"filter":{"reasons":"x"}}"#).is_err());
+    assert!(serde_json::from_str::<v1::SweepRequest>(r#"{"reason":"x"}"#).is_err());
+    assert!(serde_json::from_str::<v1::FetchRequest>(r#"{"max":1}"#).is_err());
 }

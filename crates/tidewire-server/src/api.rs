@@ -6,6 +6,7 @@ mod history;
 mod info;
 mod probes;
 mod publish;
+mod v1;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/api/history", post(history::history))
         .route("/api/info", post(info::info))
         .route("/api/{method}", any(unknown_method))
+        .merge(v1::routes())
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
         .route("/metrics", get(probes::metrics));

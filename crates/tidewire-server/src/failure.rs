@@ -39,6 +39,8 @@ impl From<tidewire::Error> for Failure {
             ErrorKind::PositionLost => {
                 return Self::new(ErrorCode::UNRECOVERABLE_POSITION, error.to_string());
             }
+            ErrorKind::NotFound => return Self::new(ErrorCode::NOT_FOUND, error.to_string()),
+            ErrorKind::Conflict => return Self::new(ErrorCode::CONFLICT, error.to_string()),
             ErrorKind::Backpressure => (ErrorCode::TOO_MANY_REQUESTS, ErrorCode::TOO_MANY_REQUESTS.text),
             ErrorKind::Unavailable => {
                 (ErrorCode::INTERNAL, "engine is unavailable, nothing was done: try again")

@@ -17,6 +17,7 @@ mod node;
 mod permission;
 mod publication;
 mod publishing;
+mod pulls;
 mod server;
 mod tenants;
 

@@ -11,6 +11,7 @@ use tidewire::{Clock, Tidewire};
 use crate::config::Config;
 use crate::hub::relay::ConnectionKey;
 use crate::metrics::Metrics;
+use crate::pulls::Pulls;
 use crate::tenants::Tenants;
 
 /// A running node.
@@ -20,6 +21,7 @@ pub(crate) struct Node {
     pub(crate) tenants: Tenants,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    pub(crate) pulls: Pulls,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
     pub(crate) id: String,
@@ -50,6 +52,7 @@ impl Node {
             tidewire,
             tenants,
             metrics,
+            pulls: Pulls::new(tasks.clone(), clock.clone()),
             tasks,
             clock,
             uptime: Stopwatch::start(),

@@ -30,7 +30,8 @@ pub(crate) struct Tenant {
 /// All tenants of the config.
 pub(crate) struct Tenants {
     by_name: BTreeMap<String, Arc<Tenant>>,
-    by_key: Vec<(Secret, Arc<Tenant>)>,
+    /// Each key, its number among those of its tenant from 1, and the tenant.
+    by_key: Vec<(Secret, usize, Arc<Tenant>)>,
 }
 
 impl Tenants {
@@ -47,7 +48,8 @@ impl Tenants {
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
             let tenant = Arc::new(tenant);
-            let keys = tenant_config.api_keys.iter().map(|key| (key.clone(), tenant.clone()));
+            let keys = tenant_config.api_keys.iter().zip(1..);
+            let keys = keys.map(|(key, number)| (key.clone(), number, tenant.clone()));
             tenants.by_key.extend(keys);
             tenants.by_name.insert(name.clone(), tenant);
         }
@@ -62,12 +64,13 @@ impl Tenants {
         self.by_name.get(name)
     }
 
-    /// The tenant that an API key belongs to. Takes as long for a wrong key as for a right one.
-    pub(crate) fn with_key(&self, key: &str) -> Option<&Arc<Tenant>> {
+    /// The tenant that an API key belongs to, and which of its keys it is, from 1. Takes as long for a wrong key as for a
+    /// right one.
+    pub(crate) fn with_key(&self, key: &str) -> Option<(&Arc<Tenant>, usize)> {
         let mut found = None;
-        for (known, tenant) in &self.by_key {
+        for (known, number, tenant) in &self.by_key {
             if bool::from(known.expose().as_bytes().ct_eq(key.as_bytes())) {
-                found = Some(tenant);
+                found = Some((tenant, *number));
             }
         }
         found

@@ -24,6 +24,10 @@ pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use fold::{Folded, Folding};
 pub use group::{
+    AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
+    Replay, SeekPreview, SessionStatus, Swept, Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts,
+};
+pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
     Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,

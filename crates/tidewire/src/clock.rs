@@ -1,10 +1,13 @@
 //! Time, real or virtual. The only place that asks the system for it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
+
+use crate::error::{Error, ErrorKind};
 
 /// A moment: milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -58,6 +61,20 @@ impl fmt::Display for Timestamp {
             Some(time) => write!(f, "{time}"),
             None => write!(f, "{} ms", self.0),
         }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Reads RFC 3339; moments before the Unix epoch become the Unix epoch.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| {
+            let example = "2026-01-31T12:00:00Z";
+            Error::new(ErrorKind::Codec, format!("time {text:?} is not RFC 3339, such as {example}"))
+                .caused_by(error)
+        })?;
+        Ok(Self(u64::try_from(time.as_millisecond()).unwrap_or_default()))
     }
 }
 

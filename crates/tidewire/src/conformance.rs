@@ -143,6 +143,7 @@ cases! {
     4 group::each_event_is_handled_by_one_of_two_processes;
     4 group::what_is_acknowledged_does_not_come_again;
     4 group::a_failed_delivery_comes_again_after_its_wait;
+    4 group::an_open_breaker_holds_deliveries_back_without_an_attempt;
     6 group::what_fails_too_often_is_a_dead_letter_and_others_go_on;
     9 group::events_of_a_key_are_handled_one_at_a_time_in_order;
     9 group::a_key_that_waits_holds_up_no_other;
@@ -152,6 +153,7 @@ cases! {
     8 retention::a_stream_trimmed_empty_goes_on_counting;
     9 session::each_partition_is_held_by_one_session;
     9 floor::fences_rise_over_a_restart [Durable];
+    10 group::consumers_of_two_tenants_share_a_pool;
     10 tenant::equal_names_in_two_tenants_are_apart;
     10 tenant::a_pattern_stays_in_its_tenant;
     10 tenant::environments_are_apart;

@@ -22,6 +22,10 @@ pub use bus::{
     Lost, Outcome, Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries,
     RetryPolicy, Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
+pub use bus::{
+    AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
+    Replay, SeekPreview, SessionStatus, Swept, Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts,
+};
 pub use clock::{Clock, Timestamp};
 pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,

@@ -18,7 +18,7 @@ use crate::tenants::Tenant;
 
 pub(super) async fn broadcast(
     State(node): State<Arc<Node>>,
-    Caller(tenant): Caller,
+    Caller(tenant, _): Caller,
     Body(body): Body,
 ) -> Response {
     answer(&node, "broadcast", run(&node, &tenant, &body).await)

@@ -22,8 +22,9 @@ use crate::tenants::Tenant;
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The tenant whose key the request has, in `X-API-Key` or `Authorization: apikey KEY`. Checked before the body is read.
-pub(super) struct Caller(pub(super) Arc<Tenant>);
+/// The tenant whose key the request has, in `X-API-Key` or `Authorization: apikey KEY`, and which of its keys, from 1.
+/// Checked before the body is read.
+pub(super) struct Caller(pub(super) Arc<Tenant>, pub(super) usize);
 
 impl FromRequestParts<Arc<Node>> for Caller {
     type Rejection = Refusal;
@@ -34,7 +35,8 @@ impl FromRequestParts<Arc<Node>> for Caller {
             let message = "unauthorized: send a known key as X-API-Key";
             Refusal::new(StatusCode::UNAUTHORIZED, Failure::new(ErrorCode::UNAUTHORIZED, message))
         };
-        tenant.cloned().map(Self).ok_or_else(refusal)
+        let (tenant, number) = tenant.ok_or_else(refusal)?;
+        Ok(Self(tenant.clone(), number))
     }
 }
 
@@ -83,7 +85,7 @@ pub(super) fn answer(node: &Node, method: &'static str, outcome: Result<Bytes, R
     }
 }
 
-const JSON: [(HeaderName, HeaderValue); 1] =
+pub(super) const JSON: [(HeaderName, HeaderValue); 1] =
     [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
 
 /// A call that failed: with status 200 where the method failed, so that published SDKs read the error, with another

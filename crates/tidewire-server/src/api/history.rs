@@ -16,7 +16,7 @@ use crate::tenants::Tenant;
 
 pub(super) async fn history(
     State(node): State<Arc<Node>>,
-    Caller(tenant): Caller,
+    Caller(tenant, _): Caller,
     Body(body): Body,
 ) -> Response {
     answer(&node, "history", run(&node, &tenant, &body).await)

@@ -10,7 +10,7 @@ use tidewire_protocol::http::{InfoResult, NodeInfo};
 use super::exchange::{Caller, answer, encode};
 use crate::node::Node;
 
-pub(super) async fn info(State(node): State<Arc<Node>>, Caller(tenant): Caller) -> Response {
+pub(super) async fn info(State(node): State<Arc<Node>>, Caller(tenant, _): Caller) -> Response {
     let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
     let this = NodeInfo {
         uid: node.id.as_str().into(),

@@ -20,7 +20,7 @@ use crate::tenants::Tenant;
 
 pub(super) async fn publish(
     State(node): State<Arc<Node>>,
-    Caller(tenant): Caller,
+    Caller(tenant, _): Caller,
     Body(body): Body,
 ) -> Response {
     answer(&node, "publish", run(&node, &tenant, &body).await)

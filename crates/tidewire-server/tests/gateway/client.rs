@@ -268,6 +268,11 @@ pub(crate) async fn get(server: &Server, path: &str) -> Reply {
     request(server.addr(), "GET", path, &[], "").await
 }
 
+/// A request of the REST API.
+pub(crate) async fn rest(server: &Server, verb: &str, path: &str, key: &str, body: &str) -> Reply {
+    request(server.addr(), verb, path, &[("X-API-Key", key)], body).await
+}
+
 async fn request(addr: SocketAddr, verb: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     let mut text = format!("{verb} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
     for (name, value) in headers {

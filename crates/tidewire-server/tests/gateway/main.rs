@@ -11,5 +11,6 @@ mod client;
 mod commands;
 mod connect;
 mod frames;
+mod groups;
 mod recovery;
 mod serving;

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::Bus;
 use super::append::Appending;
 use super::batch::Batching;
 use super::fold::Folding;
-use super::group::Group;
+use super::group::{Group, Tracing};
 use super::item::Received;
 use super::read::Reading;
 use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
@@ -113,6 +115,24 @@ impl Channel {
     /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
     pub fn group(&self, name: &str, start: Start) -> Result<Group> {
         Ok(Group::new(self.bus.clone(), GroupPath::new(self.path.clone(), name)?, start))
+    }
+
+    /// The names of the groups that the stream has, at most 1,000.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn groups(&self) -> Result<Vec<Box<str>>> {
+        let _in_flight = self.bus.enter()?;
+        self.bus.engine.log.groups(&self.path).await
+    }
+
+    /// Where an event is, by its id: in the stream, and with each group; await the result. An event that waits for its time
+    /// is in neither.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn trace(&self, event: Uuid) -> Tracing {
+        Tracing::new(self.bus.clone(), self.path.clone(), event)
     }
 
     /// Takes back an event that waits for its time, by [`Receipt::scheduled`](super::Receipt::scheduled). False if its

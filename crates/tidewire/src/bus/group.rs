@@ -3,14 +3,18 @@
 //! Policy over the seam's sessions and records, written once for all engines: what a record holds, when a delivery
 //! comes again, in which order, and when it is given up on.
 
+mod audit;
 mod breaker;
 mod consumer;
 mod counters;
 mod dead_letter;
 mod delivery;
 mod extract;
+mod gate;
 mod handler;
 mod ledger;
+mod letters;
+mod operate;
 mod outbox;
 mod outcome;
 mod pool;
@@ -18,10 +22,13 @@ mod queue;
 mod retries;
 mod session;
 mod settings;
+mod sweep;
+mod trace;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use audit::{AuditAction, AuditEntry};
 pub use breaker::{BreakerState, Breaking};
 pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
 pub use counters::ConsumerStats;
@@ -29,9 +36,13 @@ pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};
 pub use handler::{EventHandler, HandlerService, Handling};
+pub use letters::{DeadLetterPage, DeadLetters, DeadReason, DeadReasons};
+pub use operate::{GroupStatus, SeekPreview, SessionStatus};
 pub use outcome::{IntoOutcome, Outcome};
 pub use pool::{Pool, Rate, Share};
 pub use retries::Retries;
+pub use sweep::{Purge, Replay, Swept};
+pub use trace::{Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts};
 
 use super::Bus;
 use crate::engine::{Opened, Opening, Start};

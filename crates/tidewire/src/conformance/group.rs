@@ -1,12 +1,13 @@
 //! Groups: what consumers get, when it comes again, in which order, and where it goes in the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::scene::{Scene, append_numbered, numbered, patiently};
-use crate::bus::{Channel, Consuming, Delivery, Group, Outcome, Retries};
+use crate::bus::{BreakerState, Breaking, Channel, Consuming, Delivery, Group, Outcome, Retries, Share};
 use crate::engine::Start;
 use crate::event::Event;
 
@@ -219,4 +220,70 @@ pub(super) async fn a_key_that_waits_holds_up_no_other(scene: Scene) {
     let slow: Vec<usize> = diary.numbers().into_iter().skip(11).collect();
     assert_eq!(slow, (0..20).step_by(2).collect::<Vec<_>>());
     scene.pass_until("the stop", consumer.stop()).await;
+}
+
+pub(super) async fn an_open_breaker_holds_deliveries_back_without_an_attempt(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let (failed, handled) = (Diary::new(), Diary::new());
+    let is_down = Arc::new(AtomicBool::new(true));
+    let (down, failing, handling) = (is_down.clone(), failed.clone(), handled.clone());
+    let handler = move |delivery: Delivery| {
+        let outcome = if down.load(Relaxed) {
+            failing.note(&delivery);
+            Outcome::retry_now("down")
+        } else {
+            handling.note(&delivery);
+            Outcome::Ack
+        };
+        std::future::ready(outcome)
+    };
+    let breaking =
+        Breaking { window_count: 3, failures_min: 3, open_for: scene.ticks(2), ..Breaking::default() };
+    let consuming = consume(&scene, &group(&channel)).concurrency(1).breaker(breaking);
+    let consumer = consuming.run(handler).await.expect("runs");
+    append_numbered(&channel, 0..10).await;
+    failed.wait(3).await;
+    for _ in 0..2 {
+        scene.pass_until("one that is tried", failed.wait(1)).await;
+    }
+    is_down.store(false, Relaxed);
+    scene.pass_until("all of them", handled.wait(10)).await;
+    scene.pass_until("the stop", consumer.stop()).await;
+    let attempts = failed.numbers().len();
+    assert!(attempts < 10, "one is tried each time, the others wait: {attempts}");
+    assert_eq!(consumer.breaker(), BreakerState::Closed);
+    let stats = consumer.stats();
+    assert_eq!((stats.acked, stats.dead), (10, 0));
+}
+
+pub(super) async fn consumers_of_two_tenants_share_a_pool(scene: Scene) {
+    let (node, channel) = scene.channel().await;
+    let other = node.tenant(&format!("{}-2", scene.tenant_name())).expect("a valid tenant");
+    let other = other.channel("orders").expect("a valid name");
+    let (pool, diary) = (node.pool(1), Diary::new());
+    let running = Arc::new(Semaphore::new(1));
+    let mut consumers = Vec::new();
+    for (channel, weight) in [(&channel, 1), (&other, 3)] {
+        let (noted, running) = (diary.clone(), running.clone());
+        let handler = move |delivery: Delivery| {
+            let (noted, running) = (noted.clone(), running.clone());
+            async move {
+                let _alone = running.try_acquire().expect("one runs at a time, whoever it is");
+                tokio::task::yield_now().await;
+                noted.note(&delivery);
+            }
+        };
+        let share = Share { weight, ..Share::default() };
+        let consuming = consume(&scene, &group(channel)).concurrency(8).pool(&pool, share);
+        consumers.push(consuming.run(handler).await.expect("runs"));
+    }
+    append_numbered(&channel, 0..50).await;
+    append_numbered(&other, 50..100).await;
+    diary.wait(100).await;
+    let mut numbers = diary.numbers();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+    for consumer in &consumers {
+        patiently("the stop", consumer.stop()).await;
+    }
 }

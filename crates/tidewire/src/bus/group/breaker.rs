@@ -124,6 +124,11 @@ impl fmt::Debug for Breaker {
 }
 
 impl Pass {
+    /// Whether the breaker is as it was when the pass was given.
+    pub(super) fn is_current(&self) -> bool {
+        self.breaker.0.circuit.lock().is_current(self.period)
+    }
+
     /// Tells what became of the delivery.
     pub(super) fn end(mut self, outcome: &Outcome) {
         self.sign = match outcome {

@@ -9,10 +9,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Group;
+use super::breaker::{Breaker, BreakerState, Breaking};
 use super::counters::{ConsumerStats, Counters, add};
 use super::delivery::{Delivery, States};
+use super::gate::{Gate, Leave};
 use super::handler::{EventHandler, HandlerService};
 use super::outcome::{IntoOutcome, Outcome};
+use super::pool::{Pool, Share};
 use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
@@ -29,12 +32,21 @@ pub struct Consuming {
     group: Group,
     settings: Settings,
     states: States,
+    breaking: Option<Breaking>,
+    share: Option<(Pool, Share)>,
     layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
 }
 
 impl Consuming {
     pub(super) fn new(group: Group) -> Self {
-        Self { group, settings: Settings::default(), states: States::default(), layers: Vec::new() }
+        Self {
+            group,
+            settings: Settings::default(),
+            states: States::default(),
+            breaking: None,
+            share: None,
+            layers: Vec::new(),
+        }
     }
 
     /// Handlers that run at once; 64.
@@ -53,6 +65,19 @@ impl Consuming {
     /// When and how often a failed delivery comes again.
     pub fn retries(mut self, retries: Retries) -> Self {
         self.settings.retries = retries;
+        self
+    }
+
+    /// Holds deliveries back while the handlers of this process fail; they burn no attempt meanwhile. Without it each is
+    /// retried by itself.
+    pub fn breaker(mut self, breaking: Breaking) -> Self {
+        self.breaking = Some(breaking);
+        self
+    }
+
+    /// Shares the slots of `pool` with its other consumers, beside the limit of [`concurrency`](Self::concurrency).
+    pub fn pool(mut self, pool: &Pool, share: Share) -> Self {
+        self.share = Some((pool.clone(), share));
         self
     }
 
@@ -122,12 +147,17 @@ impl Consuming {
     /// `InvalidName` if an argument of the handler asks for a state that was not given; as
     /// [`Group::declare`] otherwise.
     pub async fn run<Args: 'static>(self, handler: impl EventHandler<Args>) -> Result<Consumer> {
-        let Self { group, settings, states, layers } = self;
+        let Self { group, settings, states, breaking, share, layers } = self;
         let service = layers.into_iter().fold(HandlerService::new(handler), |service, layer| layer(service));
         let service = service.with_timeout(settings.timeout, group.bus.clock.clone());
         service.check(&states)?;
         let concurrency = settings.concurrency;
-        let consumer = Consumer::start(group, settings, states).await?;
+        let gate = Gate {
+            breaker: breaking
+                .map(|breaking| Breaker::new(breaking, group.path.clone(), group.bus.clock.clone())),
+            member: share.map(|(pool, share)| pool.member(share)),
+        };
+        let consumer = Consumer::start(group, settings, states, gate).await?;
         for _ in 0..concurrency {
             let running = consumer.running.clone();
             let service = service.clone();
@@ -142,7 +172,7 @@ impl Consuming {
     /// As [`Group::declare`].
     pub async fn deliveries(self) -> Result<Deliveries> {
         let Self { group, settings, states, .. } = self;
-        Ok(Deliveries { consumer: Consumer::start(group, settings, states).await? })
+        Ok(Deliveries { consumer: Consumer::start(group, settings, states, Gate::default()).await? })
     }
 }
 
@@ -157,12 +187,13 @@ struct Running {
     group: Group,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    gate: Gate,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
 
 impl Consumer {
-    async fn start(group: Group, settings: Settings, states: States) -> Result<Self> {
+    async fn start(group: Group, settings: Settings, states: States, gate: Gate) -> Result<Self> {
         let bus = group.bus.clone();
         drop(bus.enter()?);
         let (queue, counters) = (Arc::<Queue>::default(), Arc::<Counters>::default());
@@ -178,6 +209,7 @@ impl Consumer {
             group,
             queue: queue.clone(),
             counters,
+            gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
         });
@@ -211,6 +243,11 @@ impl Consumer {
         self.running.counters.stats()
     }
 
+    /// Whether deliveries are held back because handlers fail; always closed without [`Consuming::breaker`].
+    pub fn breaker(&self) -> BreakerState {
+        self.running.gate.state()
+    }
+
     /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
     /// an attempt counted, and ends.
     pub async fn stop(&self) {
@@ -226,12 +263,31 @@ impl Drop for Consumer {
 }
 
 impl Running {
+    /// Leave to handle a delivery; none if the consumer stops or the delivery is lost before.
+    async fn leave_for(&self, delivery: &Delivery) -> Option<Leave> {
+        if self.gate.is_open() {
+            return Some(self.gate.leave().await);
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = delivery.lost().cancelled() => None,
+            leave = self.gate.leave() => Some(leave),
+        }
+    }
+
     /// Handles one delivery after the other.
     async fn work(&self, service: HandlerService) {
         while let Some(Job { token, delivery }) = self.queue.pop().await {
+            let Some(leave) = self.leave_for(&delivery).await else {
+                let verdict = Verdict::Settled(Outcome::HandBack);
+                self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO });
+                continue;
+            };
             add(&self.counters.delivered, 1);
             let watch = Stopwatch::start();
             let outcome = service.handle(delivery.clone()).await;
+            leave.end(&outcome);
             self.queue.finish(Done {
                 token,
                 delivery,

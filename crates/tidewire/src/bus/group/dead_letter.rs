@@ -5,6 +5,7 @@
 mod fingerprint;
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
@@ -89,6 +90,21 @@ impl DeadKind {
     /// Its name for programs: `rejected`, `attempts_used_up`, `undecodable` or `crashed_process`.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., name)| name)
+    }
+}
+
+impl FromStr for DeadKind {
+    type Err = Error;
+
+    /// Reads what [`as_str`](Self::as_str) writes.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().find(|(.., name)| *name == text).map(|(kind, ..)| *kind).ok_or_else(|| {
+            let known = Self::ALL.map(|(.., name)| name).join(", ");
+            Error::new(
+                ErrorKind::InvalidName,
+                format!("dead letters have no kind {text:?}; known are {known}"),
+            )
+        })
     }
 }
 
@@ -208,6 +224,11 @@ impl DeadLetter {
         };
         if event.has_room() { Bytes::from(&event) } else { self.envelope.clone() }
     }
+}
+
+/// The id of the dead letter that the event is a replay of.
+pub(super) fn replay_of(event: &Event) -> Option<&str> {
+    event.extension(REPLAY_OF)
 }
 
 /// Whether the event was replayed into its channel for another group than this one, which has nothing to do with it.

@@ -102,11 +102,6 @@ impl Queue {
         job
     }
 
-    /// Waits until something is ready, and takes nothing. False once the queue is closed.
-    pub(super) async fn is_ready(&self) -> bool {
-        self.count.acquire().await.is_ok()
-    }
-
     /// How many are ready.
     pub(super) fn len(&self) -> usize {
         self.ready.lock().jobs.len()

@@ -101,6 +101,8 @@ pub(super) struct Session {
     /// Deliveries whose ids are to be looked up.
     unchecked: Vec<Job>,
     out_count: usize,
+    /// Deliveries that went to the dead letters.
+    deaths: u64,
     pending: Pending,
     /// How many deliveries are to be ready.
     target: usize,
@@ -173,6 +175,7 @@ impl Session {
             deferred: Vec::new(),
             unchecked: Vec::new(),
             out_count: 0,
+            deaths: 0,
             pending: Pending::default(),
             target,
             may_have_more: true,

@@ -9,7 +9,7 @@ pub(super) struct Circuit {
     breaking: Breaking,
     phase: Phase,
     /// Counts changes of state, so that what was begun in an earlier one is not counted in a later.
-    pub(super) period: Period,
+    period: Period,
 }
 
 /// The time between two changes of state.
@@ -87,9 +87,14 @@ impl Circuit {
         Admission::Go(self.period)
     }
 
+    /// Whether nothing has changed since `period` began.
+    pub(super) fn is_current(&self, period: Period) -> bool {
+        period == self.period
+    }
+
     /// Takes in what became of a delivery that was let go in `period`. Each is recorded once.
     pub(super) fn record(&mut self, period: Period, sign: Sign, now: Timestamp) {
-        if period != self.period {
+        if !self.is_current(period) {
             return;
         }
         let breaking = self.breaking;

@@ -173,7 +173,7 @@ impl Model {
     fn end(&mut self, circuit: &mut Circuit, index: usize, sign: Sign) {
         let Some(period) = self.out.remove(index) else { return };
         let before = circuit.state();
-        let is_current = circuit.period == period;
+        let is_current = circuit.is_current(period);
         circuit.record(period, sign, at(self.now));
         let after = circuit.state();
         if !is_current || sign == Sign::Neither {

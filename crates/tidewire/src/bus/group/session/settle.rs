@@ -8,12 +8,16 @@ use super::Session;
 use crate::bus::group::counters::{add, micros};
 use crate::bus::group::dead_letter::{DeadKind, DeadLetter, cut};
 use crate::bus::group::delivery::Delivery;
+use crate::bus::group::letters::bound_dead_letters;
 use crate::bus::group::outbox::Following;
 use crate::bus::group::outcome::Outcome;
 use crate::bus::group::queue::{Done, Verdict};
 use crate::bus::group::retries::Retries;
 use crate::engine::{Dedup, Stored};
 use crate::limits::REASON_BYTES_MAX;
+
+/// Dead letters after which this session has the group's counted.
+const BOUND_EVERY: u64 = 256;
 
 impl Session {
     /// Takes over what became of deliveries.
@@ -148,6 +152,15 @@ impl Session {
         };
         tracing::warn!(group = %self.path, position = %letter.position, reason, "a delivery went to the dead letters");
         self.pending.puts.push(letter.to_item());
+        self.deaths += 1;
+        if self.deaths % BOUND_EVERY == 0 {
+            let (bus, path) = (self.bus.clone(), self.path.clone());
+            self.bus.tasks.spawn(async move {
+                if let Err(error) = bound_dead_letters(&*bus.engine.log, &path).await {
+                    tracing::warn!(%error, group = %path, "the dead letters of the group were not counted");
+                }
+            });
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Groups: that they are those of the engine in memory, and what only Redis can do to them.
 
+mod failover;
 mod same;
 
 use std::time::Duration;

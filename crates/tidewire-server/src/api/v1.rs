@@ -1,0 +1,36 @@
+//! The REST API under `/v1`: what is ours - groups, their dead letters, and where an event is.
+
+mod dead_letters;
+mod exchange;
+mod fetch;
+mod groups;
+mod sweep;
+mod trace;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use crate::node::Node;
+
+/// All routes under `/v1`. A name in a path is percent-encoded, `/` in it too.
+pub(super) fn routes() -> Router<Arc<Node>> {
+    let group = Router::new()
+        .route("/", get(groups::status).put(groups::declare).delete(groups::delete))
+        .route("/seek", post(groups::seek))
+        .route("/fetch", post(fetch::fetch))
+        .route("/settle", post(fetch::settle))
+        .route("/extend", post(fetch::extend))
+        .route("/audit", get(groups::audit))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/reasons", get(dead_letters::reasons))
+        .route("/dead-letters/replay", post(sweep::replay))
+        .route("/dead-letters/purge", post(sweep::purge))
+        .route("/dead-letters/{id}", get(dead_letters::get));
+    let channel = Router::new()
+        .route("/groups", get(groups::list))
+        .nest("/groups/{group}", group)
+        .route("/trace/{event}", get(trace::trace));
+    Router::new().nest("/v1/channels/{channel}", channel).route("/v1/{*path}", any(exchange::unknown_path))
+}
