@@ -30,7 +30,7 @@ pub use group::{
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
-    Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,
+    Pool, Pulled, Rate, Retries, Settling, Share, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};

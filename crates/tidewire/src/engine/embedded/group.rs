@@ -319,6 +319,7 @@ impl Group {
         }
         let answer = &mut taken.answer;
         answer.generation = self.head.generation;
+        answer.floor = self.floor().min(answer.last + 1);
         answer.free = self.records.values().filter(|record| record.owner.is_none()).count() as u64;
         let is_holder =
             |name: &str| self.records.values().any(|record| record.owner.as_deref() == Some(name));

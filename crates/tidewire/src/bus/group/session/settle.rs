@@ -33,11 +33,13 @@ impl Session {
     }
 
     fn settle(&mut self, done: Done) {
-        let Done { token, delivery, verdict, took } = done;
+        let Done { token, delivery, verdict, took, kept } = done;
         let (record, offset) = (token.record, token.offset);
         if self.entry_mut(record, offset).is_none_or(|entry| !entry.is_out) {
             return;
         }
+        self.pending.kept.extend(kept);
+        self.pending.is_due = true;
         add(&self.counters.handler_micros, micros(took));
         match verdict {
             Verdict::Abandoned => {

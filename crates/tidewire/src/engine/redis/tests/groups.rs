@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::redis::keys;
-use crate::engine::{Commit, Interest, Opening, Shelf, ShelfItem, Start, Turn, Turned};
+use crate::engine::{Change, Commit, Interest, Opening, Shelf, ShelfItem, Start, Turn, Turned};
 use crate::error::{ErrorKind, Result};
 use crate::name::GroupPath;
+use crate::position::Position;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -188,12 +189,19 @@ async fn what_a_group_needs_does_not_expire_with_its_age() {
     let (first, last) = taken.claimed.expect("claimed");
     assert_eq!((last, taken.events.len() as u64), (201, 202 - first));
     assert!(first <= 2, "the first may have been too old before there was a group");
-    engine.log.group_change(&group, crate::engine::Change::Delete).await.expect("deleted");
+    let done = Commit { record: "a".into(), state: Some(Bytes::new()), floor: u64::MAX, is_released: false };
+    take(&engine, &group, Turn { commits: vec![done], ..turn("a", 2) }).await;
+    assert!(ttl().await > Some(0), "nobody needs anything");
+    let back = Change::Seek(Start::At(Position { epoch: taken.epoch, offset: last }));
+    engine.log.group_change(&group, back).await.expect("moved");
+    assert_eq!(ttl().await, Some(-1));
+    engine.log.group_change(&group, Change::Delete).await.expect("deleted");
+    assert!(ttl().await > Some(0));
     position(&engine, aged()).await;
     assert!(ttl().await > Some(0));
 }
 
-async fn position(engine: &Engine, append: Append) -> crate::position::Position {
+async fn position(engine: &Engine, append: Append) -> Position {
     let outcome = engine.log.append(vec![append]).await.expect("answered").remove(0);
     outcome.expect("confirmed").position.expect("a position")
 }
