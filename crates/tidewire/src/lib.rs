@@ -20,8 +20,8 @@ pub use bus::{
     Confirmation, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit,
     EventHandler, Folded, Folding, FromDelivery, Gap, GapReason, Group, GroupActivity, HandlerService,
     HandlerTimes, Handling, History, IntoOutcome, Item, Json, Lost, Outcome, Pool, PublisherStats, Pulled,
-    Rate, Rates, Reading, Receipt, Received, Retries, RetryPolicy, Share, State, States, SubscriberStats,
-    Subscribing, Subscription, fingerprint,
+    Rate, Rates, Reading, Receipt, Received, Retries, RetryPolicy, Settling, Share, State, States,
+    SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use bus::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,

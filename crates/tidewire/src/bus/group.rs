@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 pub use audit::{AuditAction, AuditEntry};
 pub use breaker::{BreakerState, Breaking};
-pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled, Settling};
 pub(crate) use consumers::Consumers;
 pub use consumers::GroupActivity;
 pub use counters::{ConsumerStats, HandlerTimes};

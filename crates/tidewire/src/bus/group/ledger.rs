@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) error: Box<str>,
     /// It is ready for a handler, or with one. Not kept: whoever decodes it has handed out nothing.
     pub(super) is_out: bool,
+    /// It must be committed before it is handed out. Not kept.
+    pub(super) is_fresh: bool,
 }
 
 const RUN: u8 = 0;
@@ -58,9 +60,15 @@ impl Entry {
         self.attempts == 0 && self.due.is_none() && self.shelved.is_none() && self.error.is_empty()
     }
 
+    /// Whether it was with a handler, or about to be, as far as its record tells.
+    pub(super) fn is_begun(&self, now: Timestamp) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
     /// Its process is gone: an attempt has ended, if it was not waiting.
     pub(super) fn crash(&mut self, now: Timestamp) {
-        if self.due.is_none() {
+        if self.is_begun(now) {
+            self.due = None;
             self.attempts += 1;
             self.crashes += 1;
             self.first = self.first.or(Some(now));
@@ -200,7 +208,7 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     let (error, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
-    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false })
+    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false, is_fresh: false })
 }
 
 /// LEB128.
@@ -238,7 +246,17 @@ mod tests {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
                 let shelved = shelved.map(Epoch::from_u64);
-                Entry { attempts, crashes, first, due, shelved, chain, error: error.into(), is_out: false }
+                Entry {
+                    attempts,
+                    crashes,
+                    first,
+                    due,
+                    shelved,
+                    chain,
+                    error: error.into(),
+                    is_out: false,
+                    is_fresh: false,
+                }
             },
         )
     }

@@ -34,11 +34,13 @@ impl Session {
     }
 
     fn settle(&mut self, done: Done) {
-        let Done { token, delivery, verdict, took } = done;
+        let Done { token, delivery, verdict, took, kept } = done;
         let (record, offset) = (token.record, token.offset);
         if self.entry_mut(record, offset).is_none_or(|entry| !entry.is_out) {
             return;
         }
+        self.pending.kept.extend(kept);
+        self.pending.is_due = true;
         self.counters.took(took);
         match &verdict {
             Verdict::Abandoned => event_log::settled(&delivery, None, took),

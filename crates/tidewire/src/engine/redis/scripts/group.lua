@@ -47,15 +47,25 @@ local function tell_work()
   call(PUBLISH, WORK, '')
 end
 
--- Notes in the meta from where on groups need the stream.
+-- Notes in the meta from where on groups need the stream. What none needs any more goes with its age, also when nothing is
+-- appended after it.
 local function note_floor(state)
-  local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')[2]
-  if not lowest then
-    call('HDEL', META, 'g')
-  elseif tonumber(lowest) ~= state.g then
-    call('HSET', META, 'g', lowest)
+  local before, text = state.g, call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')[2]
+  local lowest = tonumber(text or '')
+  if lowest == before then
+    return
   end
-  state.g = tonumber(lowest or '')
+  state.g = lowest
+  if lowest then
+    call('HSET', META, 'g', text)
+  else
+    call('HDEL', META, 'g')
+  end
+  if state.a and floor_of(state) > state.o then
+    call('PEXPIRE', STREAM, math.max(state.t + state.a - now(), 0) + 1000)
+  elseif lowest and (not before or lowest < before) then
+    call('PERSIST', STREAM)
+  end
 end
 
 -- The floors of this group.

@@ -42,9 +42,5 @@ for number = 0, partitions - 1 do
   call('ZADD', FLOORS, begins, NAME .. '/' .. name)
 end
 note_floor(state)
--- What a group needs may not expire with its age.
 call('PERSIST', META)
-if not state.is_dropping then
-  call('PERSIST', STREAM)
-end
 return { 1, lowest and 1 or 0, state.e, begins }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::engine::Listing;
 use crate::engine::embedded::open_memory;
-use crate::engine::{Change, Listing};
 
 /// Numbers by chance, the same for the same seed.
 struct Chance(u64);
@@ -177,7 +177,7 @@ async fn run(seed: u64, partitions: u16) {
         opened(engine, &pair.channel, Start::Earliest, partitions).await;
     }
     let (mut led, mut names) = (BTreeMap::<String, Led>::new(), 0);
-    for step in 0..250 {
+    for step in 0..150 {
         if chance.is(40) {
             let count = chance.below(30);
             pair.append(count).await;
