@@ -23,6 +23,7 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use event_log::TARGET as EVENT_LOG_TARGET;
 pub use fold::{Folded, Folding};
 pub use group::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,

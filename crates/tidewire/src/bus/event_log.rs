@@ -12,8 +12,8 @@ use crate::engine::{Append, Appended};
 use crate::error::Error;
 use crate::event::Event;
 
-/// The target of the lines.
-const TARGET: &str = "tidewire::events";
+/// The target of the lines of the event log.
+pub const TARGET: &str = "tidewire::events";
 
 fn is_on() -> bool {
     enabled!(target: TARGET, Level::TRACE)
