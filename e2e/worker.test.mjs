@@ -1,4 +1,4 @@
-// The worker of `examples/http-worker`, as it is there, over `kill -9` of workers and of the server.
+// The worker of `examples/worker.mjs`, as it is there, over `kill -9` of workers and of the server.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import { ENGINES, Server, uniqueName, until } from './tidewire.mjs';
 
-const WORKER = fileURLToPath(new URL('../examples/http-worker/worker.mjs', import.meta.url));
+const WORKER = fileURLToPath(new URL('../examples/worker.mjs', import.meta.url));
 const GROUP = 'billing';
 
 /** Starts a worker that ends with the test; what it handles is noted in `handled`. */
