@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import { ENGINES, Server, setting, uniqueName, until } from './tidewire.mjs';
 
-const WORKER = fileURLToPath(new URL('../examples/http-worker/worker.mjs', import.meta.url));
+const WORKER = fileURLToPath(new URL('../examples/worker.mjs', import.meta.url));
 const GROUP = 'billing';
 
 /** Starts a worker that ends with the test; what it handles is noted in `handled`. */
