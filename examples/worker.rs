@@ -38,7 +38,11 @@ async fn append_orders(orders: &Channel, count: u64) -> tidewire::Result<()> {
         let order = Order { id, customer: format!("customer-{}", id % 7) };
         let data = serde_json::to_vec(&order).unwrap_or_default();
         // Under a dedup id: an append that is tried again after a crash takes effect once.
-        orders.append(Event::new("order.placed", data)).key(&order.customer).dedup(&format!("order-{id}")).await?;
+        orders
+            .append(Event::new("order.placed", data))
+            .key(&order.customer)
+            .dedup(&format!("order-{id}"))
+            .await?;
     }
     eprintln!("{count} orders are appended");
     Ok(())
