@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) error: Box<str>,
     /// It is ready for a handler, or with one. Not kept: whoever decodes it has handed out nothing.
     pub(super) is_out: bool,
+    /// It must be committed before it is handed out. Not kept.
+    pub(super) is_fresh: bool,
 }
 
 const RUN: u8 = 0;
@@ -206,7 +208,7 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     let (error, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
-    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false })
+    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false, is_fresh: false })
 }
 
 /// LEB128.
@@ -244,7 +246,17 @@ mod tests {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
                 let shelved = shelved.map(Epoch::from_u64);
-                Entry { attempts, crashes, first, due, shelved, chain, error: error.into(), is_out: false }
+                Entry {
+                    attempts,
+                    crashes,
+                    first,
+                    due,
+                    shelved,
+                    chain,
+                    error: error.into(),
+                    is_out: false,
+                    is_fresh: false,
+                }
             },
         )
     }

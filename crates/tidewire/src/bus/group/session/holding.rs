@@ -47,8 +47,9 @@ impl Session {
         self.holdings.values().map(|holding| holding.ledger.entries.len()).sum()
     }
 
-    /// Adds an entry. With order it takes its place behind those of its key.
+    /// Adds an entry that is handed out once it is committed. With order it takes its place behind those of its key.
     pub(super) fn add_entry(&mut self, record: u16, offset: u64, entry: Entry) {
+        self.fresh.push((record, offset));
         if let Some(chain) = entry.chain {
             self.chains.entry(chain).or_default().insert(offset);
         }
@@ -56,7 +57,7 @@ impl Session {
             self.waiting.insert((due, record, offset));
         }
         if let Some(holding) = self.holdings.get_mut(&record) {
-            holding.ledger.entries.insert(offset, entry);
+            holding.ledger.entries.insert(offset, Entry { is_fresh: true, ..entry });
         }
     }
 
@@ -96,10 +97,7 @@ impl Session {
         let is_next = entry.chain.is_none_or(|chain| {
             self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
         });
-        if entry.is_out || entry.due.is_some() || !is_next || holding.is_leaving {
-            return;
-        }
-        if self.fresh.contains(&(record, offset)) {
+        if entry.is_out || entry.is_fresh || entry.due.is_some() || !is_next || holding.is_leaving {
             return;
         }
         match self.bodies.remove(&(record, offset)) {

@@ -120,7 +120,6 @@ impl Session {
         for (offset, entry) in entries.into_iter().chain(lost) {
             let is_there = self.entry_mut(record, offset).is_some();
             if !is_there {
-                self.fresh.push((record, offset));
                 self.add_entry(record, offset, entry);
             }
         }
@@ -175,6 +174,10 @@ impl Session {
             self.miss(first, turned.first.min(end) - 1);
         }
         let mut expected = first.max(turned.first);
+        let count = |range: std::ops::Range<u64>| {
+            usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX)
+        };
+        self.adapt(count(first..last + 1), count(first..end));
         for stored in turned.events.iter().filter(|stored| (first..end).contains(&stored.offset)) {
             if stored.offset > expected {
                 self.miss(expected, stored.offset - 1);
@@ -189,7 +192,6 @@ impl Session {
                 && !holding.ledger.entries.contains_key(&stored.offset);
             if is_new {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
-                self.fresh.push((record, stored.offset));
                 self.keep_body(record, stored.clone());
             }
         }

@@ -124,6 +124,9 @@ impl Session {
         self.forget_released(turn);
         // What was committed can be handed out now.
         for (record, offset) in std::mem::take(&mut self.fresh) {
+            if let Some(entry) = self.entry_mut(record, offset) {
+                entry.is_fresh = false;
+            }
             self.activate(record, offset);
         }
         self.check_marks(&turned.marked);
