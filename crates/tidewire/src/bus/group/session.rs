@@ -18,7 +18,9 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::holding::partition_of;
 use self::holding::{Holding, shelf_key};
+pub(super) use self::share::chain_of;
 use super::Group;
 use super::counters::{Counters, add};
 use super::delivery::{Shared, States};

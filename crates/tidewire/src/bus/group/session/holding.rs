@@ -284,11 +284,16 @@ impl Session {
 
     /// Which record an event is in.
     pub(super) fn record_of(&self, offset: u64, chain: Option<u64>) -> u16 {
-        match u64::from(self.opening.partitions) {
+        match self.opening.partitions {
             0 => OWN,
-            partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
+            partitions => partition_of(offset, chain, partitions),
         }
     }
+}
+
+/// With order: the partition that an event is in.
+pub(in crate::bus::group) fn partition_of(offset: u64, chain: Option<u64>, partitions: u16) -> u16 {
+    u16::try_from(chain.unwrap_or(offset) % u64::from(partitions.max(1))).unwrap_or_default()
 }
 
 /// The key of an event on the shelf.

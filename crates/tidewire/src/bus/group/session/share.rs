@@ -239,7 +239,7 @@ impl Session {
 }
 
 /// The hash of an event's key; none if it has no key, or cannot be decoded.
-fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
+pub(in crate::bus::group) fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
     let event = Event::try_from(envelope).ok()?;
     event.key().map(hash_of)
 }
