@@ -43,7 +43,7 @@ pub(crate) use hub::Hub;
 use self::in_flight::{Call, InFlight};
 use self::stats::{Counters, Stats};
 use crate::clock::{Clock, Timestamp};
-use crate::engine::{Append, Appended, Engine, Retention};
+use crate::engine::{Append, Appended, AtBound, Engine, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, NodeId};
 use crate::limits::Limits;
@@ -116,8 +116,12 @@ impl Bus {
     /// Appends one event, trying again where that cannot have a second effect.
     async fn append(&self, counters: &Counters, append: Append, now: Timestamp) -> Result<Appended> {
         let is_deduplicated = append.dedup.is_some();
-        let is_safe =
-            |error: &Error| error.is_retryable() && (is_deduplicated || error.kind() != ErrorKind::TimedOut);
+        let at_bound = append.retention.at_bound;
+        let is_safe = |error: &Error| match error.kind() {
+            ErrorKind::TimedOut => is_deduplicated,
+            ErrorKind::Backpressure => at_bound != AtBound::Reject,
+            _ => error.is_retryable(),
+        };
         let outcome = self
             .retry
             .run(&self.clock, now, is_safe, |_| async {
@@ -131,8 +135,11 @@ impl Bus {
 
     /// Appends a batch, trying again only where nothing of it was done.
     async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
-        let is_safe =
-            |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        let is_rejecting = batch.iter().any(|append| append.retention.at_bound == AtBound::Reject);
+        let is_safe = |error: &Error| match error.kind() {
+            ErrorKind::Backpressure => !is_rejecting,
+            kind => kind == ErrorKind::Unavailable,
+        };
         let append = |_| self.engine.log.append(batch.to_vec());
         let outcomes = self.retry.run(&self.clock, self.clock.now(), is_safe, append).await;
         match &outcomes {

@@ -161,7 +161,11 @@ impl Consuming {
         for _ in 0..concurrency {
             let running = consumer.running.clone();
             let service = service.clone();
-            consumer.running.bus.tasks.spawn(async move { running.work(service).await });
+            let crashed = running.crashed.clone();
+            let work = async move { running.work(service).await };
+            consumer.running.bus.tasks.spawn(async move {
+                crashed.run_until_cancelled(work).await;
+            });
         }
         Ok(consumer)
     }
@@ -190,6 +194,7 @@ struct Running {
     gate: Gate,
     stop: CancellationToken,
     stopped: CancellationToken,
+    crashed: CancellationToken,
 }
 
 impl Consumer {
@@ -203,6 +208,7 @@ impl Consumer {
         bus.hub.listen(&interest, lane.clone()).await?;
         let opened = bus.engine.log.group_open(&group.path, group.opening).await;
         let (stop, stopped) = (bus.tasks.stopping().child_token(), CancellationToken::new());
+        let crashed = CancellationToken::new();
         let session = Session::new(&group, settings, states, queue.clone(), counters.clone(), lane.clone());
         let running = Arc::new(Running {
             bus: bus.clone(),
@@ -212,6 +218,7 @@ impl Consumer {
             gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
+            crashed: crashed.clone(),
         });
         if let Err(error) = opened {
             if bus.hub.leave(&interest, &lane) {
@@ -221,7 +228,7 @@ impl Consumer {
         }
         let tasks = bus.tasks.clone();
         tasks.spawn(async move {
-            session.run(stop).await;
+            crashed.run_until_cancelled(session.run(stop)).await;
             queue.close();
             if bus.hub.leave(&interest, &lane)
                 && let Err(error) = bus.hub.release(interest).await
@@ -246,6 +253,11 @@ impl Consumer {
     /// Whether deliveries are held back because handlers fail; always closed without [`Consuming::breaker`].
     pub fn breaker(&self) -> BreakerState {
         self.running.gate.state()
+    }
+
+    /// Ends as with its process: at once, in the middle of whatever its handlers do, and without a word to the engine.
+    pub(crate) fn crash(&self) {
+        self.running.crashed.cancel();
     }
 
     /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
