@@ -17,7 +17,7 @@ pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> +
 
 /// How long a case waits for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a virtual clock stands still at least between two ticks.
+/// How fast a virtual clock is moved at most, a tick at a time: what has to be done in time is done by real threads.
 const PACE: Duration = Duration::from_millis(5);
 
 /// An engine under test.
@@ -91,6 +91,16 @@ impl Scene {
     /// A time that is long for what a case does in between, and short for who waits for the case.
     pub(super) fn ticks(&self, count: u32) -> Duration {
         Duration::from_millis(if self.subject.is_time_virtual { 60_000 } else { 250 }) * count
+    }
+
+    /// The lease of a consumer: short enough for a case to see it end, and long enough that a busy machine renews it.
+    pub(super) fn lease(&self) -> Duration {
+        self.ticks(if self.subject.is_time_virtual { 40 } else { 8 })
+    }
+
+    /// How much later than it should something may happen on a busy machine.
+    pub(super) fn late(&self) -> Duration {
+        self.ticks(if self.subject.is_time_virtual { 60 } else { 6 })
     }
 
     /// Lets time pass: moves a virtual clock, or waits until a server's has moved.

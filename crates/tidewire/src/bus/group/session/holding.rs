@@ -66,6 +66,17 @@ impl Session {
 
     /// Removes a settled entry; the next of its key may go on.
     pub(super) fn remove_entry(&mut self, record: u16, offset: u64) -> Option<Entry> {
+        let entry = self.drop_entry(record, offset)?;
+        if let Some(chain) = entry.chain
+            && let Some(next) = self.chains.get(&chain).and_then(|offsets| offsets.first().copied())
+        {
+            self.activate(record, next);
+        }
+        Some(entry)
+    }
+
+    /// Removes an entry, and lets the next of its key be.
+    pub(super) fn drop_entry(&mut self, record: u16, offset: u64) -> Option<Entry> {
         let holding = self.holdings.get_mut(&record)?;
         let entry = holding.ledger.entries.remove(&offset)?;
         holding.is_dirty = true;
@@ -85,12 +96,33 @@ impl Session {
             && let Some(offsets) = self.chains.get_mut(&chain)
         {
             offsets.remove(&offset);
-            match offsets.first().copied() {
-                Some(next) => self.activate(record, next),
-                None => drop(self.chains.remove(&chain)),
+            if offsets.is_empty() {
+                self.chains.remove(&chain);
             }
         }
         Some(entry)
+    }
+
+    /// Which entries there are in a range. One whose event was lost with its epoch, but for the shelf, gives way to what
+    /// has its offset now, and is told.
+    pub(super) fn known_in(&mut self, record: u16, first: u64, last: u64) -> Vec<u64> {
+        let (mut here, mut gone) = (Vec::new(), Vec::new());
+        // Without order an offset is in one of the records, whichever that is.
+        let is_meant = |of: &u16| *of == record || self.opening.partitions == 0;
+        for (of, holding) in self.holdings.iter().filter(|(of, _)| is_meant(of)) {
+            for (offset, entry) in holding.ledger.entries.range(first..=last) {
+                match entry.shelved.filter(|epoch| *epoch != self.epoch) {
+                    Some(epoch) => gone.push((*of, Position { epoch, offset: *offset })),
+                    None => here.push(*offset),
+                }
+            }
+        }
+        for (of, position) in gone {
+            self.drop_entry(of, position.offset);
+            self.miss_of(position);
+        }
+        here.sort_unstable();
+        here
     }
 
     /// Hands an entry out if nothing is before it.
@@ -100,7 +132,8 @@ impl Session {
         let is_next = entry.chain.is_none_or(|chain| {
             self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
         });
-        if entry.is_out || entry.is_fresh || entry.due.is_some() || !is_next || holding.is_leaving {
+        let is_waiting = entry.is_fresh || entry.due.is_some() || !is_next;
+        if entry.is_out || is_waiting || holding.is_leaving || self.is_ending {
             return;
         }
         match self.bodies.remove(&(record, offset)) {
@@ -142,6 +175,14 @@ impl Session {
             self.deferred.push(place);
             return;
         }
+        if entry.is_spared {
+            self.expose(place, stored);
+            return;
+        }
+        if self.settings.dedup.is_some() && !self.twins.admit(event.id(), place) {
+            self.keep_body(record, stored);
+            return;
+        }
         let job = self.job(record, &entry, stored.offset, stored.time, event, now);
         if self.settings.dedup.is_some() {
             self.unchecked.push(job);
@@ -152,6 +193,18 @@ impl Session {
             entry.is_out = true;
         }
         self.out_count += 1;
+    }
+
+    /// A suspect is handed out once it is committed that the next crash is of its making.
+    fn expose(&mut self, place: (u16, u64), stored: Stored) {
+        let (record, offset) = place;
+        if let Some(holding) = self.holdings.get_mut(&record)
+            && let Some(entry) = holding.ledger.entries.get_mut(&offset)
+        {
+            (entry.is_spared, holding.is_dirty) = (false, true);
+            self.bodies.insert(place, stored);
+            self.fresh.push(place);
+        }
     }
 
     /// Attempts that a delivery has: one that only ever ended with its process may have been innocent of that.
@@ -177,7 +230,7 @@ impl Session {
             self.holdings.get(&record).map_or(0, |holding| holding.fence).max(entry.fence).max(self.fence);
         let delivery = Delivery::new(Parts {
             group: self.shared.clone(),
-            position: self.stored(offset),
+            position: self.position_of(entry, offset),
             time,
             event,
             attempt: entry.attempts + 1,
@@ -186,6 +239,11 @@ impl Session {
             emitted: Default::default(),
         });
         Job { token: Token { session: self.serial, record, offset }, delivery }
+    }
+
+    /// Where the event of an entry was appended.
+    pub(super) fn position_of(&self, entry: &Entry, offset: u64) -> Position {
+        Position { epoch: entry.shelved.unwrap_or(self.epoch), offset }
     }
 
     /// What was handed out comes back as if it had not been.
@@ -199,6 +257,7 @@ impl Session {
             entry.is_out = false;
             self.out_count -= 1;
             self.wanted.insert(token.offset, token.record);
+            self.twins.release_at((token.record, token.offset));
         }
     }
 
@@ -276,6 +335,9 @@ impl Session {
             self.activate(record, offset);
         }
         self.hand_out_suspects();
+        for (record, offset) in self.twins.take_waiting() {
+            self.activate(record, offset);
+        }
         self.queue.set_low(self.target / 2);
     }
 

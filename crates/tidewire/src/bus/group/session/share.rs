@@ -1,7 +1,7 @@
 //! Which records the session holds: those it adopts, and with order its share of the partitions.
 
 use super::holding::Holding;
-use super::{OWN, Session};
+use super::{OWN, SUSPECT_CRASHES, Session};
 use crate::bus::GapReason;
 use crate::bus::group::counters::add;
 use crate::bus::group::ledger::{Entry, Ledger};
@@ -98,11 +98,12 @@ impl Session {
             self.fresh.retain(|(of, _)| *of != record);
             self.suspects.retain(|(of, _)| *of != record);
             self.deferred.retain(|(of, _)| *of != record);
+            self.twins.forget(record);
         }
     }
 
-    /// Takes over a record that nobody held.
-    pub(super) fn adopt(&mut self, adopted: &Adopted) {
+    /// Takes over a record that nobody held. `generation` is where the group was moved last.
+    pub(super) fn adopt(&mut self, adopted: &Adopted, generation: (u64, u64)) {
         let Some(mut ledger) = Ledger::decode(&adopted.state) else {
             tracing::error!(group = %self.path, record = %adopted.name, "a record of the group is damaged: it is let be");
             return;
@@ -113,12 +114,20 @@ impl Session {
         }
         if adopted.was_lost {
             let now = self.engine_now();
-            let crashed = ledger.entries.values().filter(|entry| entry.is_begun(now)).count();
+            let crashed = ledger.entries.values_mut().map(|entry| entry.crash(now)).filter(|is| *is).count();
             add(&self.counters.crashed, crashed as u64);
-            ledger.entries.values_mut().for_each(|entry| entry.crash(now));
+            // Who held it may have left something in the outbox as well.
+            self.outbox_at = self.bus.clock.now();
+        }
+        for entry in ledger.entries.values_mut() {
+            entry.is_spared = entry.crashes >= SUSPECT_CRASHES;
         }
         let lost = self.part_with_history(&mut ledger);
         let entries = std::mem::take(&mut ledger.entries);
+        if self.opening.partitions > 0 && ledger.next == 0 {
+            // Nobody has held it yet: it begins where the group does, and from there on all is needed.
+            (ledger.generation, ledger.next) = (generation.0, generation.1.max(1));
+        }
         let record = if self.opening.partitions == 0 {
             self.absorbed.push(adopted.name.clone());
             OWN
@@ -130,14 +139,21 @@ impl Session {
         };
         let now = self.engine_now();
         for (offset, mut entry) in entries.into_iter().chain(lost) {
-            let is_waiting = entry.shelved.is_some() && !entry.is_begun(now) && self.opening.partitions == 0;
-            let record = if is_waiting { self.record_to_wait_in() } else { record };
+            let is_of_lost_history = entry.shelved.is_some_and(|epoch| epoch != self.epoch);
+            let is_waiting = entry.shelved.is_some() && entry.due.is_some_and(|due| due > now);
+            let record = if is_waiting && record == OWN && self.opening.partitions == 0 {
+                self.record_to_wait_in()
+            } else {
+                record
+            };
             if let Some(holding) = self.holdings.get_mut(&record) {
                 holding.is_dirty = true;
             }
-            if self.entry_mut(record, offset).is_none() {
+            if self.known_in(record, offset, offset).is_empty() {
                 entry.fence = adopted.fence;
                 self.add_entry(record, offset, entry);
+            } else if is_of_lost_history {
+                self.miss_of(self.position_of(&entry, offset));
             }
         }
         if let Some(holding) = self.holdings.get_mut(&record) {
@@ -172,13 +188,8 @@ impl Session {
     /// The next offset that some partition has not looked at.
     pub(super) fn next_to_read(&self) -> Option<u64> {
         let staying = self.holdings.values().filter(|holding| !holding.is_leaving);
-        let next = staying.map(|holding| self.next_of(holding)).min()?;
+        let next = staying.map(|holding| holding.ledger.next).min()?;
         (self.opening.partitions > 0).then_some(next)
-    }
-
-    /// A partition that nobody has held yet begins where the group does.
-    fn next_of(&self, holding: &Holding) -> u64 {
-        if holding.ledger.next > 0 { holding.ledger.next } else { self.generation.1.max(1) }
     }
 
     /// Takes over events of the partitions that were read ahead: they become entries, which are handed out once they are
@@ -205,9 +216,8 @@ impl Session {
             let Some(holding) = self.holdings.get(&record).filter(|holding| !holding.is_leaving) else {
                 continue;
             };
-            let is_new = stored.offset >= self.next_of(holding)
-                && !holding.ledger.entries.contains_key(&stored.offset);
-            if is_new {
+            let is_next = stored.offset >= holding.ledger.next;
+            if is_next && self.known_in(record, stored.offset, stored.offset).is_empty() {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
                 self.keep_body(record, stored.clone());
             }
@@ -249,7 +259,7 @@ impl Session {
             };
             // They come again as they are read.
             self.fresh.retain(|(of, offset)| *of != record || *offset < to);
-            again.into_iter().for_each(|offset| drop(self.remove_entry(record, offset)));
+            again.into_iter().for_each(|offset| drop(self.drop_entry(record, offset)));
             self.may_have_more = true;
         }
     }
