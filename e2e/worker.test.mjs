@@ -1,4 +1,4 @@
-// The worker of `examples/http-worker`, as it is there, over `kill -9` of workers and of the server.
+// The workers of `examples`, as they are there, over `kill -9` of workers and of the server.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -6,9 +6,9 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { ENGINES, Server, uniqueName, until } from './tidewire.mjs';
+import { ENGINES, Server, setting, uniqueName, until } from './tidewire.mjs';
 
-const WORKER = fileURLToPath(new URL('../examples/http-worker/worker.mjs', import.meta.url));
+const WORKER = fileURLToPath(new URL('../examples/worker.mjs', import.meta.url));
 const GROUP = 'billing';
 
 /** Starts a worker that ends with the test; what it handles is noted in `handled`. */
@@ -67,5 +67,50 @@ for (const engine of ENGINES) {
     const stopped = new Promise((resolve) => workers[2].on('exit', resolve));
     workers[2].kill('SIGTERM');
     await stopped;
+  });
+}
+
+/** Starts the worker in Rust; what it ships is noted in `shipped`, in its order. */
+function ship(t, url, channel, shipped, ...more) {
+  const worker = spawn(setting('TIDEWIRE_TEST_WORKER'), [url, '--channel', channel, ...more], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.after(() => worker.kill('SIGKILL'));
+  createInterface({ input: worker.stdout }).on('line', (line) => {
+    const [, id, customer] = line.match(/^shipped (\d+) for (\S+), attempt \d+$/);
+    shipped.push({ id: Number(id), customer });
+  });
+  return worker;
+}
+
+for (const engine of ENGINES.filter(({ keeps }) => keeps)) {
+  test(`${engine.name}: the worker in Rust ships every order, of each customer in order, though it is killed`, async (t) => {
+    const [url, channel, shipped] = [engine.url(t), uniqueName('orders'), []];
+    const count = 400;
+    const seen = () => new Set(shipped.map(({ id }) => id)).size;
+    const isShared = !url.startsWith('file:');
+    if (isShared) ship(t, url, channel, shipped);
+    for (const part of [0.2, 0.5]) {
+      // Appended again by the next one: under its dedup id each order is there once.
+      const worker = ship(t, url, channel, shipped, '--append', String(count));
+      await until(`${part} of the work`, () => seen() >= count * part, () => `${seen()} shipped`);
+      const ended = new Promise((resolve) => worker.on('exit', resolve));
+      worker.kill('SIGKILL');
+      await ended;
+    }
+    ship(t, url, channel, shipped, '--append', String(count));
+    const wanted = [...Array(count + 1).keys()].filter((id) => id % 97 !== 0);
+    await until('all orders', () => seen() === wanted.length, () => `${seen()} of ${wanted.length} shipped`, 60_000);
+    assert.deepEqual([...new Set(shipped.map(({ id }) => id))].sort((a, b) => a - b), wanted);
+    if (isShared) return;
+    // In one process the lines are in the order in which the orders were shipped: first times never go back.
+    const newest = new Map();
+    const firsts = new Set();
+    for (const { id, customer } of shipped) {
+      if (firsts.has(id)) continue;
+      firsts.add(id);
+      assert.ok((newest.get(customer) ?? 0) < id, `${id} of ${customer} after ${newest.get(customer)}`);
+      newest.set(customer, id);
+    }
   });
 }

@@ -51,13 +51,14 @@ async fn append_orders(orders: &Channel, count: u64) -> tidewire::Result<()> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (url, append) = match &*arguments {
-        [url] => (url, None),
-        [url, flag, count] if flag == "--append" => (url, Some(count.parse()?)),
-        _ => return Err("usage: worker ENGINE_URL [--append COUNT]".into()),
+    let option = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)
     };
+    let url = arguments.first().ok_or("usage: worker ENGINE_URL [--append COUNT] [--channel NAME]")?;
+    let append = option("--append").map(|count| count.parse()).transpose()?;
     let tidewire = Tidewire::open(url).await?;
-    let orders = tidewire.tenant("shop")?.channel("orders")?;
+    let orders = tidewire.tenant("shop")?.channel(option("--channel").map_or("orders", String::as_str))?;
     let shipping = orders.group("shipping", Start::Earliest)?.ordered(16);
     let retries = Retries { first_delay: Duration::from_millis(200), attempts_max: 5, ..Retries::default() };
     let consumer = shipping.consume().concurrency(8).retries(retries).run(ship).await?;

@@ -134,7 +134,7 @@ impl Pulls {
         for (position, outcome) in outcomes {
             match entry.deliveries.remove(&key(position)) {
                 Some(pulled) if !pulled.delivery().lost().is_cancelled() => {
-                    settling.push((position, pulled.settle(outcome)));
+                    settling.push((position, pulled.settled(outcome)));
                 }
                 _ => lost.push(position),
             }

@@ -126,9 +126,10 @@ impl Bus {
     /// Appends one event, trying again where that cannot have a second effect.
     async fn append(&self, counters: &Counters, append: Append, now: Timestamp) -> Result<Appended> {
         let is_deduplicated = append.dedup.is_some();
+        let at_bound = append.retention.at_bound;
         let is_safe = |error: &Error| match error.kind() {
             ErrorKind::TimedOut => is_deduplicated,
-            ErrorKind::Backpressure => append.retention.at_bound != AtBound::Reject,
+            ErrorKind::Backpressure => at_bound != AtBound::Reject,
             _ => error.is_retryable(),
         };
         let outcome = self
@@ -172,8 +173,11 @@ impl Bus {
 
     /// Appends a batch, trying again only where nothing of it was done.
     async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
-        let is_safe =
-            |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        let is_rejecting = batch.iter().any(|append| append.retention.at_bound == AtBound::Reject);
+        let is_safe = |error: &Error| match error.kind() {
+            ErrorKind::Backpressure => !is_rejecting,
+            kind => kind == ErrorKind::Unavailable,
+        };
         let now = self.clock.now();
         let append = |_| self.engine.log.append(batch.to_vec());
         let mut outcomes = self.retry.run(&self.clock, now, is_safe, append).await;

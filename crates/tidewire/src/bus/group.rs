@@ -49,7 +49,7 @@ pub use sweep::{Purge, Replay, Swept};
 pub use trace::{Trace, TracedCopy, TracedInGroup, Tracing, Whereabouts};
 
 use super::Bus;
-use crate::engine::{Opened, Opening, Start};
+use crate::engine::{Log, Opened, Opening, Start};
 use crate::error::Result;
 use crate::name::GroupPath;
 
@@ -91,6 +91,11 @@ impl Group {
     pub async fn declare(&self) -> Result<Opened> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.group_open(&self.path, self.opening).await
+    }
+
+    /// The engine under it, for cases that look below the bus.
+    pub(crate) fn log(&self) -> &dyn Log {
+        &*self.bus.engine.log
     }
 
     /// Consumes it on this node.

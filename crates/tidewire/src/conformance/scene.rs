@@ -17,6 +17,8 @@ pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> +
 
 /// How long a case waits for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How fast a virtual clock is moved at most, a tick at a time: what has to be done in time is done by real threads.
+const PACE: Duration = Duration::from_millis(5);
 
 /// An engine under test.
 pub struct Subject {
@@ -91,6 +93,16 @@ impl Scene {
         Duration::from_millis(if self.subject.is_time_virtual { 60_000 } else { 250 }) * count
     }
 
+    /// The lease of a consumer: short enough for a case to see it end, and long enough that a busy machine renews it.
+    pub(super) fn lease(&self) -> Duration {
+        self.ticks(if self.subject.is_time_virtual { 40 } else { 8 })
+    }
+
+    /// How much later than it should something may happen on a busy machine.
+    pub(super) fn late(&self) -> Duration {
+        self.ticks(if self.subject.is_time_virtual { 60 } else { 6 })
+    }
+
     /// Lets time pass: moves a virtual clock, or waits until a server's has moved.
     pub(super) async fn pass(&self, duration: Duration) {
         if self.subject.is_time_virtual {
@@ -104,17 +116,13 @@ impl Scene {
     pub(super) async fn pass_until<F: Future>(&self, what: &str, future: F) -> F::Output {
         let mut future = pin!(future);
         let passing = async {
+            // A virtual clock is moved again and again: who waits may not have looked at it yet. Not faster than a disk
+            // answers, else leases end before anybody can renew them.
             loop {
-                // A virtual clock is moved again and again: who waits may not have looked at it yet. Not too fast: who has to
-                // do something in time has to have its turn.
-                for _ in 0..20 {
-                    tokio::select! {
-                        biased;
-                        output = &mut future => return output,
-                        () = tokio::task::yield_now() => {}
-                    }
+                match tokio::time::timeout(PACE, &mut future).await {
+                    Ok(output) => break output,
+                    Err(_) => self.clock.advance(self.ticks(1)),
                 }
-                self.clock.advance(self.ticks(1));
             }
         };
         patiently(what, passing).await

@@ -166,7 +166,11 @@ impl Consuming {
         for _ in 0..concurrency {
             let running = consumer.running.clone();
             let service = service.clone();
-            consumer.running.bus.tasks.spawn(async move { running.work(service).await });
+            let crashed = running.crashed.clone();
+            let work = async move { running.work(service).await };
+            consumer.running.bus.tasks.spawn(async move {
+                crashed.run_until_cancelled(work).await;
+            });
         }
         Ok(consumer)
     }
@@ -195,6 +199,7 @@ struct Running {
     gate: Gate,
     stop: CancellationToken,
     stopped: CancellationToken,
+    crashed: CancellationToken,
 }
 
 impl Consumer {
@@ -208,6 +213,7 @@ impl Consumer {
         bus.hub.listen(&interest, lane.clone()).await?;
         let opened = bus.engine.log.group_open(&group.path, group.opening).await;
         let (stop, stopped) = (bus.tasks.stopping().child_token(), CancellationToken::new());
+        let crashed = CancellationToken::new();
         let session = Session::new(&group, settings, states, queue.clone(), counters.clone(), lane.clone());
         let running = Arc::new(Running {
             bus: bus.clone(),
@@ -217,6 +223,7 @@ impl Consumer {
             gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
+            crashed: crashed.clone(),
         });
         if let Err(error) = opened {
             if bus.hub.leave(&interest, &lane) {
@@ -227,7 +234,7 @@ impl Consumer {
         let (tasks, path) = (bus.tasks.clone(), running.group.path.clone());
         bus.consumers.begin(&path, &counters, running.gate.breaker.as_ref());
         tasks.spawn(async move {
-            session.run(stop).await;
+            crashed.run_until_cancelled(session.run(stop)).await;
             queue.close();
             bus.consumers.end(&path, &counters);
             if bus.hub.leave(&interest, &lane)
@@ -253,6 +260,11 @@ impl Consumer {
     /// Whether deliveries are held back because handlers fail; always closed without [`Consuming::breaker`].
     pub fn breaker(&self) -> BreakerState {
         self.running.gate.state()
+    }
+
+    /// Ends as with its process: at once, in the middle of whatever its handlers do, and without a word to the engine.
+    pub(crate) fn crash(&self) {
+        self.running.crashed.cancel();
     }
 
     /// Takes nothing new, waits for the handlers that have begun ([`Consuming::stop_within`]), hands the rest back without
@@ -362,9 +374,14 @@ impl Pulled {
         &self.delivery
     }
 
-    /// Settles it, at once. Await the answer to know that it is kept, a few milliseconds later; of a process that dies before,
-    /// the delivery comes again.
-    pub fn settle(mut self, outcome: impl IntoOutcome) -> Settling {
+    /// Settles it. That is kept with the next turn, a few milliseconds later; of a process that dies before, the delivery
+    /// comes again.
+    pub fn settle(mut self, outcome: impl IntoOutcome) {
+        self.finish(Verdict::Settled(outcome.into_outcome()), None);
+    }
+
+    /// Settles it, at once; await the answer to know that it is kept.
+    pub fn settled(mut self, outcome: impl IntoOutcome) -> Settling {
         let (kept, answer) = oneshot::channel();
         self.finish(Verdict::Settled(outcome.into_outcome()), Some(kept));
         Settling(answer)

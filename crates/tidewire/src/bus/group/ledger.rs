@@ -43,10 +43,14 @@ pub(super) struct Entry {
     pub(super) chain: Option<u64>,
     /// What went wrong last.
     pub(super) error: Box<str>,
+    /// It had its share of crashes and is not handed out at present: the next one is not its doing.
+    pub(super) is_spared: bool,
     /// It is ready for a handler, or with one. Not kept: whoever decodes it has handed out nothing.
     pub(super) is_out: bool,
     /// It must be committed before it is handed out. Not kept.
     pub(super) is_fresh: bool,
+    /// That of its adoption; 0 for one that this session was the first to have. Not kept.
+    pub(super) fence: u64,
 }
 
 const RUN: u8 = 0;
@@ -54,26 +58,32 @@ const CHAINED: u8 = 1;
 const FULL: u8 = 2;
 const HAS_CHAIN: u8 = 1;
 const IS_SHELVED: u8 = 2;
+const IS_SPARED: u8 = 4;
 
 impl Entry {
     fn is_plain(&self) -> bool {
-        self.attempts == 0 && self.due.is_none() && self.shelved.is_none() && self.error.is_empty()
+        self.attempts == 0
+            && self.due.is_none()
+            && self.shelved.is_none()
+            && self.error.is_empty()
+            && !self.is_spared
     }
 
     /// Whether it was with a handler, or about to be, as far as its record tells.
     pub(super) fn is_begun(&self, now: Timestamp) -> bool {
-        self.due.is_none_or(|due| due <= now)
+        self.due.is_none_or(|due| due <= now) && !self.is_spared
     }
 
-    /// Its process is gone: an attempt has ended, if it was not waiting.
-    pub(super) fn crash(&mut self, now: Timestamp) {
-        if self.is_begun(now) {
-            self.due = None;
-            self.attempts += 1;
-            self.crashes += 1;
-            self.first = self.first.or(Some(now));
-            self.error = "its process ended before it was settled".into();
+    /// Its process is gone: true if an attempt has ended with it, which neither what waits nor what is spared had.
+    pub(super) fn crash(&mut self, now: Timestamp) -> bool {
+        if !self.is_begun(now) {
+            return false;
         }
+        self.attempts += 1;
+        self.crashes += 1;
+        self.first = self.first.or(Some(now));
+        self.error = "its process ended before it was settled".into();
+        true
     }
 }
 
@@ -177,6 +187,7 @@ const ENTRIES_MAX: u64 = 1 << 20;
 fn put_full(out: &mut Vec<u8>, entry: &Entry) {
     let mut flags = if entry.chain.is_some() { HAS_CHAIN } else { 0 };
     flags |= if entry.shelved.is_some() { IS_SHELVED } else { 0 };
+    flags |= if entry.is_spared { IS_SPARED } else { 0 };
     out.put_u8(flags);
     put_varint(out, entry.attempts.into());
     put_varint(out, entry.crashes.into());
@@ -208,7 +219,9 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     let (error, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
-    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false, is_fresh: false })
+    let is_spared = flags & IS_SPARED > 0;
+    let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+    Some(Entry { shelved, chain, error, is_spared, ..counts })
 }
 
 /// LEB128.
@@ -246,17 +259,8 @@ mod tests {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
                 let shelved = shelved.map(Epoch::from_u64);
-                Entry {
-                    attempts,
-                    crashes,
-                    first,
-                    due,
-                    shelved,
-                    chain,
-                    error: error.into(),
-                    is_out: false,
-                    is_fresh: false,
-                }
+                let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+                Entry { shelved, chain, error: error.into(), is_spared: crashes == 2, ..counts }
             },
         )
     }

@@ -8,6 +8,7 @@ mod holding;
 mod settle;
 mod share;
 mod turn;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::holding::partition_of;
 use self::holding::{Holding, shelf_key};
+pub(super) use self::share::chain_of;
+use self::twins::Twins;
 use super::Group;
 use super::counters::{Counters, add};
 use super::delivery::{Shared, States};
@@ -36,8 +40,12 @@ use crate::error::ErrorKind;
 use crate::name::GroupPath;
 use crate::position::{Epoch, Position};
 
-/// Entries that a session may have; past it nothing new is taken until some are settled.
+/// Entries that a session may have beside those that wait without order; past it nothing new is taken.
 const ENTRIES_MAX: usize = 10_000;
+/// Entries that may wait without order. Each takes some 200 bytes of memory.
+const WAITING_MAX: usize = 100_000;
+/// Entries that wait in one record, which is written as a whole.
+const WAITING_PER_RECORD: usize = 256;
 /// Deliveries taken ahead of the handlers, at most.
 const AHEAD_MAX: usize = 4_096;
 /// Events that are read again at once.
@@ -50,6 +58,8 @@ const SHELVE_AFTER: Duration = Duration::from_secs(1);
 const IDLE_LEASE: Duration = Duration::from_secs(60);
 /// How long outcomes may wait for a turn while the handlers have enough to do.
 const LINGER: Duration = Duration::from_millis(1);
+/// How often a session looks for appends that others, who are gone, have left in the outbox.
+const OUTBOX_EVERY: Duration = Duration::from_secs(10);
 /// Wait before a turn is sent again after the engine did not take it.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Crashes after which a delivery is handed out only while nothing else is: it may take others down with it.
@@ -70,6 +80,8 @@ pub(super) struct Session {
     /// Which session of the consumer this is; its name is made of it.
     serial: u64,
     name: Box<str>,
+    /// Larger than that of every session before.
+    fence: u64,
     /// Turns taken.
     number: u64,
     shared: Arc<Shared>,
@@ -84,6 +96,8 @@ pub(super) struct Session {
     ahead: Option<(u64, u64)>,
     generation: (u64, u64),
     holdings: BTreeMap<u16, Holding>,
+    /// Without order: the record that takes those that are to wait, while it has room.
+    waiting_in: u16,
     /// Records that were merged into ours, to be removed with the commit that has their entries.
     absorbed: Vec<Box<str>>,
     /// Entries to hand out once they are committed.
@@ -101,6 +115,7 @@ pub(super) struct Session {
     deferred: Vec<(u16, u64)>,
     /// Deliveries whose ids are to be looked up.
     unchecked: Vec<Job>,
+    twins: Twins,
     out_count: usize,
     /// Deliveries that went to the dead letters.
     deaths: u64,
@@ -118,6 +133,12 @@ pub(super) struct Session {
     turned_at: Timestamp,
     look_at: Option<Timestamp>,
     lease: Duration,
+    /// The consumer is stopped: nothing new is begun.
+    is_ending: bool,
+    /// Where the group goes on if it is lost, while that is not made.
+    kept: Option<Position>,
+    /// When to look at the outbox next.
+    outbox_at: Timestamp,
     /// What follows from committed settlements, to be appended.
     to_make: Vec<Following>,
     /// Keys of what was appended, to be removed from the outbox.
@@ -169,6 +190,7 @@ impl Session {
             shared,
             serial: 0,
             name: Box::default(),
+            fence: 0,
             number: 0,
             epoch: Epoch::default(),
             forks: Vec::new(),
@@ -177,6 +199,7 @@ impl Session {
             ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
+            waiting_in: OWN,
             absorbed: Vec::new(),
             fresh: Vec::new(),
             chains: FxHashMap::default(),
@@ -186,6 +209,7 @@ impl Session {
             suspects: VecDeque::new(),
             deferred: Vec::new(),
             unchecked: Vec::new(),
+            twins: Twins::default(),
             out_count: 0,
             deaths: 0,
             pending: Pending::default(),
@@ -198,6 +222,9 @@ impl Session {
             turned_at: now,
             look_at: None,
             lease: settings.lease,
+            is_ending: false,
+            kept: None,
+            outbox_at: now,
             to_make: Vec::new(),
             made: Arc::default(),
             bus,
@@ -222,6 +249,7 @@ impl Session {
         if self.opening.partitions == 0 {
             self.holdings.insert(OWN, Holding::own(self.name.clone()));
         }
+        self.waiting_in = OWN;
         self.absorbed.clear();
         self.fresh.clear();
         self.chains.clear();
@@ -231,6 +259,7 @@ impl Session {
         self.suspects.clear();
         self.deferred.clear();
         self.unchecked.clear();
+        self.twins = Twins::default();
         self.out_count = 0;
         self.is_astray = false;
         self.ahead = None;
@@ -244,8 +273,10 @@ impl Session {
 
     /// Works until `stop` fires, then finishes what handlers have begun and hands the rest back.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        self.make_left_over().await;
         loop {
+            if self.outbox_at <= self.bus.clock.now() {
+                self.make_left_over().await;
+            }
             self.settle_done();
             self.hand_out();
             self.make();
@@ -258,7 +289,9 @@ impl Session {
             self.read_shelved().await;
             if self.is_turn_due() {
                 let turn = self.build(false);
-                self.take(turn, &stop).await;
+                if !self.take(turn, &stop).await {
+                    return self.shared.lost.cancel();
+                }
                 // An engine that answers at once must not keep the others from running.
                 tokio::task::yield_now().await;
                 continue;
@@ -286,24 +319,28 @@ impl Session {
         let due = self.waiting.first().map(|(due, ..)| self.ours(*due));
         let renew = self.turned_at.saturating_add(self.lease / 3);
         let settle = self.pending.is_due.then(|| self.turned_at.saturating_add(LINGER));
-        [due, settle, self.look_at].into_iter().flatten().fold(renew, Timestamp::min)
+        [due, settle, self.look_at, Some(self.outbox_at)].into_iter().flatten().fold(renew, Timestamp::min)
     }
 
-    /// Sends a turn until the engine has taken it, and does what follows from the answer.
-    async fn take(&mut self, turn: Turn, stop: &CancellationToken) {
+    /// Sends a turn until the engine has taken it, and does what follows from the answer. False if a stop has no time left
+    /// for that: the turn may be taken or not, so that nothing can be committed after it.
+    async fn take(&mut self, turn: Turn, stop: &CancellationToken) -> bool {
         let sent = self.bus.clock.now();
         loop {
             match self.bus.engine.log.group_turn(&self.path, turn.clone()).await {
                 Ok(turned) => {
                     self.turned_at = sent;
                     self.read_forks(&turned).await;
-                    return self.absorb(&turn, &turned);
+                    self.absorb(&turn, &turned);
+                    return true;
                 }
                 Err(error) if error.kind() == ErrorKind::LockLost => {
-                    return self.start_over(&Over::Lost).await;
+                    self.start_over(&Over::Lost).await;
+                    return true;
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return self.start_over(&Over::NoGroup).await;
+                    self.start_over(&Over::NoGroup).await;
+                    return true;
                 }
                 Err(error) => {
                     tracing::warn!(%error, group = %self.path, "a turn of a group is taken again");
@@ -317,7 +354,7 @@ impl Session {
             }
             self.bus.clock.sleep(TRY_AGAIN_AFTER).await;
             if stop.is_cancelled() && self.bus.clock.now().since(sent) > self.settings.stop_within {
-                return;
+                return false;
             }
         }
     }
@@ -340,6 +377,10 @@ impl Session {
 
     /// Reads events of entries whose time has come from the shelf.
     async fn read_shelved(&mut self) {
+        // What is to be put there is not there yet: the turn comes first.
+        if !self.pending.puts.is_empty() {
+            return;
+        }
         let shelved = self.wanted.iter().filter_map(|(offset, record)| {
             let entry = self.holdings.get(record)?.ledger.entries.get(offset)?;
             Some((*offset, *record, shelf_key(entry.shelved?, *offset)))
@@ -366,13 +407,14 @@ impl Session {
             tracing::warn!(group = %self.path, session = %self.name, held,
                 "a session of a group is over: what it held is delivered again");
         }
-        let checkpoint = self.checkpoint();
+        self.kept = self.checkpoint().or(self.kept);
+        self.outbox_at = self.bus.clock.now();
         self.shared.lost.cancel();
         self.shared = share(&self.bus, &self.path, &self.states, &self.settings);
         self.queue.take_back(|_| true);
         self.begin();
         if matches!(why, Over::NoGroup) {
-            self.rebuild(checkpoint).await;
+            self.rebuild().await;
         }
     }
 
@@ -382,7 +424,8 @@ impl Session {
     }
 
     /// Makes the group again that was lost, from what this session knows of it.
-    async fn rebuild(&mut self, checkpoint: Option<Position>) {
+    async fn rebuild(&mut self) {
+        let checkpoint = self.kept;
         let start = checkpoint.map_or(self.opening.start, Start::At);
         match self.bus.engine.log.group_open(&self.path, Opening { start, ..self.opening }).await {
             Ok(opened) if opened.is_new => {
@@ -410,9 +453,9 @@ impl Session {
 
     /// Appends what those left who died between a settlement and what follows from it.
     async fn make_left_over(&mut self) {
+        self.outbox_at = self.bus.clock.now().saturating_add(OUTBOX_EVERY);
         match outbox::left_over(&self.bus, &self.path).await {
-            Ok(following) if following.is_empty() => {}
-            Ok(following) => self.to_make = following,
+            Ok(following) => self.to_make.extend(following),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at")
@@ -437,13 +480,12 @@ impl Session {
     /// Waits for the handlers that have begun, hands the rest back, and ends the session.
     async fn leave(mut self) {
         let deadline = self.bus.clock.now().saturating_add(self.settings.stop_within);
-        let never = CancellationToken::new();
-        // What is handed back meanwhile is for others: it is not begun again here.
-        self.holdings.values_mut().for_each(|holding| holding.is_leaving = true);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        self.is_ending = true;
+        let unchecked = std::mem::take(&mut self.unchecked).into_iter().map(|job| job.token);
+        unchecked.chain(self.queue.take_back(|_| true)).for_each(|token| self.put_back(token));
         loop {
-            for token in self.queue.take_back(|_| true) {
-                self.put_back(token);
-            }
             self.settle_done();
             let now = self.bus.clock.now();
             if self.out_count == 0 || now >= deadline {
@@ -451,7 +493,9 @@ impl Session {
             }
             if now >= self.turned_at.saturating_add(self.lease / 3) {
                 let turn = self.build(false);
-                self.take(turn, &never).await;
+                if !self.take(turn, &stop).await {
+                    return self.shared.lost.cancel();
+                }
                 continue;
             }
             let renew = self.turned_at.saturating_add(self.lease / 3).min(deadline);
@@ -463,8 +507,6 @@ impl Session {
         // Those that go on all the same have lost their delivery: another attempt may begin at any time.
         self.shared.lost.cancel();
         self.queue.close();
-        let stop = CancellationToken::new();
-        stop.cancel();
         let turn = self.build(true);
         self.take(turn, &stop).await;
         self.make_last().await;

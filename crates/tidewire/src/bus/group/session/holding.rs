@@ -1,6 +1,9 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
-use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
+use super::{
+    AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session, WAITING_MAX,
+    WAITING_PER_RECORD,
+};
 use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};
 use crate::bus::group::ledger::{Entry, Ledger};
@@ -63,6 +66,17 @@ impl Session {
 
     /// Removes a settled entry; the next of its key may go on.
     pub(super) fn remove_entry(&mut self, record: u16, offset: u64) -> Option<Entry> {
+        let entry = self.drop_entry(record, offset)?;
+        if let Some(chain) = entry.chain
+            && let Some(next) = self.chains.get(&chain).and_then(|offsets| offsets.first().copied())
+        {
+            self.activate(record, next);
+        }
+        Some(entry)
+    }
+
+    /// Removes an entry, and lets the next of its key be.
+    pub(super) fn drop_entry(&mut self, record: u16, offset: u64) -> Option<Entry> {
         let holding = self.holdings.get_mut(&record)?;
         let entry = holding.ledger.entries.remove(&offset)?;
         holding.is_dirty = true;
@@ -82,12 +96,33 @@ impl Session {
             && let Some(offsets) = self.chains.get_mut(&chain)
         {
             offsets.remove(&offset);
-            match offsets.first().copied() {
-                Some(next) => self.activate(record, next),
-                None => drop(self.chains.remove(&chain)),
+            if offsets.is_empty() {
+                self.chains.remove(&chain);
             }
         }
         Some(entry)
+    }
+
+    /// Which entries there are in a range. One whose event was lost with its epoch, but for the shelf, gives way to what
+    /// has its offset now, and is told.
+    pub(super) fn known_in(&mut self, record: u16, first: u64, last: u64) -> Vec<u64> {
+        let (mut here, mut gone) = (Vec::new(), Vec::new());
+        // Without order an offset is in one of the records, whichever that is.
+        let is_meant = |of: &u16| *of == record || self.opening.partitions == 0;
+        for (of, holding) in self.holdings.iter().filter(|(of, _)| is_meant(of)) {
+            for (offset, entry) in holding.ledger.entries.range(first..=last) {
+                match entry.shelved.filter(|epoch| *epoch != self.epoch) {
+                    Some(epoch) => gone.push((*of, Position { epoch, offset: *offset })),
+                    None => here.push(*offset),
+                }
+            }
+        }
+        for (of, position) in gone {
+            self.drop_entry(of, position.offset);
+            self.miss_of(position);
+        }
+        here.sort_unstable();
+        here
     }
 
     /// Hands an entry out if nothing is before it.
@@ -97,7 +132,8 @@ impl Session {
         let is_next = entry.chain.is_none_or(|chain| {
             self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
         });
-        if entry.is_out || entry.is_fresh || entry.due.is_some() || !is_next || holding.is_leaving {
+        let is_waiting = entry.is_fresh || entry.due.is_some() || !is_next;
+        if entry.is_out || is_waiting || holding.is_leaving || self.is_ending {
             return;
         }
         match self.bodies.remove(&(record, offset)) {
@@ -139,6 +175,14 @@ impl Session {
             self.deferred.push(place);
             return;
         }
+        if entry.is_spared {
+            self.expose(place, stored);
+            return;
+        }
+        if self.settings.dedup.is_some() && !self.twins.admit(event.id(), place) {
+            self.keep_body(record, stored);
+            return;
+        }
         let job = self.job(record, &entry, stored.offset, stored.time, event, now);
         if self.settings.dedup.is_some() {
             self.unchecked.push(job);
@@ -149,6 +193,18 @@ impl Session {
             entry.is_out = true;
         }
         self.out_count += 1;
+    }
+
+    /// A suspect is handed out once it is committed that the next crash is of its making.
+    fn expose(&mut self, place: (u16, u64), stored: Stored) {
+        let (record, offset) = place;
+        if let Some(holding) = self.holdings.get_mut(&record)
+            && let Some(entry) = holding.ledger.entries.get_mut(&offset)
+        {
+            (entry.is_spared, holding.is_dirty) = (false, true);
+            self.bodies.insert(place, stored);
+            self.fresh.push(place);
+        }
     }
 
     /// Attempts that a delivery has: one that only ever ended with its process may have been innocent of that.
@@ -170,10 +226,11 @@ impl Session {
         event: Event,
         now: Timestamp,
     ) -> Job {
-        let fence = self.holdings.get(&record).map_or(0, |holding| holding.fence);
+        let fence =
+            self.holdings.get(&record).map_or(0, |holding| holding.fence).max(entry.fence).max(self.fence);
         let delivery = Delivery::new(Parts {
             group: self.shared.clone(),
-            position: self.stored(offset),
+            position: self.position_of(entry, offset),
             time,
             event,
             attempt: entry.attempts + 1,
@@ -182,6 +239,11 @@ impl Session {
             emitted: Default::default(),
         });
         Job { token: Token { session: self.serial, record, offset }, delivery }
+    }
+
+    /// Where the event of an entry was appended.
+    pub(super) fn position_of(&self, entry: &Entry, offset: u64) -> Position {
+        Position { epoch: entry.shelved.unwrap_or(self.epoch), offset }
     }
 
     /// What was handed out comes back as if it had not been.
@@ -195,6 +257,7 @@ impl Session {
             entry.is_out = false;
             self.out_count -= 1;
             self.wanted.insert(token.offset, token.record);
+            self.twins.release_at((token.record, token.offset));
         }
     }
 
@@ -203,6 +266,7 @@ impl Session {
         let offset = stored.offset;
         let is_long = due.since(self.engine_now()) > SHELVE_AFTER;
         let epoch = self.epoch;
+        let record = if is_long { self.move_to_wait(record, offset) } else { record };
         let Some(entry) = self.entry_mut(record, offset) else { return };
         entry.due = Some(due);
         let is_new_there = is_long && entry.shelved.is_none();
@@ -215,6 +279,40 @@ impl Session {
         } else if !is_long {
             self.keep_body(record, stored);
         }
+    }
+
+    /// Without order, moves an entry to a record of those that wait: the one of those that are at work is written with every
+    /// turn and stays small. Gives the record that it is in then.
+    fn move_to_wait(&mut self, record: u16, offset: u64) -> u16 {
+        if self.opening.partitions > 0 || record != OWN {
+            return record;
+        }
+        let to = self.record_to_wait_in();
+        let Some(entry) = self.holdings.get_mut(&record).and_then(|held| held.ledger.entries.remove(&offset))
+        else {
+            return record;
+        };
+        if let Some(holding) = self.holdings.get_mut(&to) {
+            holding.ledger.entries.insert(offset, entry);
+            holding.is_dirty = true;
+        }
+        to
+    }
+
+    /// The record that takes one more entry that waits.
+    pub(super) fn record_to_wait_in(&mut self) -> u16 {
+        let has_room = self.holdings.get(&self.waiting_in).is_some_and(|holding| {
+            self.waiting_in != OWN && holding.ledger.entries.len() < WAITING_PER_RECORD
+        });
+        if !has_room {
+            // Numbers come again only after thousands of others, when nothing is left under them.
+            let mut next = (1..u16::MAX).map(|step| self.waiting_in.wrapping_add(step));
+            let free = next.find(|record| *record != OWN && !self.holdings.contains_key(record));
+            self.waiting_in = free.unwrap_or(OWN);
+            let name = format!("{}.{}", self.name, self.waiting_in).into();
+            self.holdings.entry(self.waiting_in).or_insert_with(|| Holding::own(name));
+        }
+        self.waiting_in
     }
 
     /// Keeps an event in memory if there is room; else it is read again.
@@ -237,6 +335,9 @@ impl Session {
             self.activate(record, offset);
         }
         self.hand_out_suspects();
+        for (record, offset) in self.twins.take_waiting() {
+            self.activate(record, offset);
+        }
         self.queue.set_low(self.target / 2);
     }
 
@@ -259,7 +360,9 @@ impl Session {
 
     /// Deliveries that the session has room for.
     pub(super) fn room(&self) -> usize {
-        if !self.suspects.is_empty() || self.entry_count() >= ENTRIES_MAX {
+        let own = self.holdings.get(&OWN).map_or(0, |holding| holding.ledger.entries.len());
+        let most = if self.opening.partitions == 0 { WAITING_MAX } else { ENTRIES_MAX };
+        if !self.suspects.is_empty() || own >= ENTRIES_MAX || self.entry_count() >= most {
             return 0;
         }
         let busy = self.out_count + self.wanted.len() + self.fresh.len();
@@ -284,11 +387,16 @@ impl Session {
 
     /// Which record an event is in.
     pub(super) fn record_of(&self, offset: u64, chain: Option<u64>) -> u16 {
-        match u64::from(self.opening.partitions) {
+        match self.opening.partitions {
             0 => OWN,
-            partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
+            partitions => partition_of(offset, chain, partitions),
         }
     }
+}
+
+/// With order: the partition that an event is in.
+pub(in crate::bus::group) fn partition_of(offset: u64, chain: Option<u64>, partitions: u16) -> u16 {
+    u16::try_from(chain.unwrap_or(offset) % u64::from(partitions.max(1))).unwrap_or_default()
 }
 
 /// The key of an event on the shelf.

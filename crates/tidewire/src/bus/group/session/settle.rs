@@ -9,6 +9,7 @@ use crate::bus::event_log;
 use crate::bus::group::counters::add;
 use crate::bus::group::dead_letter::{DeadKind, DeadLetter, cut};
 use crate::bus::group::delivery::Delivery;
+use crate::bus::group::ledger::Entry;
 use crate::bus::group::letters::bound_dead_letters;
 use crate::bus::group::outbox::Following;
 use crate::bus::group::outcome::Outcome;
@@ -36,11 +37,20 @@ impl Session {
     fn settle(&mut self, done: Done) {
         let Done { token, delivery, verdict, took, kept } = done;
         let (record, offset) = (token.record, token.offset);
-        if self.entry_mut(record, offset).is_none_or(|entry| !entry.is_out) {
+        let epoch = self.epoch;
+        let is_meant =
+            |entry: &mut Entry| entry.is_out && entry.shelved.unwrap_or(epoch) == delivery.position().epoch;
+        if !self.entry_mut(record, offset).is_some_and(is_meant) {
             return;
         }
         self.pending.kept.extend(kept);
         self.pending.is_due = true;
+        if self.settings.dedup.is_some() {
+            match verdict {
+                Verdict::Settled(Outcome::Ack) => self.twins.ack(delivery.event().id()),
+                _ => self.twins.release(delivery.event().id()),
+            }
+        }
         self.counters.took(took);
         match &verdict {
             Verdict::Abandoned => event_log::settled(&delivery, None, took),
@@ -143,7 +153,7 @@ impl Session {
         let now = self.engine_now();
         let letter = DeadLetter {
             group: self.path.clone(),
-            position: self.stored(stored.offset),
+            position: self.position_of(&entry, stored.offset),
             appended: stored.time,
             kind,
             reason: cut(reason, REASON_BYTES_MAX).into(),

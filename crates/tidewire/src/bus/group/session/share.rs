@@ -1,13 +1,16 @@
 //! Which records the session holds: those it adopts, and with order its share of the partitions.
 
 use super::holding::Holding;
-use super::{OWN, Session};
+use super::{OWN, SUSPECT_CRASHES, Session};
 use crate::bus::GapReason;
 use crate::bus::group::counters::add;
 use crate::bus::group::ledger::{Entry, Ledger};
 use crate::bus::group::queue::Token;
 use crate::engine::{Adopted, Fork, Turn, Turned};
 use crate::event::Event;
+
+/// Records without order that one turn adopts: few, for others may have more room.
+const ADOPTED_MAX: usize = 4;
 
 impl Session {
     /// How many partitions are this session's share.
@@ -19,8 +22,8 @@ impl Session {
     /// How many records to adopt, if they are free.
     pub(super) fn adopt_count(&self) -> usize {
         match self.opening.partitions {
-            // One at a time, and only when there is room: others may have more of it.
-            0 => usize::from(self.room() > 0),
+            // Only when there is room: others may have more of it.
+            0 => usize::from(self.room() > 0) * ADOPTED_MAX,
             _ => self.share().saturating_sub(self.holdings.len()),
         }
     }
@@ -65,8 +68,16 @@ impl Session {
         }
     }
 
-    /// Forgets the records that a turn let go of.
+    /// Forgets the records that a turn let go of, and those of entries that waited when none is left.
     pub(super) fn forget_released(&mut self, turn: &Turn) {
+        if self.opening.partitions == 0 {
+            let is_removed = |held: &Holding| {
+                held.ledger.entries.is_empty()
+                    && turn.commits.iter().any(|commit| commit.state.is_none() && commit.record == held.name)
+            };
+            self.holdings.retain(|record, held| *record == OWN || !is_removed(held));
+            return;
+        }
         for commit in turn.commits.iter().filter(|commit| commit.is_released) {
             let Some(record) =
                 self.holdings.iter().find(|(_, held)| held.name == commit.record).map(|(at, _)| *at)
@@ -87,11 +98,12 @@ impl Session {
             self.fresh.retain(|(of, _)| *of != record);
             self.suspects.retain(|(of, _)| *of != record);
             self.deferred.retain(|(of, _)| *of != record);
+            self.twins.forget(record);
         }
     }
 
-    /// Takes over a record that nobody held.
-    pub(super) fn adopt(&mut self, adopted: &Adopted) {
+    /// Takes over a record that nobody held. `generation` is where the group was moved last.
+    pub(super) fn adopt(&mut self, adopted: &Adopted, generation: (u64, u64)) {
         let Some(mut ledger) = Ledger::decode(&adopted.state) else {
             tracing::error!(group = %self.path, record = %adopted.name, "a record of the group is damaged: it is let be");
             return;
@@ -102,12 +114,20 @@ impl Session {
         }
         if adopted.was_lost {
             let now = self.engine_now();
-            let crashed = ledger.entries.values().filter(|entry| entry.is_begun(now)).count();
+            let crashed = ledger.entries.values_mut().map(|entry| entry.crash(now)).filter(|is| *is).count();
             add(&self.counters.crashed, crashed as u64);
-            ledger.entries.values_mut().for_each(|entry| entry.crash(now));
+            // Who held it may have left something in the outbox as well.
+            self.outbox_at = self.bus.clock.now();
+        }
+        for entry in ledger.entries.values_mut() {
+            entry.is_spared = entry.crashes >= SUSPECT_CRASHES;
         }
         let lost = self.part_with_history(&mut ledger);
         let entries = std::mem::take(&mut ledger.entries);
+        if self.opening.partitions > 0 && ledger.next == 0 {
+            // Nobody has held it yet: it begins where the group does, and from there on all is needed.
+            (ledger.generation, ledger.next) = (generation.0, generation.1.max(1));
+        }
         let record = if self.opening.partitions == 0 {
             self.absorbed.push(adopted.name.clone());
             OWN
@@ -117,10 +137,23 @@ impl Session {
             self.holdings.insert(record, Holding { name, fence, ledger, is_dirty: true, is_leaving: false });
             record
         };
-        for (offset, entry) in entries.into_iter().chain(lost) {
-            let is_there = self.entry_mut(record, offset).is_some();
-            if !is_there {
+        let now = self.engine_now();
+        for (offset, mut entry) in entries.into_iter().chain(lost) {
+            let is_of_lost_history = entry.shelved.is_some_and(|epoch| epoch != self.epoch);
+            let is_waiting = entry.shelved.is_some() && entry.due.is_some_and(|due| due > now);
+            let record = if is_waiting && record == OWN && self.opening.partitions == 0 {
+                self.record_to_wait_in()
+            } else {
+                record
+            };
+            if let Some(holding) = self.holdings.get_mut(&record) {
+                holding.is_dirty = true;
+            }
+            if self.known_in(record, offset, offset).is_empty() {
+                entry.fence = adopted.fence;
                 self.add_entry(record, offset, entry);
+            } else if is_of_lost_history {
+                self.miss_of(self.position_of(&entry, offset));
             }
         }
         if let Some(holding) = self.holdings.get_mut(&record) {
@@ -155,13 +188,8 @@ impl Session {
     /// The next offset that some partition has not looked at.
     pub(super) fn next_to_read(&self) -> Option<u64> {
         let staying = self.holdings.values().filter(|holding| !holding.is_leaving);
-        let next = staying.map(|holding| self.next_of(holding)).min()?;
+        let next = staying.map(|holding| holding.ledger.next).min()?;
         (self.opening.partitions > 0).then_some(next)
-    }
-
-    /// A partition that nobody has held yet begins where the group does.
-    fn next_of(&self, holding: &Holding) -> u64 {
-        if holding.ledger.next > 0 { holding.ledger.next } else { self.generation.1.max(1) }
     }
 
     /// Takes over events of the partitions that were read ahead: they become entries, which are handed out once they are
@@ -188,9 +216,8 @@ impl Session {
             let Some(holding) = self.holdings.get(&record).filter(|holding| !holding.is_leaving) else {
                 continue;
             };
-            let is_new = stored.offset >= self.next_of(holding)
-                && !holding.ledger.entries.contains_key(&stored.offset);
-            if is_new {
+            let is_next = stored.offset >= holding.ledger.next;
+            if is_next && self.known_in(record, stored.offset, stored.offset).is_empty() {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
                 self.keep_body(record, stored.clone());
             }
@@ -232,14 +259,14 @@ impl Session {
             };
             // They come again as they are read.
             self.fresh.retain(|(of, offset)| *of != record || *offset < to);
-            again.into_iter().for_each(|offset| drop(self.remove_entry(record, offset)));
+            again.into_iter().for_each(|offset| drop(self.drop_entry(record, offset)));
             self.may_have_more = true;
         }
     }
 }
 
 /// The hash of an event's key; none if it has no key, or cannot be decoded.
-fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
+pub(in crate::bus::group) fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
     let event = Event::try_from(envelope).ok()?;
     event.key().map(hash_of)
 }

@@ -8,7 +8,7 @@ use crate::bus::GapReason;
 use crate::bus::group::counters::add;
 use crate::bus::group::ledger::Entry;
 use crate::engine::{Commit, ShelfItem, Turn, Turned};
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 
 impl Session {
     /// Whether there is something that a turn should do now.
@@ -30,7 +30,8 @@ impl Session {
     /// Puts together what is to be done since the last turn.
     pub(super) fn build(&mut self, is_last: bool) -> Turn {
         self.let_go();
-        let is_claiming = self.opening.partitions == 0 && self.may_have_more && !is_last;
+        let is_taking = !is_last && !self.is_ending;
+        let is_claiming = self.opening.partitions == 0 && self.may_have_more && is_taking;
         let claim = if is_claiming { self.room() } else { 0 };
         let ids = self.unchecked.iter().map(|job| job.delivery.event().id().to_string().into());
         let mut turn = Turn {
@@ -42,7 +43,7 @@ impl Session {
             removes: std::mem::take(&mut self.pending.removes),
             marks: std::mem::take(&mut self.pending.marks),
             claim,
-            adopt: if is_last { 0 } else { self.adopt_count() },
+            adopt: if is_taking { self.adopt_count() } else { 0 },
             is_last,
             ..Turn::default()
         };
@@ -50,7 +51,7 @@ impl Session {
         self.committing.following.append(&mut self.pending.following);
         self.committing.kept.append(&mut self.pending.kept);
         self.commit(&mut turn);
-        if !is_last {
+        if is_taking {
             self.read(&mut turn);
         }
         turn
@@ -59,7 +60,7 @@ impl Session {
     fn commit(&mut self, turn: &mut Turn) {
         let is_ordered = self.opening.partitions > 0;
         for holding in self.holdings.values_mut() {
-            if !holding.is_dirty && self.absorbed.is_empty() {
+            if !holding.is_dirty {
                 continue;
             }
             holding.is_dirty = false;
@@ -119,8 +120,12 @@ impl Session {
         }
         self.epoch = turned.epoch;
         self.absorbed.clear();
+        self.twins.committed();
         self.sessions = turned.sessions;
         self.floor = turned.floor;
+        if turn.number == 1 {
+            self.fence = turned.fence;
+        }
         self.forget_released(turn);
         // What was committed can be handed out now.
         for (record, offset) in std::mem::take(&mut self.fresh) {
@@ -132,7 +137,7 @@ impl Session {
         self.check_marks(&turned.marked);
         self.absorb_claim(turn, turned);
         self.absorb_reads(turn, turned);
-        turned.adopted.iter().for_each(|adopted| self.adopt(adopted));
+        turned.adopted.iter().for_each(|adopted| self.adopt(adopted, turned.generation));
         self.follow_generation(turned.generation);
         self.is_unbalanced = self.is_share_wrong(turned.free);
     }
@@ -143,6 +148,7 @@ impl Session {
         for (job, is_marked) in jobs.into_iter().zip(marked) {
             if *is_marked {
                 add(&self.counters.duplicates, 1);
+                self.twins.release(job.delivery.event().id());
                 self.remove_entry(job.token.record, job.token.offset);
             } else {
                 self.queue.push([job]);
@@ -161,17 +167,23 @@ impl Session {
             self.may_have_more = count >= turn.claim;
         }
         let Some((first, last)) = turned.claimed else { return };
+        // Where the group was moved back, some of it may be here: what is in flight or waits is let be.
+        let known = self.known_in(OWN, first, last);
+        let is_new = |offset: &u64| known.binary_search(offset).is_err();
         if let Some(own) = self.holdings.get_mut(&OWN) {
-            own.ledger.entries.extend((first..=last).map(|offset| (offset, Entry::default())));
+            let new = (first..=last).filter(is_new).map(|offset| (offset, Entry::default()));
+            own.ledger.entries.extend(new);
         }
         // Until its event is there an entry is wanted; most events are there.
         let mut expected = first;
         for stored in turned.events.iter().filter(|stored| (first..=last).contains(&stored.offset)) {
-            self.wanted.extend((expected..stored.offset).map(|offset| (offset, OWN)));
+            self.wanted.extend((expected..stored.offset).filter(is_new).map(|offset| (offset, OWN)));
             expected = stored.offset + 1;
-            self.ready(OWN, stored.clone());
+            if is_new(&stored.offset) {
+                self.ready(OWN, stored.clone());
+            }
         }
-        self.wanted.extend((expected..=last).map(|offset| (offset, OWN)));
+        self.wanted.extend((expected..=last).filter(is_new).map(|offset| (offset, OWN)));
         self.forget_gone(turned, first, last);
     }
 
@@ -232,5 +244,11 @@ impl Session {
     pub(super) fn miss(&mut self, first: u64, last: u64) {
         add(&self.counters.missed, last + 1 - first);
         self.tell(Some(self.stored(first)), Some(self.stored(last)), GapReason::Trimmed);
+    }
+
+    /// Counts and tells of an event that was lost with the history it was in.
+    pub(super) fn miss_of(&mut self, position: Position) {
+        add(&self.counters.missed, 1);
+        self.tell(Some(position), Some(position), GapReason::HistoryLost);
     }
 }
