@@ -329,10 +329,14 @@ impl Session {
             && due <= now
         {
             self.waiting.pop_first();
-            if let Some(entry) = self.entry_mut(record, offset) {
-                entry.due = None;
+            // Committed as no longer waiting before it is handed out, so that an end of this process counts as an attempt.
+            if let Some(holding) = self.holdings.get_mut(&record)
+                && let Some(entry) = holding.ledger.entries.get_mut(&offset)
+            {
+                (entry.due, entry.is_fresh) = (None, true);
+                holding.is_dirty = true;
+                self.fresh.push((record, offset));
             }
-            self.activate(record, offset);
         }
         self.hand_out_suspects();
         for (record, offset) in self.twins.take_waiting() {
