@@ -376,7 +376,8 @@ impl Session {
     /// Takes more ahead while the handlers run out of work, and less when they do not.
     pub(super) fn adapt(&mut self, wanted: usize, got: usize) {
         let ready = self.queue.len();
-        if wanted > 0 && got >= wanted && ready <= self.target / 4 {
+        let is_quick = 2 * std::mem::take(&mut self.settled_count) >= self.target;
+        if wanted > 0 && got >= wanted && is_quick && ready <= self.target / 4 {
             self.target = (self.target * 2).min(AHEAD_MAX.max(self.settings.concurrency));
         } else if ready > self.target / 2 && self.target > self.settings.concurrency {
             self.target = (self.target - self.target / 16).max(self.settings.concurrency);
