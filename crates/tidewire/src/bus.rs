@@ -30,7 +30,7 @@ pub use group::{
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
-    Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,
+    Pool, Pulled, Rate, Retries, Settling, Share, State, States, fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
@@ -116,10 +116,9 @@ impl Bus {
     /// Appends one event, trying again where that cannot have a second effect.
     async fn append(&self, counters: &Counters, append: Append, now: Timestamp) -> Result<Appended> {
         let is_deduplicated = append.dedup.is_some();
-        let at_bound = append.retention.at_bound;
         let is_safe = |error: &Error| match error.kind() {
             ErrorKind::TimedOut => is_deduplicated,
-            ErrorKind::Backpressure => at_bound != AtBound::Reject,
+            ErrorKind::Backpressure => append.retention.at_bound != AtBound::Reject,
             _ => error.is_retryable(),
         };
         let outcome = self
@@ -133,15 +132,43 @@ impl Bus {
         outcome
     }
 
+    /// Appends those again that found their stream full and are to wait for room, while the retries last.
+    async fn wait_for_room(&self, batch: &[Append], outcomes: &mut [Result<Appended>], start: Timestamp) {
+        let refused = |outcomes: &[Result<Appended>]| -> Vec<usize> {
+            let is_full = |outcome: &Result<Appended>| {
+                outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backpressure)
+            };
+            let waits = batch.iter().zip(outcomes).enumerate().filter(|(_, (append, outcome))| {
+                append.retention.at_bound == AtBound::Block && is_full(outcome)
+            });
+            waits.map(|(index, _)| index).collect()
+        };
+        for retry in 0..self.retry.retry_count {
+            let indexes = refused(outcomes);
+            if indexes.is_empty() || self.clock.now().since(start) >= self.retry.time_max {
+                return;
+            }
+            self.clock.sleep(self.retry.delay(retry)).await;
+            let again = indexes.iter().filter_map(|index| batch.get(*index)).cloned().collect();
+            let Ok(answers) = self.engine.log.append(again).await else { return };
+            for (index, answer) in indexes.into_iter().zip(answers) {
+                if let Some(outcome) = outcomes.get_mut(index) {
+                    *outcome = answer;
+                }
+            }
+        }
+    }
+
     /// Appends a batch, trying again only where nothing of it was done.
     async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
-        let is_rejecting = batch.iter().any(|append| append.retention.at_bound == AtBound::Reject);
-        let is_safe = |error: &Error| match error.kind() {
-            ErrorKind::Backpressure => !is_rejecting,
-            kind => kind == ErrorKind::Unavailable,
-        };
+        let is_safe =
+            |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
         let append = |_| self.engine.log.append(batch.to_vec());
-        let outcomes = self.retry.run(&self.clock, self.clock.now(), is_safe, append).await;
+        let start = self.clock.now();
+        let mut outcomes = self.retry.run(&self.clock, start, is_safe, append).await;
+        if let Ok(outcomes) = &mut outcomes {
+            self.wait_for_room(batch, outcomes, start).await;
+        }
         match &outcomes {
             Ok(outcomes) => outcomes.iter().for_each(|outcome| counters.published(outcome.is_ok())),
             Err(_) => batch.iter().for_each(|_| counters.published(false)),

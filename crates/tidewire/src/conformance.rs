@@ -6,6 +6,7 @@
 mod announce;
 mod append;
 mod bounds;
+mod dead_letter;
 mod delivery;
 mod diary;
 mod effect;
@@ -185,6 +186,13 @@ cases! {
     13 effect::a_consumer_takes_what_it_has_room_for;
     14 effect::an_event_is_handled_once_within_its_window;
     14 delivery::a_crash_after_the_effect_gives_it_twice;
+    6 dead_letter::a_rejected_event_is_one_letter_with_its_bytes_and_reason;
+    6 dead_letter::a_replay_is_handled_by_its_group_alone;
+    6 dead_letter::a_replay_that_was_cut_short_appends_no_second_copy;
+    6 dead_letter::a_purge_removes_what_its_filter_picks;
+    6 dead_letter::letters_and_the_trail_survive_a_restart [Durable];
+    4 dead_letter::a_move_says_what_it_does;
+    4 dead_letter::an_event_is_found_wherever_it_is;
     8 retention::keeps_the_newest_and_counts_the_rest;
     8 retention::keeps_what_is_young_enough;
     8 retention::a_trim_is_counted_and_told;

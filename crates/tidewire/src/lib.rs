@@ -20,7 +20,7 @@ pub use bus::{
     ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, Folded,
     Folding, FromDelivery, Gap, GapReason, Group, HandlerService, Handling, History, IntoOutcome, Item, Json,
     Lost, Outcome, Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries,
-    RetryPolicy, Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
+    RetryPolicy, Settling, Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use bus::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,

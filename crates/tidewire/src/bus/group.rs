@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 pub use audit::{AuditAction, AuditEntry};
 pub use breaker::{BreakerState, Breaking};
-pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled, Settling};
 pub use counters::ConsumerStats;
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};

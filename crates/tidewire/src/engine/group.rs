@@ -114,6 +114,9 @@ pub struct Turned {
     pub first: u64,
     /// Offset of the newest event ever appended; 0 before the first.
     pub last: u64,
+    /// No event before this offset is needed for the group: from here on it can be made again if it is lost. It may be
+    /// lower than it could be.
+    pub floor: u64,
     /// How often the group was moved by [`Change::Seek`], and the offset that the last move, or its start, went to.
     pub generation: (u64, u64),
     /// What was claimed: first and last offset.

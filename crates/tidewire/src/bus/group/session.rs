@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::holding::partition_of;
 use self::holding::{Holding, shelf_key};
+pub(super) use self::share::chain_of;
 use self::twins::Twins;
 use super::Group;
 use super::counters::{Counters, add};
@@ -81,8 +84,8 @@ pub(super) struct Session {
     forks: Vec<Fork>,
     /// The stream has gone on under another epoch: what is held is to be looked at again.
     is_astray: bool,
-    /// The last offset that was claimed.
-    claimed_to: u64,
+    /// No session of the group needed an event before this offset at the last turn.
+    floor: u64,
     /// What the turn under way reads ahead.
     ahead: Option<(u64, u64)>,
     generation: (u64, u64),
@@ -109,6 +112,8 @@ pub(super) struct Session {
     /// Deliveries that went to the dead letters.
     deaths: u64,
     pending: Pending,
+    /// What follows when the turn under way is taken.
+    committing: Committing,
     /// How many deliveries are to be ready.
     target: usize,
     may_have_more: bool,
@@ -139,8 +144,17 @@ struct Pending {
     removes: Vec<(Shelf, Box<str>)>,
     marks: Vec<Dedup>,
     following: Vec<Following>,
+    /// Who wants to know that it is kept.
+    kept: Vec<oneshot::Sender<()>>,
     /// Something was settled since the last turn.
     is_due: bool,
+}
+
+/// What follows from what a turn commits.
+#[derive(Default)]
+struct Committing {
+    following: Vec<Following>,
+    kept: Vec<oneshot::Sender<()>>,
 }
 
 /// Why a session does not go on.
@@ -172,7 +186,7 @@ impl Session {
             epoch: Epoch::default(),
             forks: Vec::new(),
             is_astray: false,
-            claimed_to: 0,
+            floor: 0,
             ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
@@ -189,6 +203,7 @@ impl Session {
             out_count: 0,
             deaths: 0,
             pending: Pending::default(),
+            committing: Committing::default(),
             target,
             may_have_more: true,
             is_unbalanced: true,
@@ -239,6 +254,7 @@ impl Session {
         self.ahead = None;
         self.epoch = Epoch::default();
         self.pending = Pending::default();
+        self.committing = Committing::default();
         self.may_have_more = true;
         self.is_unbalanced = true;
         self.turned_at = self.bus.clock.now();
@@ -391,11 +407,9 @@ impl Session {
         }
     }
 
-    /// Nothing before it is needed, as far as this session knows.
+    /// No event before it was needed by any session of the group when this one took its last turn.
     fn checkpoint(&self) -> Option<Position> {
-        let floor = self.holdings.values().map(|holding| holding.ledger.floor()).min()?;
-        let offset = if floor == u64::MAX { self.claimed_to + 1 } else { floor };
-        Some(Position { epoch: self.epoch, offset }).filter(|_| self.epoch != Epoch::default())
+        (self.epoch != Epoch::default()).then(|| self.stored(self.floor))
     }
 
     /// Makes the group again that was lost, from what this session knows of it.

@@ -196,7 +196,9 @@ impl Group {
         for mark in &turn.marks {
             self.marks.remember(mark.id.clone(), 0, now.saturating_add(mark.window));
         }
-        taken.forgotten.extend(std::iter::from_fn(|| self.marks.forget(now)));
+        // Some at a time, so that no turn has many to remove, and more than come in.
+        let forgotten = std::iter::from_fn(|| self.marks.forget(now));
+        taken.forgotten.extend(forgotten.take(turn.marks.len() + limits::BATCH_EVENTS_MAX));
         self.claim(&turn.session, turn.claim, &stream, &mut taken);
         self.adopt(&turn.session, turn.adopt, &mut taken);
         let claimed = taken.answer.claimed.map_or(0, |(first, last)| last + 1 - first);
@@ -319,6 +321,7 @@ impl Group {
         }
         let answer = &mut taken.answer;
         answer.generation = self.head.generation;
+        answer.floor = self.floor().min(answer.last + 1);
         answer.free = self.records.values().filter(|record| record.owner.is_none()).count() as u64;
         let is_holder =
             |name: &str| self.records.values().any(|record| record.owner.as_deref() == Some(name));

@@ -261,6 +261,7 @@ async fn a_seek_says_before_and_after_what_it_does() {
     let status = scene.group.status().await.unwrap();
     assert_eq!((status.next, status.lag_events, status.moves), (11, 0, 1));
 
+    scene.clock.advance(Duration::from_millis(1));
     let eighth = Position { epoch: status.epoch, offset: 8 };
     let back = scene.group.seek(Start::At(eighth), "bob").await.unwrap();
     assert_eq!((back.again_count, back.skipped_count), (3, 0));

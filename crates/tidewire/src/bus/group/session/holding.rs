@@ -47,8 +47,9 @@ impl Session {
         self.holdings.values().map(|holding| holding.ledger.entries.len()).sum()
     }
 
-    /// Adds an entry. With order it takes its place behind those of its key.
+    /// Adds an entry that is handed out once it is committed. With order it takes its place behind those of its key.
     pub(super) fn add_entry(&mut self, record: u16, offset: u64, entry: Entry) {
+        self.fresh.push((record, offset));
         if let Some(chain) = entry.chain {
             self.chains.entry(chain).or_default().insert(offset);
         }
@@ -56,7 +57,7 @@ impl Session {
             self.waiting.insert((due, record, offset));
         }
         if let Some(holding) = self.holdings.get_mut(&record) {
-            holding.ledger.entries.insert(offset, entry);
+            holding.ledger.entries.insert(offset, Entry { is_fresh: true, ..entry });
         }
     }
 
@@ -125,10 +126,8 @@ impl Session {
         let is_next = entry.chain.is_none_or(|chain| {
             self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
         });
-        if entry.is_out || entry.due.is_some() || !is_next || holding.is_leaving || self.is_ending {
-            return;
-        }
-        if self.fresh.contains(&(record, offset)) {
+        let is_kept_back = entry.is_out || entry.is_fresh || entry.due.is_some() || holding.is_leaving;
+        if is_kept_back || !is_next || self.is_ending {
             return;
         }
         match self.bodies.remove(&(record, offset)) {
@@ -196,7 +195,7 @@ impl Session {
         if let Some(holding) = self.holdings.get_mut(&record)
             && let Some(entry) = holding.ledger.entries.get_mut(&offset)
         {
-            (entry.is_spared, holding.is_dirty) = (false, true);
+            (entry.is_spared, entry.is_fresh, holding.is_dirty) = (false, true, true);
             self.bodies.insert(place, stored);
             self.fresh.push(place);
         }
@@ -344,11 +343,16 @@ impl Session {
 
     /// Which record an event is in.
     pub(super) fn record_of(&self, offset: u64, chain: Option<u64>) -> u16 {
-        match u64::from(self.opening.partitions) {
+        match self.opening.partitions {
             0 => OWN,
-            partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
+            partitions => partition_of(offset, chain, partitions),
         }
     }
+}
+
+/// With order: the partition that an event is in.
+pub(in crate::bus::group) fn partition_of(offset: u64, chain: Option<u64>, partitions: u16) -> u16 {
+    u16::try_from(chain.unwrap_or(offset) % u64::from(partitions.max(1))).unwrap_or_default()
 }
 
 /// The key of an event on the shelf.

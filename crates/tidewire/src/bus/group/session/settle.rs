@@ -34,7 +34,7 @@ impl Session {
     }
 
     fn settle(&mut self, done: Done) {
-        let Done { token, delivery, verdict, took } = done;
+        let Done { token, delivery, verdict, took, kept } = done;
         let (record, offset) = (token.record, token.offset);
         let epoch = self.epoch;
         let is_meant =
@@ -48,6 +48,8 @@ impl Session {
                 _ => self.twins.release(delivery.event().id()),
             }
         }
+        self.pending.kept.extend(kept);
+        self.pending.is_due = true;
         add(&self.counters.handler_micros, micros(took));
         match verdict {
             Verdict::Abandoned => {

@@ -129,7 +129,6 @@ impl Session {
         for (offset, entry) in entries.into_iter().chain(lost) {
             let is_of_lost_history = entry.shelved.is_some_and(|epoch| epoch != self.epoch);
             if self.known_in(record, offset, offset).is_empty() {
-                self.fresh.push((record, offset));
                 self.add_entry(record, offset, entry);
             } else if is_of_lost_history {
                 self.miss_of(self.position_of(&entry, offset));
@@ -181,6 +180,10 @@ impl Session {
             self.miss(first, turned.first.min(end) - 1);
         }
         let mut expected = first.max(turned.first);
+        let count = |range: std::ops::Range<u64>| {
+            usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX)
+        };
+        self.adapt(count(first..last + 1), count(first..end));
         for stored in turned.events.iter().filter(|stored| (first..end).contains(&stored.offset)) {
             if stored.offset > expected {
                 self.miss(expected, stored.offset - 1);
@@ -194,7 +197,6 @@ impl Session {
             let is_next = stored.offset >= holding.ledger.next;
             if is_next && self.known_in(record, stored.offset, stored.offset).is_empty() {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
-                self.fresh.push((record, stored.offset));
                 self.keep_body(record, stored.clone());
             }
         }
@@ -242,7 +244,7 @@ impl Session {
 }
 
 /// The hash of an event's key; none if it has no key, or cannot be decoded.
-fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
+pub(in crate::bus::group) fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
     let event = Event::try_from(envelope).ok()?;
     event.key().map(hash_of)
 }
