@@ -24,6 +24,8 @@ const GROUPS_MAX: usize = 10_000;
 /// Bytes of data in one answer.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Settlements on their way to be kept.
+type OnTheirWay = Vec<(Position, Settling)>;
 type ByGroup = FxHashMap<GroupPath, Arc<Pull>>;
 
 /// The consumers of a node that are fetched from.
@@ -126,7 +128,7 @@ impl Pulls {
         group: &GroupPath,
         lease: Uuid,
         outcomes: Vec<(Position, Outcome)>,
-    ) -> Option<(Vec<(Position, Settling)>, Vec<Position>)> {
+    ) -> Option<(OnTheirWay, Vec<Position>)> {
         let pull = self.by_group.lock().get(group).cloned()?;
         let mut held = pull.held.lock();
         let entry = held.leases.get_mut(&lease)?;

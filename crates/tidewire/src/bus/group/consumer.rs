@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use super::Group;
 use super::breaker::{Breaker, BreakerState, Breaking};
@@ -23,8 +24,9 @@ use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
 use super::settings::Settings;
+use super::span;
 use crate::bus::lane::Lane;
-use crate::bus::{Bus, Gap};
+use crate::bus::{Bus, Gap, event_log};
 use crate::clock::Stopwatch;
 use crate::engine::Interest;
 use crate::error::{Error, ErrorKind, Result};
@@ -217,7 +219,7 @@ impl Consumer {
             bus: bus.clone(),
             group,
             queue: queue.clone(),
-            counters,
+            counters: counters.clone(),
             gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
@@ -229,10 +231,12 @@ impl Consumer {
             }
             return Err(error);
         }
-        let tasks = bus.tasks.clone();
+        let (tasks, path) = (bus.tasks.clone(), running.group.path.clone());
+        bus.consumers.begin(&path, &counters, running.gate.breaker.as_ref());
         tasks.spawn(async move {
             crashed.run_until_cancelled(session.run(stop)).await;
             queue.close();
+            bus.consumers.end(&path, &counters);
             if bus.hub.leave(&interest, &lane)
                 && let Err(error) = bus.hub.release(interest).await
             {
@@ -291,6 +295,12 @@ impl Running {
         }
     }
 
+    /// An attempt begins.
+    fn begin(&self, delivery: &Delivery) {
+        add(&self.counters.delivered, 1);
+        event_log::delivered(delivery, || self.bus.clock.now().since(delivery.time()));
+    }
+
     /// Handles one delivery after the other.
     async fn work(&self, service: HandlerService) {
         while let Some(Job { token, delivery }) = self.queue.pop().await {
@@ -299,9 +309,9 @@ impl Running {
                 self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO, kept: None });
                 continue;
             };
-            add(&self.counters.delivered, 1);
+            self.begin(&delivery);
             let watch = Stopwatch::start();
-            let outcome = service.handle(delivery.clone()).await;
+            let outcome = service.handle(delivery.clone()).instrument(span::of(&delivery)).await;
             leave.end(&outcome);
             self.queue.finish(Done {
                 token,
@@ -337,7 +347,7 @@ impl Deliveries {
     }
 
     fn pulled(&self, Job { token, delivery }: Job) -> Pulled {
-        add(&self.consumer.running.counters.delivered, 1);
+        self.consumer.running.begin(&delivery);
         Pulled {
             delivery,
             token,
