@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidewire::Durability;
+use tidewire::{AtBound, Durability};
 
 pub use self::error::ConfigError;
 pub use self::text::{EngineUrl, Secret};
-use self::text::{durability, duration};
+use self::text::{at_bound, durability, duration};
 
 /// Shortest API key or token secret that is accepted, in bytes: below it a key can be guessed.
 pub const SECRET_BYTES_MIN: usize = 16;
@@ -156,6 +156,13 @@ pub struct Keep {
     /// What must hold before an event is confirmed to who published it.
     #[serde(default, with = "durability", skip_serializing_if = "is_fast")]
     pub durability: Durability,
+    /// What is done when that is reached by events that a group has not settled.
+    #[serde(default, with = "at_bound", skip_serializing_if = "is_block")]
+    pub at_bound: AtBound,
+}
+
+fn is_block(at_bound: &AtBound) -> bool {
+    *at_bound == AtBound::Block
 }
 
 fn is_fast(durability: &Durability) -> bool {
@@ -247,6 +254,7 @@ impl Config {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
                 durability: Durability::Fast,
+                at_bound: AtBound::Block,
             }),
         };
         let mut channels = self.tenants.remove(DEFAULT_TENANT).unwrap_or_default().channels;

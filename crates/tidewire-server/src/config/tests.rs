@@ -25,7 +25,10 @@ fn every_setting_of_the_manual_is_read() {
     assert_eq!(tenant.api_keys[0].expose(), "replace-me-replace-me");
     assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
     let (events, age) = (1_000, Duration::from_secs(86_400));
-    assert_eq!(tenant.channels[0].keep, Some(Keep { events, age, durability: Durability::Fast }));
+    assert_eq!(
+        tenant.channels[0].keep,
+        Some(Keep { events, age, durability: Durability::Fast, at_bound: AtBound::Block })
+    );
 }
 
 #[test]
@@ -33,6 +36,19 @@ fn a_durability_that_is_none_is_named() {
     let rule = "[[tenants.default.channels]]\npattern = \"*\"\nkeep = { events = 1, age = \"1h\", durability = \"two\" }";
     let error = error_of(rule);
     assert!(error.contains("\"two\"") && error.contains("replicated(1)"), "{error}");
+}
+
+#[test]
+fn what_is_done_at_the_bound_is_read_by_its_name() {
+    let rule = |at_bound: &str| {
+        format!(
+            "[[tenants.default.channels]]\npattern = \"*\"\nkeep = {{ events = 1, age = \"1h\", at_bound = \"{at_bound}\" }}"
+        )
+    };
+    let config = Config::from_toml("tidewire.toml", &rule("drop-oldest")).unwrap();
+    assert_eq!(config.tenants[DEFAULT_TENANT].channels[0].keep.unwrap().at_bound, AtBound::DropOldest);
+    let error = error_of(&rule("drop"));
+    assert!(error.contains("drop-oldest"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> +
 
 /// How long a case waits for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a virtual clock stands still at least between two ticks.
+const PACE: Duration = Duration::from_millis(5);
 
 /// An engine under test.
 pub struct Subject {
@@ -104,17 +106,13 @@ impl Scene {
     pub(super) async fn pass_until<F: Future>(&self, what: &str, future: F) -> F::Output {
         let mut future = pin!(future);
         let passing = async {
+            // A virtual clock is moved again and again: who waits may not have looked at it yet. Not faster than a disk
+            // answers, else leases end before anybody can renew them.
             loop {
-                // A virtual clock is moved again and again: who waits may not have looked at it yet. Not too fast: who has to
-                // do something in time has to have its turn.
-                for _ in 0..20 {
-                    tokio::select! {
-                        biased;
-                        output = &mut future => return output,
-                        () = tokio::task::yield_now() => {}
-                    }
+                match tokio::time::timeout(PACE, &mut future).await {
+                    Ok(output) => break output,
+                    Err(_) => self.clock.advance(self.ticks(1)),
                 }
-                self.clock.advance(self.ticks(1));
             }
         };
         patiently(what, passing).await

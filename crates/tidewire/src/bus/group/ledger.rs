@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) is_out: bool,
     /// It must be committed before it is handed out. Not kept.
     pub(super) is_fresh: bool,
+    /// That of its adoption; 0 for one that this session was the first to have. Not kept.
+    pub(super) fence: u64,
 }
 
 const RUN: u8 = 0;
@@ -208,7 +210,18 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     let (error, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
-    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_out: false, is_fresh: false })
+    Some(Entry {
+        attempts,
+        crashes,
+        first,
+        due,
+        shelved,
+        chain,
+        error,
+        is_out: false,
+        is_fresh: false,
+        fence: 0,
+    })
 }
 
 /// LEB128.
@@ -256,6 +269,7 @@ mod tests {
                     error: error.into(),
                     is_out: false,
                     is_fresh: false,
+                    fence: 0,
                 }
             },
         )

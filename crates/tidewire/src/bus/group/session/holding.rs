@@ -1,6 +1,9 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
-use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
+use super::{
+    AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session, WAITING_MAX,
+    WAITING_PER_RECORD,
+};
 use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};
 use crate::bus::group::ledger::{Entry, Ledger};
@@ -170,7 +173,8 @@ impl Session {
         event: Event,
         now: Timestamp,
     ) -> Job {
-        let fence = self.holdings.get(&record).map_or(0, |holding| holding.fence);
+        let fence =
+            self.holdings.get(&record).map_or(0, |holding| holding.fence).max(entry.fence).max(self.fence);
         let delivery = Delivery::new(Parts {
             group: self.shared.clone(),
             position: self.stored(offset),
@@ -203,6 +207,7 @@ impl Session {
         let offset = stored.offset;
         let is_long = due.since(self.engine_now()) > SHELVE_AFTER;
         let epoch = self.epoch;
+        let record = if is_long { self.move_to_wait(record, offset) } else { record };
         let Some(entry) = self.entry_mut(record, offset) else { return };
         entry.due = Some(due);
         let is_new_there = is_long && entry.shelved.is_none();
@@ -215,6 +220,40 @@ impl Session {
         } else if !is_long {
             self.keep_body(record, stored);
         }
+    }
+
+    /// Without order, moves an entry to a record of those that wait: the one of those that are at work is written with every
+    /// turn and stays small. Gives the record that it is in then.
+    fn move_to_wait(&mut self, record: u16, offset: u64) -> u16 {
+        if self.opening.partitions > 0 || record != OWN {
+            return record;
+        }
+        let to = self.record_to_wait_in();
+        let Some(entry) = self.holdings.get_mut(&record).and_then(|held| held.ledger.entries.remove(&offset))
+        else {
+            return record;
+        };
+        if let Some(holding) = self.holdings.get_mut(&to) {
+            holding.ledger.entries.insert(offset, entry);
+            holding.is_dirty = true;
+        }
+        to
+    }
+
+    /// The record that takes one more entry that waits.
+    pub(super) fn record_to_wait_in(&mut self) -> u16 {
+        let has_room = self.holdings.get(&self.waiting_in).is_some_and(|holding| {
+            self.waiting_in != OWN && holding.ledger.entries.len() < WAITING_PER_RECORD
+        });
+        if !has_room {
+            // Numbers come again only after thousands of others, when nothing is left under them.
+            let mut next = (1..u16::MAX).map(|step| self.waiting_in.wrapping_add(step));
+            let free = next.find(|record| *record != OWN && !self.holdings.contains_key(record));
+            self.waiting_in = free.unwrap_or(OWN);
+            let name = format!("{}.{}", self.name, self.waiting_in).into();
+            self.holdings.entry(self.waiting_in).or_insert_with(|| Holding::own(name));
+        }
+        self.waiting_in
     }
 
     /// Keeps an event in memory if there is room; else it is read again.
@@ -259,7 +298,9 @@ impl Session {
 
     /// Deliveries that the session has room for.
     pub(super) fn room(&self) -> usize {
-        if !self.suspects.is_empty() || self.entry_count() >= ENTRIES_MAX {
+        let own = self.holdings.get(&OWN).map_or(0, |holding| holding.ledger.entries.len());
+        let most = if self.opening.partitions == 0 { WAITING_MAX } else { ENTRIES_MAX };
+        if !self.suspects.is_empty() || own >= ENTRIES_MAX || self.entry_count() >= most {
             return 0;
         }
         let busy = self.out_count + self.wanted.len() + self.fresh.len();
