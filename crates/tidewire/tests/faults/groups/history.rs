@@ -72,7 +72,7 @@ impl<'a> Facts<'a> {
         for (line, note) in notes.iter().enumerate() {
             match note {
                 Note::Published { sort, number, place } => {
-                    drop(facts.published.insert(*place, (*sort, *number)))
+                    facts.published.insert(*place, (*sort, *number));
                 }
                 Note::Begin(attempt) if attempt.group == group => {
                     facts.by_place.entry(attempt.place).or_default().push(facts.effects.len());
