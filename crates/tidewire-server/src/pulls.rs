@@ -24,8 +24,6 @@ const GROUPS_MAX: usize = 10_000;
 /// Bytes of data in one answer.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Settlements on their way to be kept.
-type OnTheirWay = Vec<(Position, Settling)>;
 type ByGroup = FxHashMap<GroupPath, Arc<Pull>>;
 
 /// The consumers of a node that are fetched from.
@@ -75,6 +73,13 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Fetch {
     pub(crate) lease: Uuid,
     pub(crate) deliveries: Vec<tidewire::Delivery>,
+}
+
+/// What a settlement found under its lease, and what it did not.
+pub(crate) struct Answered {
+    /// Those on their way to be kept.
+    pub(crate) settling: Vec<(Position, Settling)>,
+    pub(crate) lost: Vec<Position>,
 }
 
 /// What is held under a lease and what is not.
@@ -128,7 +133,7 @@ impl Pulls {
         group: &GroupPath,
         lease: Uuid,
         outcomes: Vec<(Position, Outcome)>,
-    ) -> Option<(OnTheirWay, Vec<Position>)> {
+    ) -> Option<Answered> {
         let pull = self.by_group.lock().get(group).cloned()?;
         let mut held = pull.held.lock();
         let entry = held.leases.get_mut(&lease)?;
@@ -147,7 +152,7 @@ impl Pulls {
         }
         drop(held);
         pull.changed.notify_one();
-        Some((settling, lost))
+        Some(Answered { settling, lost })
     }
 
     /// Holds what a lease has for `time` from now. `None` if there is no such lease.

@@ -69,14 +69,9 @@ impl Entry {
             && !self.is_spared
     }
 
-    /// Whether it was with a handler, or about to be, as far as its record tells.
-    pub(super) fn is_begun(&self, now: Timestamp) -> bool {
-        self.due.is_none_or(|due| due <= now) && !self.is_spared
-    }
-
     /// Its process is gone: true if an attempt has ended with it, which neither what waits nor what is spared had.
     pub(super) fn crash(&mut self, now: Timestamp) -> bool {
-        if !self.is_begun(now) {
+        if self.due.is_some() || self.is_spared {
             return false;
         }
         self.attempts += 1;

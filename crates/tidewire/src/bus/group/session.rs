@@ -122,6 +122,8 @@ pub(super) struct Session {
     pending: Pending,
     /// What follows when the turn under way is taken.
     committing: Committing,
+    /// Outcomes since deliveries were taken last.
+    settled_count: usize,
     /// How many deliveries are to be ready.
     target: usize,
     may_have_more: bool,
@@ -214,6 +216,7 @@ impl Session {
             deaths: 0,
             pending: Pending::default(),
             committing: Committing::default(),
+            settled_count: 0,
             target,
             may_have_more: true,
             is_unbalanced: true,

@@ -329,10 +329,14 @@ impl Session {
             && due <= now
         {
             self.waiting.pop_first();
-            if let Some(entry) = self.entry_mut(record, offset) {
-                entry.due = None;
+            // Committed as no longer waiting before it is handed out, so that an end of this process counts as an attempt.
+            if let Some(holding) = self.holdings.get_mut(&record)
+                && let Some(entry) = holding.ledger.entries.get_mut(&offset)
+            {
+                (entry.due, entry.is_fresh) = (None, true);
+                holding.is_dirty = true;
+                self.fresh.push((record, offset));
             }
-            self.activate(record, offset);
         }
         self.hand_out_suspects();
         for (record, offset) in self.twins.take_waiting() {
@@ -372,7 +376,8 @@ impl Session {
     /// Takes more ahead while the handlers run out of work, and less when they do not.
     pub(super) fn adapt(&mut self, wanted: usize, got: usize) {
         let ready = self.queue.len();
-        if wanted > 0 && got >= wanted && ready <= self.target / 4 {
+        let is_quick = 2 * std::mem::take(&mut self.settled_count) >= self.target;
+        if wanted > 0 && got >= wanted && is_quick && ready <= self.target / 4 {
             self.target = (self.target * 2).min(AHEAD_MAX.max(self.settings.concurrency));
         } else if ready > self.target / 2 && self.target > self.settings.concurrency {
             self.target = (self.target - self.target / 16).max(self.settings.concurrency);

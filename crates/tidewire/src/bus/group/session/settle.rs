@@ -43,6 +43,7 @@ impl Session {
         if !self.entry_mut(record, offset).is_some_and(is_meant) {
             return;
         }
+        self.settled_count += 1;
         self.pending.kept.extend(kept);
         self.pending.is_due = true;
         if self.settings.dedup.is_some() {
