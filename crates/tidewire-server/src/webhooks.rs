@@ -70,6 +70,11 @@ impl Webhooks {
         Ok(())
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+
     /// Those of a tenant.
     pub(crate) fn of<'w>(&'w self, tenant: &'w str) -> impl Iterator<Item = &'w Arc<Endpoint>> {
         let of_tenant = self.endpoints.iter().filter(move |((owner, _), _)| owner == tenant);
