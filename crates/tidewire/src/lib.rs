@@ -13,6 +13,7 @@ pub mod name;
 mod position;
 pub mod tasks;
 mod tenant;
+pub mod testing;
 mod tidewire;
 
 pub use bus::{

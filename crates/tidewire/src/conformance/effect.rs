@@ -108,7 +108,7 @@ pub(super) async fn an_event_is_handled_once_within_its_window(scene: Scene) {
     let group = group(&channel);
     let (one, two) = (numbered(1), numbered(2));
     let diary = Diary::new();
-    let window = scene.lease();
+    let window = scene.lease() * 4;
     let failing = diary.handler(|number, attempt| match (number, attempt) {
         (2, 1) => Outcome::retry_now("once"),
         _ => Outcome::Ack,
