@@ -37,3 +37,12 @@ pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
 pub use tidewire::{Builder, Health, Tidewire};
+
+/// Pages whose examples are compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/groups.md")]
+    struct Groups;
+    #[doc = include_str!("../../../docs/testing.md")]
+    struct Testing;
+}

@@ -132,15 +132,15 @@ pub(super) async fn an_event_is_handled_once_within_its_window(scene: Scene) {
 
 /// A consumer that notes the gaps that it is told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Gap>>>);
+pub(super) struct Told(Arc<Mutex<Vec<Gap>>>);
 
 impl Told {
-    fn listener(&self) -> impl Fn(&Gap) + Send + Sync + 'static {
+    pub(super) fn listener(&self) -> impl Fn(&Gap) + Send + Sync + 'static {
         let told = self.0.clone();
         move |gap| told.lock().push(gap.clone())
     }
 
-    fn reasons(&self) -> Vec<GapReason> {
+    pub(super) fn reasons(&self) -> Vec<GapReason> {
         self.0.lock().iter().map(|gap| gap.reason).collect()
     }
 }
