@@ -42,6 +42,8 @@ struct State {
     /// Links still to be cut, each after at most so many bytes in one direction.
     cuts_left: u64,
     cut_bytes_max: u64,
+    /// After so many chunks in a direction nothing passes any more.
+    hold_after: Option<(Way, u64)>,
     random: fastrand::Rng,
     is_closed: bool,
 }
@@ -102,6 +104,7 @@ impl Proxy {
             links: Vec::new(),
             cuts_left: 0,
             cut_bytes_max: 0,
+            hold_after: None,
             random: fastrand::Rng::with_seed(seed),
             is_closed: false,
         };
@@ -141,6 +144,19 @@ impl Proxy {
         self.shared.turn(Mode::Hold);
     }
 
+    /// Half-open from the chunk on that follows the next `chunks`, at least one, in one direction: between two commands, or
+    /// between a command and its reply. Until it passes again.
+    pub fn hold_after(&self, way: Way, chunks: u64) {
+        self.shared.lock().hold_after = Some((way, chunks.max(1)));
+    }
+
+    /// Waits until it holds; false if it does not within this time.
+    pub fn until_held(&self, within: Duration) -> bool {
+        let is_passing = |state: &mut State| state.mode != Mode::Hold;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), within, is_passing);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Half-open for the links that are open now, until it passes again; new ones pass. What a link held arrives then,
     /// however long its client has given it up.
     pub fn freeze(&self) {
@@ -175,6 +191,21 @@ impl Proxy {
     }
 }
 
+impl State {
+    /// Counts a chunk; true if it is the last that passes.
+    fn is_last(&mut self, way: Way) -> bool {
+        let Some((counted, left)) = &mut self.hold_after else { return false };
+        if *counted == way {
+            *left -= 1;
+        }
+        let is_last = *left == 0;
+        if is_last {
+            self.hold_after = None;
+        }
+        is_last
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
@@ -190,7 +221,10 @@ impl Shared {
     }
 
     fn turn(&self, mode: Mode) {
-        let before = std::mem::replace(&mut self.lock().mode, mode);
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.mode, mode);
+        state.hold_after = None;
+        drop(state);
         self.freeze(false);
         if matches!(before, Mode::Swallow(_)) && before != mode {
             self.reset_all();
@@ -293,7 +327,14 @@ impl Shared {
                 _ if link.is_frozen.load(Ordering::Relaxed) => {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
-                Mode::Pass => return true,
+                Mode::Pass => {
+                    if state.is_last(way) {
+                        // This chunk still passes.
+                        state.mode = Mode::Hold;
+                        self.changed.notify_all();
+                    }
+                    return true;
+                }
                 Mode::Swallow(swallowed) => return swallowed != way,
                 Mode::Hold => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Mode::Delay(by) => {

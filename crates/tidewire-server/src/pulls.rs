@@ -75,6 +75,13 @@ pub(crate) struct Fetch {
     pub(crate) deliveries: Vec<tidewire::Delivery>,
 }
 
+/// What a settlement found under its lease, and what it did not.
+pub(crate) struct Answered {
+    /// Those on their way to be kept.
+    pub(crate) settling: Vec<(Position, Settling)>,
+    pub(crate) lost: Vec<Position>,
+}
+
 /// What is held under a lease and what is not.
 pub(crate) struct Kept {
     pub(crate) held: Vec<Position>,
@@ -126,7 +133,7 @@ impl Pulls {
         group: &GroupPath,
         lease: Uuid,
         outcomes: Vec<(Position, Outcome)>,
-    ) -> Option<(Vec<(Position, Settling)>, Vec<Position>)> {
+    ) -> Option<Answered> {
         let pull = self.by_group.lock().get(group).cloned()?;
         let mut held = pull.held.lock();
         let entry = held.leases.get_mut(&lease)?;
@@ -134,7 +141,7 @@ impl Pulls {
         for (position, outcome) in outcomes {
             match entry.deliveries.remove(&key(position)) {
                 Some(pulled) if !pulled.delivery().lost().is_cancelled() => {
-                    settling.push((position, pulled.settle(outcome)));
+                    settling.push((position, pulled.settled(outcome)));
                 }
                 _ => lost.push(position),
             }
@@ -145,7 +152,7 @@ impl Pulls {
         }
         drop(held);
         pull.changed.notify_one();
-        Some((settling, lost))
+        Some(Answered { settling, lost })
     }
 
     /// Holds what a lease has for `time` from now. `None` if there is no such lease.

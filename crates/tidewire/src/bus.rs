@@ -3,6 +3,7 @@
 mod append;
 mod batch;
 mod channel;
+mod event_log;
 mod fold;
 mod group;
 mod hub;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use event_log::TARGET as EVENT_LOG_TARGET;
 pub use fold::{Folded, Folding};
 pub use group::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
@@ -29,15 +31,17 @@ pub use group::{
 };
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
-    Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
-    Pool, Pulled, Rate, Retries, Settling, Share, State, States, fingerprint,
+    Emit, EventHandler, FromDelivery, Group, GroupActivity, HandlerService, HandlerTimes, Handling,
+    IntoOutcome, Json, Lost, Outcome, Pool, Pulled, Rate, Retries, Settling, Share, State, States,
+    fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;
-pub use stats::{PublisherStats, Rates, SubscriberStats};
+pub use stats::{ChannelActivity, PublisherStats, Rates, SubscriberStats};
 pub use subscription::{Subscribing, Subscription};
 
+pub(crate) use group::Consumers;
 pub(crate) use hub::Hub;
 
 use self::in_flight::{Call, InFlight};
@@ -60,6 +64,7 @@ pub(crate) struct Bus {
     pub(crate) retention: Retention,
     pub(crate) node: NodeId,
     pub(crate) tasks: Tasks,
+    pub(crate) consumers: Consumers,
     stats: Stats,
     in_flight: InFlight,
 }
@@ -76,8 +81,8 @@ impl Bus {
     pub(crate) fn new(engine: Engine, hub: Arc<Hub>, tasks: Tasks, settings: Settings) -> Self {
         let Settings { clock, limits, retry, retention } = settings;
         let stats = Stats::new(clock.clone());
-        let (node, in_flight) = (NodeId::random(), InFlight::default());
-        Self { engine, hub, clock, limits, retry, retention, node, tasks, stats, in_flight }
+        let (node, consumers, in_flight) = (NodeId::random(), Consumers::default(), InFlight::default());
+        Self { engine, hub, clock, limits, retry, retention, node, tasks, consumers, stats, in_flight }
     }
 
     /// Marks a call as in flight until the mark is dropped, so that closing waits for it.
@@ -93,6 +98,11 @@ impl Bus {
     /// What this node published and received on all channels.
     pub(crate) fn totals(&self) -> (PublisherStats, SubscriberStats) {
         self.stats.totals()
+    }
+
+    /// What this node sent to each channel.
+    pub(crate) fn activity(&self, channels_max: usize) -> Vec<ChannelActivity> {
+        self.stats.activity(channels_max)
     }
 
     /// Sends a live event. After an unknown outcome it is sent again marked, and receivers drop a second copy.
@@ -116,9 +126,10 @@ impl Bus {
     /// Appends one event, trying again where that cannot have a second effect.
     async fn append(&self, counters: &Counters, append: Append, now: Timestamp) -> Result<Appended> {
         let is_deduplicated = append.dedup.is_some();
+        let at_bound = append.retention.at_bound;
         let is_safe = |error: &Error| match error.kind() {
             ErrorKind::TimedOut => is_deduplicated,
-            ErrorKind::Backpressure => append.retention.at_bound != AtBound::Reject,
+            ErrorKind::Backpressure => at_bound != AtBound::Reject,
             _ => error.is_retryable(),
         };
         let outcome = self
@@ -128,7 +139,8 @@ impl Bus {
                 outcomes.into_iter().next().unwrap_or_else(|| Err(no_outcome()))
             })
             .await;
-        counters.published(outcome.is_ok());
+        counters.appended(outcome.is_ok());
+        event_log::appended(&append, outcome.as_ref(), self.clock.now().since(now));
         outcome
     }
 
@@ -161,17 +173,31 @@ impl Bus {
 
     /// Appends a batch, trying again only where nothing of it was done.
     async fn append_batch(&self, counters: &Counters, batch: &[Append]) -> Result<Vec<Result<Appended>>> {
-        let is_safe =
-            |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        let is_rejecting = batch.iter().any(|append| append.retention.at_bound == AtBound::Reject);
+        let is_safe = |error: &Error| match error.kind() {
+            ErrorKind::Backpressure => !is_rejecting,
+            kind => kind == ErrorKind::Unavailable,
+        };
+        let now = self.clock.now();
         let append = |_| self.engine.log.append(batch.to_vec());
-        let start = self.clock.now();
-        let mut outcomes = self.retry.run(&self.clock, start, is_safe, append).await;
+        let mut outcomes = self.retry.run(&self.clock, now, is_safe, append).await;
         if let Ok(outcomes) = &mut outcomes {
-            self.wait_for_room(batch, outcomes, start).await;
+            self.wait_for_room(batch, outcomes, now).await;
         }
+        let took = self.clock.now().since(now);
         match &outcomes {
-            Ok(outcomes) => outcomes.iter().for_each(|outcome| counters.published(outcome.is_ok())),
-            Err(_) => batch.iter().for_each(|_| counters.published(false)),
+            Ok(outcomes) => {
+                for (append, outcome) in batch.iter().zip(outcomes) {
+                    counters.appended(outcome.is_ok());
+                    event_log::appended(append, outcome.as_ref(), took);
+                }
+            }
+            Err(error) => {
+                for append in batch {
+                    counters.appended(false);
+                    event_log::appended(append, Err(error), took);
+                }
+            }
         }
         outcomes
     }

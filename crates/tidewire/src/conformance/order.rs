@@ -303,7 +303,7 @@ pub(super) async fn a_move_back_lets_be_what_is_in_flight(scene: Scene) {
     let next = pull(&scene, &deliveries).await;
     assert_eq!(number_of(next.delivery().event()), 3, "the others are at work");
     held.push(next);
-    held.into_iter().for_each(|pulled| drop(pulled.settle(Outcome::Ack)));
+    held.into_iter().for_each(|pulled| pulled.settle(Outcome::Ack));
     until_settled(&scene, &group, 0).await;
     assert!(deliveries.try_next().is_none());
     // No time passes: nothing is out that a stop would have to wait for.

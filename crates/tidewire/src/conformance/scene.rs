@@ -17,7 +17,7 @@ pub type Hook = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = ()> + Send>> +
 
 /// How long a case waits for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a virtual clock stands still at least between two ticks.
+/// How fast a virtual clock is moved at most, a tick at a time: what has to be done in time is done by real threads.
 const PACE: Duration = Duration::from_millis(5);
 
 /// An engine under test.

@@ -140,7 +140,7 @@ pub(super) async fn a_wait_that_is_dropped_takes_nothing(scene: Scene) {
         let pulled = pull(&scene, &deliveries).await;
         assert_eq!(pulled.delivery().attempt(), 1);
         numbers.push(number_of(pulled.delivery().event()));
-        drop(pulled.settle(Outcome::Ack));
+        pulled.settle(Outcome::Ack);
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..20).collect::<Vec<_>>());
@@ -172,7 +172,7 @@ pub(super) async fn what_is_said_to_be_kept_is_kept(scene: Scene) {
     let deliveries = consume(&scene, &handled).deliveries().await.expect("runs");
     for outcome in [Outcome::Ack, Outcome::reject("never"), Outcome::Ack] {
         let pulled = pull(&scene, &deliveries).await;
-        scene.pass_until("the word that it is kept", pulled.settle(outcome)).await.expect("kept");
+        scene.pass_until("the word that it is kept", pulled.settled(outcome)).await.expect("kept");
     }
     deliveries.consumer().crash();
     let diary = Diary::new();

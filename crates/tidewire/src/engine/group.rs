@@ -79,7 +79,7 @@ pub struct Turn {
 /// What becomes of a record in a turn.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// Its name.
+    /// Its name. A session of a group without partitions makes records called as itself, or that and `.` and more.
     pub record: Box<str>,
     /// What it holds from now on; claims that were told in earlier turns are in it. `None` removes the record, where the
     /// group has no partitions.
@@ -119,6 +119,8 @@ pub struct Turned {
     pub floor: u64,
     /// How often the group was moved by [`Change::Seek`], and the offset that the last move, or its start, went to.
     pub generation: (u64, u64),
+    /// In the answer to the first turn of a session: its fence, larger than any given before in this group.
+    pub fence: u64,
     /// What was claimed: first and last offset.
     pub claimed: Option<(u64, u64)>,
     /// Events before what was claimed that were removed unclaimed: first and last offset.

@@ -111,7 +111,7 @@ impl<'b> Running<'b> {
                 process = self.crash(process, pulled).await?;
                 None
             } else {
-                pulled.settle(outcome.clone()).await?;
+                pulled.settled(outcome.clone()).await?;
                 Some(outcome)
             };
             run.attempts.push(Attempt { number, began, outcome });

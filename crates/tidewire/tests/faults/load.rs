@@ -34,6 +34,10 @@ pub(crate) struct Outcome {
     pub(crate) confirmed: usize,
     pub(crate) unknown: usize,
     pub(crate) gaps: usize,
+    /// Of groups: attempts, acks of what was acked before, and dead letters.
+    pub(crate) handled: usize,
+    pub(crate) again: usize,
+    pub(crate) dead: usize,
     pub(crate) violations: Vec<String>,
 }
 
@@ -46,6 +50,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    pub(crate) fn new(tenant: &str, channel: Channel) -> Self {
+        Self { tenant: tenant.to_owned(), channel, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// A pattern that keys of one kind of a channel match, and of its groups.
+    pub(crate) fn keys(&self, kind: &str, name: &str) -> String {
+        format!("*:tenant:{}:*:{kind}:{name}", self.tenant)
+    }
+
     /// A pattern that the key of one of the streams matches.
     pub(crate) fn stream_keys(&self, number: usize) -> String {
         format!("*:tenant:{}:*:stream:{}", self.tenant, stream_name(number % STREAMS))
@@ -140,8 +153,7 @@ impl Load {
     }
 
     pub(crate) fn target(&self) -> Result<Target> {
-        let runtime = tokio::runtime::Handle::current();
-        Ok(Target { tenant: self.tenant.clone(), channel: self.channel(0, 0)?, runtime })
+        Ok(Target::new(&self.tenant, self.channel(0, 0)?))
     }
 
     /// Listens to a stream from its beginning, when there are events already.

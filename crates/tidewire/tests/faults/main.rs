@@ -9,6 +9,7 @@
     reason = "an index that is out of range fails the schedule, as it should"
 )]
 
+mod groups;
 mod history;
 mod load;
 mod report;
@@ -23,12 +24,17 @@ use parking_lot::Mutex;
 use tidewire_fleet::server_program;
 use tokio::task::JoinSet;
 
+use self::groups::Orders;
 use self::load::{Load, Outcome};
 use self::report::Report;
-use self::schedule::{Fault, Loss, Schedule, Topology};
+use self::schedule::{Fault, Loss, Schedule, Subject, Topology};
 use self::site::Site;
 
 const SCHEDULES: u64 = 300;
+/// Schedules of streams for each of groups, which take longer.
+const STREAMS_PER_GROUP: u64 = 6;
+/// Seeds that are looked at for schedules that are meant.
+const SEARCHED: u64 = 1_000_000;
 /// Seeds of a run that is told none: short, so that they can be typed.
 const SEEDS: std::ops::Range<u64> = 1..1_000_000_000;
 
@@ -39,6 +45,16 @@ fn setting(name: &str) -> Option<u64> {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 4)]
 async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(orders) = Orders::from_arguments(&arguments) {
+        return match groups::work(orders).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let seed = setting("TIDEWIRE_SEED");
     let count = setting("TIDEWIRE_SCHEDULES").unwrap_or(if seed.is_some() { 1 } else { SCHEDULES });
     let first = seed.unwrap_or_else(|| fastrand::u64(SEEDS));
@@ -46,14 +62,16 @@ async fn main() -> ExitCode {
         println!("FAILED: redis-server is not on the PATH: run `cargo xtask test`, which installs it");
         return ExitCode::FAILURE;
     };
-    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    println!("faults: {count} schedules from seed {first}");
-    let schedules = (first..).map(Schedule::of).filter(|schedule| schedule.topology.name().contains(&part));
-    let schedules: Vec<_> = schedules.take(usize::try_from(count).expect("not too many")).collect();
+    let part = arguments.into_iter().find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let schedules = choose(first, count, &part);
+    println!("faults: {} schedules from seed {first}", schedules.len());
     let report = Arc::new(Mutex::new(Report::default()));
     let mut lanes = JoinSet::new();
-    for topology in Topology::ALL {
-        let schedules: Vec<_> = schedules.iter().filter(|one| one.topology == topology).cloned().collect();
+    for (subject, topology) in
+        Subject::ALL.into_iter().flat_map(|subject| Topology::ALL.map(|topology| (subject, topology)))
+    {
+        let is_here = |one: &&Schedule| one.subject == subject && one.topology == topology;
+        let schedules: Vec<_> = schedules.iter().filter(is_here).cloned().collect();
         if !schedules.is_empty() {
             lanes.spawn(run_all(program.clone(), topology, schedules, report.clone()));
         }
@@ -68,6 +86,20 @@ async fn main() -> ExitCode {
     let report = report.lock();
     print!("{report}");
     if has_run && report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The schedules from a seed on whose label has this part: of streams as many as asked for, and of groups a part of that,
+/// unless they alone are asked for.
+fn choose(first: u64, count: u64, part: &str) -> Vec<Schedule> {
+    let of = |subject, count| {
+        let all = (first..first + SEARCHED).map(move |seed| Schedule::of(subject, seed));
+        let meant = all.filter(|schedule| schedule.label().contains(part));
+        meant.take(usize::try_from(count).expect("not too many")).collect::<Vec<_>>()
+    };
+    let mut schedules = of(Subject::Streams, count);
+    let group_count = if schedules.is_empty() { count } else { count.div_ceil(STREAMS_PER_GROUP) };
+    schedules.extend(of(Subject::Groups, group_count));
+    schedules
 }
 
 /// Runs the schedules of a topology on servers that they share: one after the other, or some at a time.
@@ -118,7 +150,14 @@ async fn run_all(
 }
 
 /// Runs one schedule; gives the site back.
-async fn run(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
+async fn run(schedule: &Schedule, site: Site) -> (Result<Outcome>, Site) {
+    match schedule.subject {
+        Subject::Streams => run_streams(schedule, site).await,
+        Subject::Groups => groups::run(schedule, site).await,
+    }
+}
+
+async fn run_streams(schedule: &Schedule, mut site: Site) -> (Result<Outcome>, Site) {
     let (urls, proxies) = match site.open(schedule.seed) {
         Ok(opened) => opened,
         Err(error) => return (Err(error), site),

@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+/// What runs under the faults of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// Publishers and subscribers of streams.
+    Streams,
+    /// Processes that consume groups.
+    Groups,
+}
+
 /// Where a schedule runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topology {
@@ -17,6 +26,8 @@ pub(crate) enum Topology {
     Sentinel,
     /// Three primaries, three replicas.
     Cluster,
+    /// No server: a directory, which one process after the other has.
+    File,
 }
 
 /// What is done to servers and links.
@@ -46,6 +57,13 @@ pub(crate) enum Fault {
     PausePrimary,
     FailOver,
     MoveSlots,
+    KillWorker,
+    KillAtRequest,
+    KillAtReply,
+    PauseWorker,
+    DeleteGroup,
+    DeleteStream,
+    TrimStream,
 }
 
 /// The most that faults may lose of what was confirmed.
@@ -71,12 +89,18 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
+    pub(crate) subject: Subject,
     pub(crate) topology: Topology,
     pub(crate) steps: Vec<Step>,
 }
 
+impl Subject {
+    pub(crate) const ALL: [Self; 2] = [Self::Streams, Self::Groups];
+}
+
 impl Topology {
-    pub(crate) const ALL: [Self; 5] = [Self::Links, Self::Memory, Self::Aof, Self::Sentinel, Self::Cluster];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Links, Self::Memory, Self::Aof, Self::Sentinel, Self::Cluster, Self::File];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -85,22 +109,32 @@ impl Topology {
             Self::Aof => "aof",
             Self::Sentinel => "sentinel",
             Self::Cluster => "cluster",
+            Self::File => "file",
         }
     }
 
     /// How many of a hundred schedules it gets: as many as take about the same time everywhere.
-    fn weight(self) -> u32 {
-        match self {
-            Self::Links => 58,
-            Self::Memory => 16,
-            Self::Aof => 10,
-            Self::Sentinel | Self::Cluster => 8,
+    fn weight(self, subject: Subject) -> u32 {
+        match (subject, self) {
+            (Subject::Streams, Self::Links) => 58,
+            (Subject::Streams, Self::Memory) => 16,
+            (Subject::Streams, Self::Aof) => 10,
+            (Subject::Streams, Self::Sentinel | Self::Cluster) => 8,
+            (Subject::Streams, Self::File) => 0,
+            (Subject::Groups, Self::Links) => 52,
+            (Subject::Groups, Self::Memory | Self::Aof) => 8,
+            (Subject::Groups, Self::Sentinel | Self::Cluster) => 6,
+            (Subject::Groups, Self::File) => 20,
         }
     }
 
-    /// How many of its schedules run at a time: faults of links disturb nobody else.
+    /// How many of its schedules run at a time: faults of links and of processes disturb nobody else.
     pub(crate) fn width(self) -> usize {
-        if self == Self::Links { 6 } else { 1 }
+        match self {
+            Self::Links => 6,
+            Self::File => 3,
+            _ => 1,
+        }
     }
 
     /// Whether an append can be confirmed by a replica too.
@@ -113,9 +147,68 @@ impl Topology {
         if self.has_replicas() { 2 } else { 3 }
     }
 
-    fn faults(self) -> &'static [Fault] {
+    fn faults(self, subject: Subject) -> &'static [Fault] {
+        match subject {
+            Subject::Streams => self.stream_faults(),
+            Subject::Groups => self.group_faults(),
+        }
+    }
+
+    fn group_faults(self) -> &'static [Fault] {
         use Fault::*;
         match self {
+            Self::Links => &[
+                KillWorker,
+                KillAtRequest,
+                KillAtRequest,
+                KillAtReply,
+                KillAtReply,
+                PauseWorker,
+                PauseWorker,
+                Delay,
+                Cut,
+                CutMidway,
+                HalfOpen,
+                Frozen,
+                SwallowOut,
+                SwallowIn,
+                KillData,
+                KillListening,
+                FlushScripts,
+            ],
+            Self::Memory => &[
+                RestartEmpty,
+                FlushAll,
+                OutOfMemory,
+                OutputBuffer,
+                Pause,
+                KillWorker,
+                DeleteGroup,
+                DeleteStream,
+                TrimStream,
+            ],
+            Self::Aof => &[Restart, Restart, FailedSave, Pause, KillWorker, PauseWorker],
+            Self::Sentinel => {
+                &[KillPrimary, PausePrimary, FailOver, FailOver, KillReplica, KillWorker, KillData]
+            }
+            Self::Cluster => &[
+                KillPrimary,
+                PausePrimary,
+                FailOver,
+                MoveSlots,
+                MoveSlots,
+                KillReplica,
+                KillWorker,
+                KillData,
+            ],
+            Self::File => &[KillWorker],
+        }
+    }
+
+    fn stream_faults(self) -> &'static [Fault] {
+        use Fault::*;
+        match self {
+            Self::File => &[],
             Self::Links => &[
                 Delay,
                 Cut,
@@ -195,12 +288,19 @@ impl Fault {
             Self::PausePrimary => "SIGSTOP of a primary",
             Self::FailOver => "planned failover",
             Self::MoveSlots => "slots moved",
+            Self::KillWorker => "kill -9 of a worker",
+            Self::KillAtRequest => "kill -9 of a worker after a request",
+            Self::KillAtReply => "kill -9 of a worker after a reply",
+            Self::PauseWorker => "SIGSTOP of a worker",
+            Self::DeleteGroup => "DEL of a group's keys",
+            Self::DeleteStream => "DEL of a stream",
+            Self::TrimStream => "XTRIM",
         }
     }
 
     fn loss(self, topology: Topology) -> Loss {
         match self {
-            Self::FlushAll | Self::RestartEmpty => Loss::Everything,
+            Self::FlushAll | Self::RestartEmpty | Self::DeleteGroup | Self::DeleteStream => Loss::Everything,
             Self::KillPrimary | Self::KillLonePrimary | Self::PausePrimary => Loss::Unreplicated,
             // Sentinels promote a replica without waiting for it; a cluster's waits for its primary.
             Self::FailOver if topology == Topology::Sentinel => Loss::Unreplicated,
@@ -210,20 +310,29 @@ impl Fault {
 }
 
 impl Schedule {
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn of(subject: Subject, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let mut ticket = random.u32(..100);
         let mut topology = Topology::Links;
         for candidate in Topology::ALL {
             topology = candidate;
-            match ticket.checked_sub(candidate.weight()) {
+            match ticket.checked_sub(candidate.weight(subject)) {
                 Some(rest) => ticket = rest,
                 None => break,
             }
         }
-        let steps = (0..random.usize(1..=topology.steps_max())).map(|_| Step::of(topology, &mut random));
+        let steps = (0..random.usize(1..=topology.steps_max()))
+            .map(|_| Step::of(topology.faults(subject), &mut random));
         let steps = steps.collect();
-        Self { seed, topology, steps }
+        Self { seed, subject, topology, steps }
+    }
+
+    /// What runs, and where.
+    pub(crate) fn label(&self) -> String {
+        match self.subject {
+            Subject::Streams => self.topology.name().to_owned(),
+            Subject::Groups => format!("groups {}", self.topology.name()),
+        }
     }
 
     pub(crate) fn loss(&self) -> Loss {
@@ -237,8 +346,7 @@ impl Schedule {
 }
 
 impl Step {
-    fn of(topology: Topology, random: &mut Rng) -> Self {
-        let faults = topology.faults();
+    fn of(faults: &[Fault], random: &mut Rng) -> Self {
         let fault = *random.choice(faults).expect("a topology has faults");
         // One in four is longer than a silent link is trusted (2.5 s).
         let lasts = if random.u32(..4) == 0 { random.u64(2_600..4_000) } else { random.u64(20..800) };

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 use tidewire_fleet::{Admin, Cluster, Persistence, Proxy, Reply, Sentinel, Server, Standalone, Way};
 
 use crate::load::{NODES, Target};
@@ -29,6 +31,8 @@ enum Servers {
     One(Standalone),
     /// A server that other schedules use too.
     Shared(Admin),
+    /// Where each schedule has a directory.
+    Files(Arc<TempDir>),
     Sentinel(Sentinel),
     Cluster(Cluster),
 }
@@ -52,14 +56,19 @@ impl Site {
             }
             Topology::Sentinel => Servers::Sentinel(Sentinel::start(program)?),
             Topology::Cluster => Servers::Cluster(Cluster::start(program)?),
+            Topology::File => Servers::Files(Arc::new(tempfile::tempdir()?)),
         };
         Ok(Self { topology, servers })
     }
 
     /// The same servers for one of several schedules, none of which may do anything to the others.
     pub(crate) fn share(&self) -> Result<Self> {
-        let Servers::One(one) = &self.servers else { bail!("only one server is shared") };
-        Ok(Self { topology: self.topology, servers: Servers::Shared(one.server.admin.clone()) })
+        let servers = match &self.servers {
+            Servers::One(one) => Servers::Shared(one.server.admin.clone()),
+            Servers::Files(folder) => Servers::Files(folder.clone()),
+            _ => bail!("only one server is shared"),
+        };
+        Ok(Self { topology: self.topology, servers })
     }
 
     /// The URL of each node, and the proxies that they go through, where links have faults.
@@ -68,6 +77,12 @@ impl Site {
             Servers::One(one) => one.url(),
             Servers::Sentinel(sentinel) => sentinel.url(),
             Servers::Cluster(cluster) => cluster.url(),
+            Servers::Files(folder) => {
+                return Ok((
+                    vec![format!("file:{}", folder.path().join(seed.to_string()).display())],
+                    Vec::new(),
+                ));
+            }
             Servers::Shared(admin) => {
                 let proxies = (0..NODES as u64).map(|node| Proxy::open(admin.address(), seed + node));
                 let proxies = proxies.collect::<Result<Vec<_>>>()?;
@@ -96,7 +111,7 @@ impl Site {
             Servers::One(one) => strike_one(step, &mut one.server, target),
             Servers::Sentinel(sentinel) => strike_sentinel(step, sentinel),
             Servers::Cluster(cluster) => strike_cluster(step, cluster, target),
-            Servers::Shared(_) => bail!("{:?} would disturb others", step.fault),
+            Servers::Shared(_) | Servers::Files(_) => bail!("{:?} would disturb others", step.fault),
         }
     }
 
@@ -133,6 +148,7 @@ impl Site {
             Servers::Shared(admin) => vec![admin.clone()],
             Servers::Sentinel(sentinel) => admins(&sentinel.servers),
             Servers::Cluster(cluster) => admins(&cluster.servers),
+            Servers::Files(_) => Vec::new(),
         }
     }
 
@@ -208,8 +224,29 @@ fn strike_one(step: &Step, server: &mut Server, target: &Target) -> Result<()> {
             server.restart()
         }
         Fault::FailedSave => fail_save(step, server),
+        Fault::DeleteGroup => {
+            // What an operator thinks is all of a group; what is kept beside the stream for it stays.
+            for kind in ["group", "sessions", "free"] {
+                delete(&server.admin, &target.keys(kind, "*"))?;
+            }
+            Ok(())
+        }
+        Fault::DeleteStream => delete(&server.admin, &target.stream_keys(0)),
+        Fault::TrimStream => {
+            for key in server.admin.ask(&["KEYS", &target.stream_keys(0)])?.texts() {
+                server.admin.ask(&["XTRIM", key, "MAXLEN", &(step.target % 4).to_string()])?;
+            }
+            Ok(())
+        }
         other => bail!("{other:?} does not happen to one server"),
     }
+}
+
+fn delete(server: &Admin, pattern: &str) -> Result<()> {
+    for key in server.ask(&["KEYS", pattern])?.texts() {
+        server.ask(&["DEL", key])?;
+    }
+    Ok(())
 }
 
 /// The ids of the connections that listen.

@@ -18,6 +18,7 @@ use super::exchange::{OnGroup, Refused, bad_request, respond};
 use crate::api::exchange::{Body, Refusal, parse};
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::pulls::Answered;
 
 const DELIVERIES_MAX: usize = 1_000;
 /// How long a settle waits until it is kept.
@@ -71,7 +72,7 @@ pub(super) async fn settle(
             request.outcomes.into_iter().map(outcome_of).collect::<Result<_, Refused>>()?;
         let lease = id_of(&request.lease)?;
         let settled = node.pulls.settle(group.path(), lease, outcomes);
-        let (settling, mut lost) = settled.ok_or_else(|| no_lease(&request.lease))?;
+        let Answered { settling, mut lost } = settled.ok_or_else(|| no_lease(&request.lease))?;
         let kept = async {
             let mut settled = 0;
             for (position, settling) in settling {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use super::Group;
 use super::breaker::{Breaker, BreakerState, Breaking};
@@ -23,8 +24,9 @@ use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
 use super::settings::Settings;
+use super::span;
 use crate::bus::lane::Lane;
-use crate::bus::{Bus, Gap};
+use crate::bus::{Bus, Gap, event_log};
 use crate::clock::Stopwatch;
 use crate::engine::Interest;
 use crate::error::{Error, ErrorKind, Result};
@@ -232,7 +234,7 @@ impl Consumer {
             bus: bus.clone(),
             group,
             queue: queue.clone(),
-            counters,
+            counters: counters.clone(),
             gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
@@ -244,10 +246,12 @@ impl Consumer {
             }
             return Err(error);
         }
-        let tasks = bus.tasks.clone();
+        let (tasks, path) = (bus.tasks.clone(), running.group.path.clone());
+        bus.consumers.begin(&path, &counters, running.gate.breaker.as_ref());
         tasks.spawn(async move {
             crashed.run_until_cancelled(session.run(stop)).await;
             queue.close();
+            bus.consumers.end(&path, &counters);
             if bus.hub.leave(&interest, &lane)
                 && let Err(error) = bus.hub.release(interest).await
             {
@@ -306,6 +310,12 @@ impl Running {
         }
     }
 
+    /// An attempt begins.
+    fn begin(&self, delivery: &Delivery) {
+        add(&self.counters.delivered, 1);
+        event_log::delivered(delivery, || self.bus.clock.now().since(delivery.time()));
+    }
+
     /// Handles one delivery after the other.
     async fn work(&self, service: HandlerService) {
         while let Some(Job { token, delivery }) = self.queue.pop().await {
@@ -314,9 +324,9 @@ impl Running {
                 self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO, kept: None });
                 continue;
             };
-            add(&self.counters.delivered, 1);
+            self.begin(&delivery);
             let watch = Stopwatch::start();
-            let outcome = service.handle(delivery.clone()).await;
+            let outcome = service.handle(delivery.clone()).instrument(span::of(&delivery)).await;
             leave.end(&outcome);
             self.queue.finish(Done {
                 token,
@@ -352,7 +362,7 @@ impl Deliveries {
     }
 
     fn pulled(&self, Job { token, delivery }: Job) -> Pulled {
-        add(&self.consumer.running.counters.delivered, 1);
+        self.consumer.running.begin(&delivery);
         Pulled {
             delivery,
             token,
@@ -379,9 +389,14 @@ impl Pulled {
         &self.delivery
     }
 
-    /// Settles it, at once. Await the answer to know that it is kept, a few milliseconds later; of a process that dies before,
-    /// the delivery comes again.
-    pub fn settle(mut self, outcome: impl IntoOutcome) -> Settling {
+    /// Settles it. That is kept with the next turn, a few milliseconds later; of a process that dies before, the delivery
+    /// comes again.
+    pub fn settle(mut self, outcome: impl IntoOutcome) {
+        self.finish(Verdict::Settled(outcome.into_outcome()), None);
+    }
+
+    /// Settles it, at once; await the answer to know that it is kept.
+    pub fn settled(mut self, outcome: impl IntoOutcome) -> Settling {
         let (kept, answer) = oneshot::channel();
         self.finish(Verdict::Settled(outcome.into_outcome()), Some(kept));
         Settling(answer)

@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) is_out: bool,
     /// It must be committed before it is handed out. Not kept.
     pub(super) is_fresh: bool,
+    /// That of its adoption; 0 for one that this session was the first to have. Not kept.
+    pub(super) fence: u64,
 }
 
 const RUN: u8 = 0;
@@ -67,17 +69,11 @@ impl Entry {
             && !self.is_spared
     }
 
-    /// Whether it was with a handler, or about to be, as far as its record tells.
-    pub(super) fn is_begun(&self, now: Timestamp) -> bool {
-        !self.is_spared && self.due.is_none_or(|due| due <= now)
-    }
-
     /// Its process is gone: true if an attempt has ended with it, which neither what waits nor what is spared had.
     pub(super) fn crash(&mut self, now: Timestamp) -> bool {
-        if !self.is_begun(now) {
+        if self.due.is_some() || self.is_spared {
             return false;
         }
-        self.due = None;
         self.attempts += 1;
         self.crashes += 1;
         self.first = self.first.or(Some(now));
@@ -219,8 +215,8 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
     let is_spared = flags & IS_SPARED > 0;
-    let entry = Entry { attempts, crashes, first, due, shelved, chain, error, ..Entry::default() };
-    Some(Entry { is_spared, ..entry })
+    let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+    Some(Entry { shelved, chain, error, is_spared, ..counts })
 }
 
 /// LEB128.
@@ -258,10 +254,8 @@ mod tests {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
                 let shelved = shelved.map(Epoch::from_u64);
-                let (is_spared, error) = (crashes == 2, error.into());
-                let entry =
-                    Entry { attempts, crashes, first, due, shelved, chain, error, ..Entry::default() };
-                Entry { is_spared, ..entry }
+                let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+                Entry { shelved, chain, error: error.into(), is_spared: crashes == 2, ..counts }
             },
         )
     }

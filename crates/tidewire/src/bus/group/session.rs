@@ -40,8 +40,12 @@ use crate::error::ErrorKind;
 use crate::name::GroupPath;
 use crate::position::{Epoch, Position};
 
-/// Entries that a session may have; past it nothing new is taken until some are settled.
+/// Entries that a session may have beside those that wait without order; past it nothing new is taken.
 const ENTRIES_MAX: usize = 10_000;
+/// Entries that may wait without order. Each takes some 200 bytes of memory.
+const WAITING_MAX: usize = 100_000;
+/// Entries that wait in one record, which is written as a whole.
+const WAITING_PER_RECORD: usize = 256;
 /// Deliveries taken ahead of the handlers, at most.
 const AHEAD_MAX: usize = 4_096;
 /// Events that are read again at once.
@@ -76,6 +80,8 @@ pub(super) struct Session {
     /// Which session of the consumer this is; its name is made of it.
     serial: u64,
     name: Box<str>,
+    /// Larger than that of every session before.
+    fence: u64,
     /// Turns taken.
     number: u64,
     shared: Arc<Shared>,
@@ -90,6 +96,8 @@ pub(super) struct Session {
     ahead: Option<(u64, u64)>,
     generation: (u64, u64),
     holdings: BTreeMap<u16, Holding>,
+    /// Without order: the record that takes those that are to wait, while it has room.
+    waiting_in: u16,
     /// Records that were merged into ours, to be removed with the commit that has their entries.
     absorbed: Vec<Box<str>>,
     /// Entries to hand out once they are committed.
@@ -114,6 +122,8 @@ pub(super) struct Session {
     pending: Pending,
     /// What follows when the turn under way is taken.
     committing: Committing,
+    /// Outcomes since deliveries were taken last.
+    settled_count: usize,
     /// How many deliveries are to be ready.
     target: usize,
     may_have_more: bool,
@@ -182,6 +192,7 @@ impl Session {
             shared,
             serial: 0,
             name: Box::default(),
+            fence: 0,
             number: 0,
             epoch: Epoch::default(),
             forks: Vec::new(),
@@ -190,6 +201,7 @@ impl Session {
             ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
+            waiting_in: OWN,
             absorbed: Vec::new(),
             fresh: Vec::new(),
             chains: FxHashMap::default(),
@@ -204,6 +216,7 @@ impl Session {
             deaths: 0,
             pending: Pending::default(),
             committing: Committing::default(),
+            settled_count: 0,
             target,
             may_have_more: true,
             is_unbalanced: true,
@@ -239,6 +252,7 @@ impl Session {
         if self.opening.partitions == 0 {
             self.holdings.insert(OWN, Holding::own(self.name.clone()));
         }
+        self.waiting_in = OWN;
         self.absorbed.clear();
         self.fresh.clear();
         self.chains.clear();

@@ -60,7 +60,7 @@ impl Session {
     fn commit(&mut self, turn: &mut Turn) {
         let is_ordered = self.opening.partitions > 0;
         for holding in self.holdings.values_mut() {
-            if !holding.is_dirty && self.absorbed.is_empty() {
+            if !holding.is_dirty {
                 continue;
             }
             holding.is_dirty = false;
@@ -123,6 +123,9 @@ impl Session {
         self.twins.committed();
         self.sessions = turned.sessions;
         self.floor = turned.floor;
+        if turn.number == 1 {
+            self.fence = turned.fence;
+        }
         self.forget_released(turn);
         // What was committed can be handed out now.
         for (record, offset) in std::mem::take(&mut self.fresh) {

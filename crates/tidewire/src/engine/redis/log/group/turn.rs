@@ -139,12 +139,14 @@ fn read_head(head: &str) -> Option<Turned> {
         digits => Some(Duration::from_millis(digits.parse().ok()?)),
     };
     let marked = words.next()?.bytes().filter(|byte| *byte != b'-').map(|byte| byte == b'1').collect();
+    let fence = words.next()?.parse().ok()?;
     Some(Turned {
         epoch,
         first,
         last,
         floor,
         generation,
+        fence,
         claimed,
         skipped,
         adopted: Vec::new(),
