@@ -57,6 +57,7 @@ pub(crate) fn run(
             .args(["--test", "--test-reporter=spec"])
             .env("TIDEWIRE_TEST_BINARY", target_folder(root)?.join("debug/tidewire"))
             .env("TIDEWIRE_TEST_FLEET", target_folder(root)?.join("debug/tidewire-fleet"))
+            .env("TIDEWIRE_TEST_WORKER", target_folder(root)?.join("debug/examples/worker"))
             .env(CHROMIUM.setting(), &programs.chromium);
         if let Some(pattern) = pattern {
             node.arg(format!("--test-name-pattern={pattern}"));

@@ -17,6 +17,7 @@ mod table;
 mod tail;
 mod token;
 mod trace;
+mod webhooks;
 mod wire;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Dead(dead::Dead),
     /// Say where an event is, and why: in the stream, and with each group
     Trace(trace::TraceCommand),
+    /// List, show, enable, disable and try the endpoints that events are sent to
+    Webhooks(webhooks::WebhooksCommand),
     /// Make a connection token for a client
     Token(token::Token),
     /// Check a running server, or an engine, and say what to change
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Groups(groups) => groups.run(),
         Command::Dead(dead) => dead.run(),
         Command::Trace(trace) => trace.run(),
+        Command::Webhooks(webhooks) => webhooks.run(),
         Command::Token(token) => token.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(config) => Ok(config.run()?),

@@ -29,6 +29,16 @@ impl RestPath {
         Self::channel(channel).then("groups").name(group)
     }
 
+    /// That of all webhooks.
+    pub(crate) fn webhooks() -> Self {
+        Self { path: "/v1/webhooks".into(), has_query: false }
+    }
+
+    /// That of a webhook.
+    pub(crate) fn webhook(name: &str) -> Self {
+        Self::webhooks().name(name)
+    }
+
     /// Goes on with a part of ours.
     pub(crate) fn then(mut self, part: &str) -> Self {
         self.path.push('/');

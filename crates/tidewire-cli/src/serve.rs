@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
-use tidewire_server::config::{DEFAULT_TENANT, DEV_API_KEY, DEV_TOKEN_SECRET};
+use tidewire_server::config::{DEFAULT_TENANT, DEV_API_KEY, DEV_TOKEN_SECRET, LogConfig, LogFormat};
 use tidewire_server::{Config, EngineUrl, Server, StartError};
 use tokio::signal;
 use tracing_subscriber::EnvFilter;
@@ -41,14 +41,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failed> {
         let config = self.settings()?;
-        let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-        let filter = filter.with_env_var("TIDEWIRE_LOG").from_env_lossy();
-        let has_colours = std::io::stderr().is_terminal();
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(has_colours)
-            .with_writer(std::io::stderr)
-            .init();
+        start_log(&config.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(config))
     }
@@ -69,6 +62,24 @@ impl Serve {
             config.engine = EngineUrl::from(engine.as_str());
         }
         Ok(config)
+    }
+}
+
+/// Sends the log to standard error, as the settings and `TIDEWIRE_LOG` say.
+fn start_log(log: &LogConfig) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let mut filter = filter.with_env_var("TIDEWIRE_LOG").from_env_lossy();
+    if log.events {
+        let lines = format!("{}=trace", tidewire::EVENT_LOG_TARGET).parse();
+        // A target and a level are a directive.
+        filter = lines.map_or(filter.clone(), |lines| filter.add_directive(lines));
+    }
+    let has_colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
 

@@ -1,11 +1,15 @@
-//! Bodies of the REST API under `/v1`: groups, their dead letters, and where an event is.
+//! Bodies of the REST API under `/v1`: groups, their dead letters, webhooks, and where an event is.
 //!
 //! Times are RFC 3339 text, durations milliseconds, positions `EPOCH:OFFSET`. What a request does not know of is refused, so
 //! that a filter with a typing error does not pick everything. An error is `{"error": {"code", "message"}}`, with the
 //! status that says whose turn it is.
 
+mod webhook;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};
 
 use crate::omit::is_default;
 

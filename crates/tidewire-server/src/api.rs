@@ -34,7 +34,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .merge(v1::routes())
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
-        .route("/metrics", get(probes::metrics));
+        .route("/metrics", get(probes::counters));
     if node.config.is_dev() {
         router = router.route("/", get(demo));
     }

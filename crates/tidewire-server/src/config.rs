@@ -2,17 +2,19 @@
 
 mod error;
 mod text;
+mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidewire::Durability;
+use tidewire::{AtBound, Durability};
 
 pub use self::error::ConfigError;
 pub use self::text::{EngineUrl, Secret};
-use self::text::{durability, duration};
+use self::text::{at_bound, durability, duration};
+pub use self::webhook::{DisableAfter, WebhookBody, WebhookConfig, WebhookRetries, WebhookStart};
 
 /// Shortest API key or token secret that is accepted, in bytes: below it a key can be guessed.
 pub const SECRET_BYTES_MIN: usize = 16;
@@ -41,8 +43,14 @@ pub struct Config {
     pub limits: Limits,
     /// Waits and intervals.
     pub timing: Timing,
+    /// What `/metrics` tells.
+    pub metrics: MetricsConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
     /// Who may come in, by tenant name.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// Endpoints that get the events of a channel.
+    pub webhooks: Vec<WebhookConfig>,
     /// Made by [`Config::into_dev`]; no file can say so.
     #[serde(skip)]
     is_dev: bool,
@@ -95,6 +103,35 @@ pub struct Timing {
     /// How long an idempotency key is remembered.
     #[serde(with = "duration")]
     pub idempotency_window: Duration,
+}
+
+/// The section `[metrics]`; see `config.default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Channels with lines of their own.
+    pub channels_max: usize,
+}
+
+/// The section `[log]`; see `config.default.toml`. Who starts the server sets its log up, as `tidewire serve` does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Whether there is a line for each stage of an event's way.
+    pub events: bool,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object each.
+    Json,
 }
 
 /// One `[tenants.NAME]`.
@@ -156,6 +193,13 @@ pub struct Keep {
     /// What must hold before an event is confirmed to who published it.
     #[serde(default, with = "durability", skip_serializing_if = "is_fast")]
     pub durability: Durability,
+    /// What is done when that is reached by events that a group has not settled.
+    #[serde(default, with = "at_bound", skip_serializing_if = "is_block")]
+    pub at_bound: AtBound,
+}
+
+fn is_block(at_bound: &AtBound) -> bool {
+    *at_bound == AtBound::Block
 }
 
 fn is_fast(durability: &Durability) -> bool {
@@ -170,7 +214,10 @@ impl Default for Config {
             environment: "prod".into(),
             limits: Limits::default(),
             timing: Timing::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
             tenants: BTreeMap::new(),
+            webhooks: Vec::new(),
             is_dev: false,
         }
     }
@@ -188,6 +235,12 @@ impl Default for Limits {
             history_events_max: 1_000,
             broadcast_channels_max: 1_000,
         }
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { channels_max: 1_000 }
     }
 }
 
@@ -247,6 +300,7 @@ impl Config {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
                 durability: Durability::Fast,
+                at_bound: AtBound::Block,
             }),
         };
         let mut channels = self.tenants.remove(DEFAULT_TENANT).unwrap_or_default().channels;
@@ -279,7 +333,22 @@ impl Config {
             tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
             tenant.check(name).map_err(|problem| format!("tenants.{name}.{problem}"))?;
         }
-        self.check_keys_are_unique()
+        self.check_keys_are_unique()?;
+        self.check_webhooks()
+    }
+
+    fn check_webhooks(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for (index, webhook) in self.webhooks.iter().enumerate() {
+            webhook.check().map_err(|problem| format!("webhooks[{index}].{problem}"))?;
+            if !names.insert((&webhook.tenant, &webhook.name)) {
+                return Err(format!(
+                    "webhooks[{index}].name: tenant {:?} has another webhook {:?}",
+                    webhook.tenant, webhook.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_keys_are_unique(&self) -> Result<(), String> {

@@ -3,7 +3,8 @@
 //! - [`Server`] starts it with a [`Config`] and closes it. It prints nothing and logs through `tracing`.
 //! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, one task per connection.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
-//! - `api`: the Centrifugo-compatible server API, `/health`, `/ready`, `/metrics`.
+//! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
+//! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
 
 mod accept;
 mod api;
@@ -20,6 +21,7 @@ mod publishing;
 mod pulls;
 mod server;
 mod tenants;
+mod webhooks;
 
 pub use config::{Config, ConfigError, EngineUrl, Secret};
 pub use server::{Server, StartError};

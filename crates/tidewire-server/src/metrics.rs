@@ -1,6 +1,10 @@
 //! What a node counts, as Prometheus reads it at `/metrics`.
 //!
-//! Labels come from our own tables and from the tenants of the config, never from what a client sends.
+//! Labels come from our own tables, from the settings, and from the names of channels and groups, of which so many have lines
+//! of their own and all others are counted together. `docs/metrics.md` tells of each line.
+
+mod activity;
+mod lag;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
@@ -8,6 +12,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tidewire::GapReason;
+
+pub(crate) use self::lag::Lags;
+
+use self::activity::Activity;
+use crate::node::Node;
 
 /// The counters of a node; handles that the parts of the server add to.
 #[derive(Default)]
@@ -86,9 +95,7 @@ impl Metrics {
         self.gaps.get_or_create(&GapLabel { reason }).inc();
     }
 
-    /// All metrics in OpenMetrics text, with their help.
-    pub(crate) fn render(&self) -> String {
-        let mut registry = Registry::with_prefix("tidewire");
+    fn register(&self, registry: &mut Registry) {
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("subscriptions", "Subscriptions of open connections", self.subscriptions.clone());
         registry.register(
@@ -113,9 +120,16 @@ impl Metrics {
             self.api_requests.clone(),
         );
         registry.register("gaps", "Gaps in channels that the engine told of, by reason", self.gaps.clone());
-        let mut page = String::new();
-        // Writing into a string does not fail.
-        let _written = text::encode(&mut page, &registry).is_ok();
-        page
     }
+}
+
+/// All metrics of a node in OpenMetrics text, with their help.
+pub(crate) async fn render(node: &Node) -> String {
+    let mut registry = Registry::with_prefix("tidewire");
+    node.metrics.register(&mut registry);
+    registry.register_collector(Box::new(Activity::of(node).await));
+    let mut page = String::new();
+    // Writing into a string does not fail.
+    let _written = text::encode(&mut page, &registry).is_ok();
+    page
 }

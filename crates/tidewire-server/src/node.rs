@@ -10,9 +10,10 @@ use tidewire::{Clock, Tidewire};
 
 use crate::config::Config;
 use crate::hub::relay::ConnectionKey;
-use crate::metrics::Metrics;
+use crate::metrics::{Lags, Metrics};
 use crate::pulls::Pulls;
 use crate::tenants::Tenants;
+use crate::webhooks::Webhooks;
 
 /// A running node.
 pub(crate) struct Node {
@@ -21,7 +22,9 @@ pub(crate) struct Node {
     pub(crate) tenants: Tenants,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
+    pub(crate) lags: Lags,
     pub(crate) pulls: Pulls,
+    pub(crate) webhooks: Webhooks,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
     pub(crate) id: String,
@@ -45,6 +48,7 @@ impl Node {
     ) -> tidewire::Result<Arc<Self>> {
         let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
         let tenants = Tenants::new(&config, &tidewire, &tasks, &metrics)?;
+        let webhooks = Webhooks::new(&config, &tidewire, tasks.clone(), &clock)?;
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),
             addr,
@@ -52,7 +56,9 @@ impl Node {
             tidewire,
             tenants,
             metrics,
+            lags: Lags::default(),
             pulls: Pulls::new(tasks.clone(), clock.clone()),
+            webhooks,
             tasks,
             clock,
             uptime: Stopwatch::start(),

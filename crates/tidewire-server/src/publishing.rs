@@ -63,7 +63,12 @@ pub(crate) async fn publish(
 }
 
 pub(crate) fn retention(keep: Keep) -> Retention {
-    Retention { events_max: Some(keep.events), age_max: Some(keep.age), ..Retention::default() }
+    Retention {
+        events_max: Some(keep.events),
+        age_max: Some(keep.age),
+        bytes_max: None,
+        at_bound: keep.at_bound,
+    }
 }
 
 /// The name under which a live publish is marked as done. Callers choose keys freely and store keys are narrower, so

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tidewire::name::GroupPath;
 use tidewire::tasks::Tasks;
-use tidewire::{Clock, Deliveries, Group, Outcome, Position, Pulled, Timestamp};
+use tidewire::{Clock, Deliveries, Group, Outcome, Position, Pulled, Settling, Timestamp};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -75,6 +75,13 @@ pub(crate) struct Fetch {
     pub(crate) deliveries: Vec<tidewire::Delivery>,
 }
 
+/// What a settlement found under its lease, and what it did not.
+pub(crate) struct Answered {
+    /// Those on their way to be kept.
+    pub(crate) settling: Vec<(Position, Settling)>,
+    pub(crate) lost: Vec<Position>,
+}
+
 /// What is held under a lease and what is not.
 pub(crate) struct Kept {
     pub(crate) held: Vec<Position>,
@@ -119,23 +126,22 @@ impl Pulls {
         Ok(Some(Fetch { lease: id, deliveries }))
     }
 
-    /// Settles deliveries of a lease; gives how many were, and those that are not held under it. `None` if there is no such
-    /// lease.
+    /// Settles deliveries of a lease; gives those that are on their way to be kept, and those that are not held under it.
+    /// `None` if there is no such lease.
     pub(crate) fn settle(
         &self,
         group: &GroupPath,
         lease: Uuid,
         outcomes: Vec<(Position, Outcome)>,
-    ) -> Option<(u64, Vec<Position>)> {
+    ) -> Option<Answered> {
         let pull = self.by_group.lock().get(group).cloned()?;
         let mut held = pull.held.lock();
         let entry = held.leases.get_mut(&lease)?;
-        let (mut settled, mut lost) = (0, Vec::new());
+        let (mut settling, mut lost) = (Vec::new(), Vec::new());
         for (position, outcome) in outcomes {
             match entry.deliveries.remove(&key(position)) {
                 Some(pulled) if !pulled.delivery().lost().is_cancelled() => {
-                    pulled.settle(outcome);
-                    settled += 1;
+                    settling.push((position, pulled.settled(outcome)));
                 }
                 _ => lost.push(position),
             }
@@ -146,7 +152,7 @@ impl Pulls {
         }
         drop(held);
         pull.changed.notify_one();
-        Some((settled, lost))
+        Some(Answered { settling, lost })
     }
 
     /// Holds what a lease has for `time` from now. `None` if there is no such lease.

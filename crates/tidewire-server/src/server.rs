@@ -76,12 +76,17 @@ impl Server {
             )));
         }
         let clock = Clock::system();
+        let url = config.engine.to_string();
         let tidewire = open_engine(&config, clock.clone()).await?;
         let node =
             Node::new(config, tidewire, clock, addr).map_err(|error| StartError::Usage(error.to_string()))?;
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
         }
+        node.webhooks.start().await.map_err(|source| match source.kind() {
+            tidewire::ErrorKind::Conflict => StartError::Usage(format!("webhooks: {source}")),
+            _ => StartError::Engine { url, source },
+        })?;
         let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
         node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");

@@ -3,6 +3,7 @@
 mod append;
 mod batch;
 mod channel;
+mod event_log;
 mod fold;
 mod group;
 mod hub;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
+pub use event_log::TARGET as EVENT_LOG_TARGET;
 pub use fold::{Folded, Folding};
 pub use group::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
@@ -29,15 +31,17 @@ pub use group::{
 };
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
-    Emit, EventHandler, FromDelivery, Group, HandlerService, Handling, IntoOutcome, Json, Lost, Outcome,
-    Pool, Pulled, Rate, Retries, Share, State, States, fingerprint,
+    Emit, EventHandler, FromDelivery, Group, GroupActivity, HandlerService, HandlerTimes, Handling,
+    IntoOutcome, Json, Lost, Outcome, Pool, Pulled, Rate, Retries, Settling, Share, State, States,
+    fingerprint,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
 pub use retry::RetryPolicy;
-pub use stats::{PublisherStats, Rates, SubscriberStats};
+pub use stats::{ChannelActivity, PublisherStats, Rates, SubscriberStats};
 pub use subscription::{Subscribing, Subscription};
 
+pub(crate) use group::Consumers;
 pub(crate) use hub::Hub;
 
 use self::in_flight::{Call, InFlight};
@@ -60,6 +64,7 @@ pub(crate) struct Bus {
     pub(crate) retention: Retention,
     pub(crate) node: NodeId,
     pub(crate) tasks: Tasks,
+    pub(crate) consumers: Consumers,
     stats: Stats,
     in_flight: InFlight,
 }
@@ -76,8 +81,8 @@ impl Bus {
     pub(crate) fn new(engine: Engine, hub: Arc<Hub>, tasks: Tasks, settings: Settings) -> Self {
         let Settings { clock, limits, retry, retention } = settings;
         let stats = Stats::new(clock.clone());
-        let (node, in_flight) = (NodeId::random(), InFlight::default());
-        Self { engine, hub, clock, limits, retry, retention, node, tasks, stats, in_flight }
+        let (node, consumers, in_flight) = (NodeId::random(), Consumers::default(), InFlight::default());
+        Self { engine, hub, clock, limits, retry, retention, node, tasks, consumers, stats, in_flight }
     }
 
     /// Marks a call as in flight until the mark is dropped, so that closing waits for it.
@@ -93,6 +98,11 @@ impl Bus {
     /// What this node published and received on all channels.
     pub(crate) fn totals(&self) -> (PublisherStats, SubscriberStats) {
         self.stats.totals()
+    }
+
+    /// What this node sent to each channel.
+    pub(crate) fn activity(&self, channels_max: usize) -> Vec<ChannelActivity> {
+        self.stats.activity(channels_max)
     }
 
     /// Sends a live event. After an unknown outcome it is sent again marked, and receivers drop a second copy.
@@ -129,8 +139,36 @@ impl Bus {
                 outcomes.into_iter().next().unwrap_or_else(|| Err(no_outcome()))
             })
             .await;
-        counters.published(outcome.is_ok());
+        counters.appended(outcome.is_ok());
+        event_log::appended(&append, outcome.as_ref(), self.clock.now().since(now));
         outcome
+    }
+
+    /// Appends those again that found their stream full and are to wait for room, while the retries last.
+    async fn wait_for_room(&self, batch: &[Append], outcomes: &mut [Result<Appended>], start: Timestamp) {
+        let refused = |outcomes: &[Result<Appended>]| -> Vec<usize> {
+            let is_full = |outcome: &Result<Appended>| {
+                outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Backpressure)
+            };
+            let waits = batch.iter().zip(outcomes).enumerate().filter(|(_, (append, outcome))| {
+                append.retention.at_bound == AtBound::Block && is_full(outcome)
+            });
+            waits.map(|(index, _)| index).collect()
+        };
+        for retry in 0..self.retry.retry_count {
+            let indexes = refused(outcomes);
+            if indexes.is_empty() || self.clock.now().since(start) >= self.retry.time_max {
+                return;
+            }
+            self.clock.sleep(self.retry.delay(retry)).await;
+            let again = indexes.iter().filter_map(|index| batch.get(*index)).cloned().collect();
+            let Ok(answers) = self.engine.log.append(again).await else { return };
+            for (index, answer) in indexes.into_iter().zip(answers) {
+                if let Some(outcome) = outcomes.get_mut(index) {
+                    *outcome = answer;
+                }
+            }
+        }
     }
 
     /// Appends a batch, trying again only where nothing of it was done.
@@ -140,11 +178,26 @@ impl Bus {
             ErrorKind::Backpressure => !is_rejecting,
             kind => kind == ErrorKind::Unavailable,
         };
+        let now = self.clock.now();
         let append = |_| self.engine.log.append(batch.to_vec());
-        let outcomes = self.retry.run(&self.clock, self.clock.now(), is_safe, append).await;
+        let mut outcomes = self.retry.run(&self.clock, now, is_safe, append).await;
+        if let Ok(outcomes) = &mut outcomes {
+            self.wait_for_room(batch, outcomes, now).await;
+        }
+        let took = self.clock.now().since(now);
         match &outcomes {
-            Ok(outcomes) => outcomes.iter().for_each(|outcome| counters.published(outcome.is_ok())),
-            Err(_) => batch.iter().for_each(|_| counters.published(false)),
+            Ok(outcomes) => {
+                for (append, outcome) in batch.iter().zip(outcomes) {
+                    counters.appended(outcome.is_ok());
+                    event_log::appended(append, outcome.as_ref(), took);
+                }
+            }
+            Err(error) => {
+                for append in batch {
+                    counters.appended(false);
+                    event_log::appended(append, Err(error), took);
+                }
+            }
         }
         outcomes
     }

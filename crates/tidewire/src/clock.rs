@@ -165,3 +165,18 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        for millis in [0, 1, 1_730_000_000_000, 1_730_000_000_123] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+        }
+        let error = "noon".parse::<Timestamp>().unwrap_err();
+        assert!(error.to_string().contains("RFC 3339"), "{error}");
+    }
+}

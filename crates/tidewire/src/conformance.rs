@@ -6,6 +6,7 @@
 mod announce;
 mod append;
 mod bounds;
+mod dead_letter;
 mod delivery;
 mod diary;
 mod effect;
@@ -151,6 +152,13 @@ cases! {
     6 group::what_fails_too_often_is_a_dead_letter_and_others_go_on;
     9 group::events_of_a_key_are_handled_one_at_a_time_in_order;
     9 group::a_key_that_waits_holds_up_no_other;
+    6 dead_letter::a_rejected_event_is_one_letter_with_its_bytes_and_reason;
+    6 dead_letter::a_replay_is_handled_by_its_group_alone;
+    6 dead_letter::a_replay_that_was_cut_short_appends_no_second_copy;
+    6 dead_letter::a_purge_removes_what_its_filter_picks;
+    6 dead_letter::letters_and_the_trail_survive_a_restart [Durable];
+    4 dead_letter::a_move_says_what_it_does;
+    4 dead_letter::an_event_is_found_wherever_it_is;
     4 delivery::a_dropped_delivery_comes_back_without_an_attempt;
     4 delivery::a_stopped_consumer_hands_back_without_an_attempt;
     4 delivery::a_panic_and_a_timeout_are_retries;

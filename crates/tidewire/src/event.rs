@@ -231,8 +231,8 @@ impl Event {
         self.get(Attribute::CausationId)
     }
 
-    /// Marks this event as caused by `cause`: takes over its correlation id (its id, if it has none) and its
-    /// trace parent.
+    /// Marks this event as caused by `cause`: takes over its correlation id (its id, if it has none) and, unless this event
+    /// has one of its own, its trace parent.
     #[must_use]
     pub fn caused_by(self, cause: &Self) -> Self {
         let id = cause.id.to_string();
@@ -240,8 +240,8 @@ impl Event {
             .with(Attribute::CausationId, &id)
             .with(Attribute::CorrelationId, cause.correlation_id().unwrap_or(&id));
         match cause.trace_parent() {
-            Some(trace_parent) => event.with_trace_parent(trace_parent),
-            None => event,
+            Some(trace_parent) if event.trace_parent().is_none() => event.with_trace_parent(trace_parent),
+            _ => event,
         }
     }
 

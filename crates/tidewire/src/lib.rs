@@ -16,11 +16,12 @@ mod tenant;
 mod tidewire;
 
 pub use bus::{
-    Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelStats, Confirmation, Consumer,
-    ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery, Emit, EventHandler, Folded,
-    Folding, FromDelivery, Gap, GapReason, Group, HandlerService, Handling, History, IntoOutcome, Item, Json,
-    Lost, Outcome, Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries,
-    RetryPolicy, Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
+    Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelActivity, ChannelStats,
+    Confirmation, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
+    EVENT_LOG_TARGET, Emit, EventHandler, Folded, Folding, FromDelivery, Gap, GapReason, Group,
+    GroupActivity, HandlerService, HandlerTimes, Handling, History, IntoOutcome, Item, Json, Lost, Outcome,
+    Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries, RetryPolicy, Settling,
+    Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
 };
 pub use bus::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,

@@ -29,6 +29,9 @@ pub const RECENT_IDS_MAX: usize = 256;
 pub const PATTERN_CHANNELS_MAX: usize = 100_000;
 /// Channels with statistics of their own on a node; past it they count in the node's totals only.
 pub const STATS_CHANNELS_MAX: usize = 100_000;
+/// Groups whose consumers have counts of their own on a node; past it those that nobody consumes any more are counted
+/// together, and new ones if there are none. Each is some thirty lines of metrics.
+pub const STATS_GROUPS_MAX: usize = 1_000;
 /// Key of the store, bytes, without the tenant.
 pub const STORE_KEY_BYTES_MAX: usize = 512;
 /// Name of a fold, bytes. With the channel's name it is the key of a snapshot.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bus::{Bus, Hub, Pool, PublisherStats, RetryPolicy, Settings, SubscriberStats};
+use crate::bus::{
+    Bus, ChannelActivity, GroupActivity, Hub, Pool, PublisherStats, RetryPolicy, Settings, SubscriberStats,
+};
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +112,17 @@ impl Tidewire {
     /// What this node published and received on all channels.
     pub fn stats(&self) -> (PublisherStats, SubscriberStats) {
         self.bus.totals()
+    }
+
+    /// What this node sent to each channel that it sent anything to: to at most `channels_max` one by one, those that were
+    /// told of first, and to all others together.
+    pub fn channels(&self, channels_max: usize) -> Vec<ChannelActivity> {
+        self.bus.activity(channels_max)
+    }
+
+    /// What the consumers of this node do and did, group by group.
+    pub fn consumers(&self) -> Vec<GroupActivity> {
+        self.bus.consumers.activity()
     }
 
     /// A pool of so many handlers that run at the same time, for consumers of any tenant of this node to share fairly.

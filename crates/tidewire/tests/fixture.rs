@@ -1,4 +1,4 @@
-//! Reads a directory that format 1 has written: what was stored once can be read for ever.
+//! Reads directories that this and earlier formats have written: what was stored once can be read for ever.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tidewire::engine::embedded::{FileOptions, open_file};
 use tidewire::engine::{
-    Announce, Append, Condition, Dedup, Durability, Engine, Heard, Range, Retention, Setup, Sink,
+    Announce, Append, AtBound, Change, Commit, Condition, Dedup, Durability, Engine, Heard, Listing, Opening,
+    Range, Retention, Setup, Shelf, ShelfItem, Sink, Start, Turn,
 };
-use tidewire::name::{ChannelPath, EntryPath};
+use tidewire::name::{ChannelPath, EntryPath, GroupPath};
 use tidewire::tasks::Tasks;
-use tidewire::{Clock, Limits, Timestamp};
+use tidewire::{Clock, ErrorKind, Limits, Position, Timestamp};
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const WINDOW: Duration = Duration::from_secs(3_600);
 const EPOCH_FILE: &str = "EPOCH";
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/file-v1")
+fn fixture(version: u8) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/file-v{version}"))
 }
 
 struct Nobody;
@@ -72,36 +73,99 @@ fn due() -> Timestamp {
     START.saturating_add(Duration::from_secs(60))
 }
 
+fn group() -> GroupPath {
+    GroupPath::new(channel("orders"), "workers").expect("a valid name")
+}
+
 #[tokio::test]
 async fn a_directory_of_format_1_has_all_that_was_stored() {
     let directory = tempfile::tempdir().unwrap();
-    let copied = copy(&fixture(), directory.path());
+    let (engine, clock) = open_copy(1, directory.path());
+    check_streams_and_entries(1, &engine, &clock).await;
+    let none = engine.log.group_stats(&group()).await.unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::NotFound);
+    let opening = Opening { start: Start::Earliest, partitions: 0 };
+    assert!(engine.log.group_open(&group(), opening).await.unwrap().is_new);
+    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+    let format = std::fs::read_to_string(directory.path().join("FORMAT")).unwrap();
+    assert_eq!(format, "tidewire file engine, format 2\n", "a program without groups must not open it");
+    drop(engine);
+    let engine = open(directory.path(), &clock);
+    assert_eq!(engine.log.group_stats(&group()).await.unwrap().next, 1);
+    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_directory_of_format_2_has_all_that_was_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, clock) = open_copy(2, directory.path());
+    let stats = engine.log.group_stats(&group()).await.unwrap();
+    assert_eq!((stats.next, stats.floor, stats.partitions, stats.generation), (21, 6, 0, (2, 6)));
+    assert_eq!(stats.items, [1, 1, 0, 0]);
+    let turn = Turn { adopt: 9, lookups: vec!["handled".into()], ..turn("later", 1) };
+    let turned = engine.log.group_turn(&group(), turn).await.unwrap();
+    let found: Vec<_> =
+        turned.adopted.iter().map(|record| (&*record.name, &*record.state, record.fence)).collect();
+    assert_eq!(found, [("first", b"6 to 10".as_slice(), 1), ("second", b"".as_slice(), 2)]);
+    let lost: Vec<_> = turned.adopted.iter().map(|record| (&*record.claims, record.was_lost)).collect();
+    assert_eq!(lost, [([].as_slice(), false), ([(11, 20)].as_slice(), true)]);
+    assert_eq!(turned.marked, [true]);
+    let items = engine.log.group_items(&group(), Shelf::Dead, Listing::After("".into(), 9)).await.unwrap();
+    assert_eq!(items, [item(Shelf::Dead)]);
+    let ordered = GroupPath::new(channel("orders"), "ordered").unwrap();
+    let stats = engine.log.group_stats(&ordered).await.unwrap();
+    assert_eq!((stats.partitions, stats.records.len(), stats.floor), (4, 4, 101));
+    let full = Append { retention: REJECT, ..append("bounded", "3".into()) };
+    let refused = engine.log.append(vec![full]).await.unwrap().remove(0).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Backpressure);
+    check_streams_and_entries(2, &engine, &clock).await;
+    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+}
+
+/// Opens a copy of a fixture.
+fn open_copy(version: u8, directory: &Path) -> (Engine, Clock) {
+    let copied = copy(&fixture(version), directory);
     assert!(copied > 5, "{copied} files");
     let clock = Clock::virtual_at(START);
-    let engine = open(directory.path(), &clock);
-    let epoch = std::fs::read_to_string(fixture().join(EPOCH_FILE)).unwrap();
+    (open(directory, &clock), clock)
+}
 
-    let page = engine.log.read(&channel("orders"), Range::from(1, 1_000)).await.unwrap();
+async fn check_streams_and_entries(version: u8, engine: &Engine, clock: &Clock) {
+    let epoch = std::fs::read_to_string(fixture(version).join(EPOCH_FILE)).expect("it is there");
+
+    let page = engine.log.read(&channel("orders"), Range::from(1, 1_000)).await.expect("it is there");
     assert_eq!((page.epoch.to_string().as_str(), page.first, page.last), (epoch.trim(), 1, 100));
     for (event, n) in page.events.iter().zip(1..) {
         assert_eq!((event.offset, event.time, &*event.envelope), (n, START, order(n).as_bytes()));
     }
-    let again = engine.log.append(vec![order_42()]).await.unwrap().remove(0).unwrap();
-    assert_eq!((again.position.unwrap().offset, again.is_duplicate), (42, true));
+    let again =
+        engine.log.append(vec![order_42()]).await.expect("it is there").remove(0).expect("it is there");
+    assert_eq!((again.position.expect("it is there").offset, again.is_duplicate), (42, true));
 
-    let page = engine.log.read(&channel("trimmed"), Range::from(0, 10)).await.unwrap();
+    let page = engine.log.read(&channel("trimmed"), Range::from(0, 10)).await.expect("it is there");
     assert_eq!((page.first, page.last, page.events.len()), (4, 3, 0));
-    let page = engine.log.read(&channel("kept"), Range::from(0, 10)).await.unwrap();
+    let page = engine.log.read(&channel("kept"), Range::from(0, 10)).await.expect("it is there");
     assert_eq!((page.first, page.last, page.events.len()), (2, 3, 2));
-    assert_eq!(engine.store.get(&entry()).await.unwrap().unwrap(), "ann");
+    assert_eq!(engine.store.get(&entry()).await.expect("it is there").expect("it is there"), "ann");
 
     clock.advance(Duration::from_secs(60));
-    while engine.log.read(&channel("later"), Range::BOUNDS).await.unwrap().last == 0 {
+    while engine.log.read(&channel("later"), Range::BOUNDS).await.expect("it is there").last == 0 {
         tokio::task::yield_now().await;
     }
-    let page = engine.log.read(&channel("later"), Range::from(1, 10)).await.unwrap();
-    assert_eq!((page.events[0].time, &*page.events[0].envelope), (due(), b"later".as_slice()));
-    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+    let page = engine.log.read(&channel("later"), Range::from(1, 10)).await.expect("it is there");
+    let [event] = page.events.as_slice() else { panic!("{:?}", page.events) };
+    assert_eq!((event.time, &*event.envelope), (due(), b"later".as_slice()));
+}
+
+const REJECT: Retention =
+    Retention { events_max: Some(2), age_max: None, bytes_max: None, at_bound: AtBound::Reject };
+
+fn turn(session: &str, number: u64) -> Turn {
+    Turn { session: session.into(), number, lease: WINDOW, ..Turn::default() }
+}
+
+fn item(shelf: Shelf) -> ShelfItem {
+    ShelfItem { shelf, key: "key".into(), bytes: "bytes".into() }
 }
 
 /// Copies a directory; how many files that were.
@@ -124,7 +188,7 @@ fn copy(from: &Path, to: &Path) -> usize {
 #[tokio::test]
 #[ignore = "writes the fixture of a new format: a written one does not change"]
 async fn writes_the_fixture() {
-    let directory = fixture();
+    let directory = fixture(2);
     assert!(!directory.exists(), "{} is there: a fixture does not change", directory.display());
     let clock = Clock::virtual_at(START);
     let engine = open(&directory, &clock);
@@ -144,8 +208,39 @@ async fn writes_the_fixture() {
     }
     engine.log.trim(&channel("trimmed"), u64::MAX).await.unwrap();
     assert!(engine.store.put(&entry(), "ann".into(), Some(WINDOW), Condition::Always).await.unwrap());
+    write_groups(&engine).await;
     let epoch = engine.log.read(&channel("orders"), Range::BOUNDS).await.unwrap().epoch;
     std::fs::write(directory.join(EPOCH_FILE), format!("{epoch}\n")).unwrap();
     assert!(engine.tasks.close(Duration::from_secs(10)).await);
     std::fs::remove_file(directory.join("LOCK")).unwrap();
+}
+
+async fn write_groups(engine: &Engine) {
+    let log = &engine.log;
+    let (start, partitions) = (Start::Earliest, 0);
+    log.group_open(&group(), Opening { start, partitions }).await.expect("written");
+    let sixth = Position {
+        epoch: log.read(&channel("orders"), Range::BOUNDS).await.expect("written").epoch,
+        offset: 6,
+    };
+    log.group_change(&group(), Change::Seek(Start::At(sixth))).await.expect("written");
+    log.group_turn(&group(), Turn { claim: 5, ..turn("first", 1) }).await.expect("written");
+    log.group_turn(&group(), Turn { claim: 10, ..turn("second", 1) }).await.expect("written");
+    let state = Some("6 to 10".into());
+    let last = Turn {
+        commits: vec![Commit { record: "first".into(), state, floor: 6, is_released: false }],
+        puts: vec![item(Shelf::Dead), item(Shelf::Waiting)],
+        marks: vec![Dedup { id: "handled".into(), window: WINDOW }],
+        is_last: true,
+        ..turn("first", 2)
+    };
+    log.group_turn(&group(), last).await.expect("written");
+    let ordered = GroupPath::new(channel("orders"), "ordered").expect("written");
+    log.group_open(&ordered, Opening { start: Start::Latest, partitions: 4 }).await.expect("written");
+    let bounded = GroupPath::new(channel("bounded"), "workers").expect("written");
+    log.group_open(&bounded, Opening { start, partitions }).await.expect("written");
+    let batch = (1..=2).map(|n| Append { retention: REJECT, ..append("bounded", n.to_string()) });
+    for outcome in log.append(batch.collect()).await.expect("written") {
+        outcome.expect("written");
+    }
 }

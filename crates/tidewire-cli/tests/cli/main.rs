@@ -11,3 +11,4 @@ mod dead;
 mod doctor;
 mod follow;
 mod running;
+mod webhooks;

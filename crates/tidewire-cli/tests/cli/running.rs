@@ -212,6 +212,12 @@ impl Server {
         Running::start(self.command(&[&["tail"], arguments].concat()))
     }
 
+    /// Waits for a line of its log that says this.
+    #[track_caller]
+    pub(crate) fn wait_for_note(&self, part: &str) -> String {
+        self.process.wait_for_note(part)
+    }
+
     /// A file in the server's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::metrics;
 use crate::node::Node;
 
 /// `GET /health`: the process answers.
@@ -63,10 +64,10 @@ fn not_ready(links: Vec<Link>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness { status: "not ready", links })).into_response()
 }
 
-/// `GET /metrics`: the counters of this node, in OpenMetrics text.
-pub(super) async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+/// `GET /metrics`: the counters of this node and how far its groups are, in OpenMetrics text.
+pub(super) async fn counters(State(node): State<Arc<Node>>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-        node.metrics.render(),
+        metrics::render(&node).await,
     )
 }

@@ -1,4 +1,5 @@
-//! The REST API under `/v1`: what is ours - groups, their dead letters, and where an event is.
+//! The REST API under `/v1`: what is ours - groups, their dead letters, webhooks, and where an
+//! event is.
 
 mod dead_letters;
 mod exchange;
@@ -6,6 +7,7 @@ mod fetch;
 mod groups;
 mod sweep;
 mod trace;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -32,5 +34,14 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/groups", get(groups::list))
         .nest("/groups/{group}", group)
         .route("/trace/{event}", get(trace::trace));
-    Router::new().nest("/v1/channels/{channel}", channel).route("/v1/{*path}", any(exchange::unknown_path))
+    let webhooks = Router::new()
+        .route("/", get(webhooks::list))
+        .route("/{name}", get(webhooks::show))
+        .route("/{name}/enable", post(webhooks::enable))
+        .route("/{name}/disable", post(webhooks::disable))
+        .route("/{name}/test", post(webhooks::test));
+    Router::new()
+        .nest("/v1/channels/{channel}", channel)
+        .nest("/v1/webhooks", webhooks)
+        .route("/v1/{*path}", any(exchange::unknown_path))
 }

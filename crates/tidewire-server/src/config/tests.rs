@@ -24,8 +24,13 @@ fn every_setting_of_the_manual_is_read() {
     let tenant = &config.tenants[DEFAULT_TENANT];
     assert_eq!(tenant.api_keys[0].expose(), "replace-me-replace-me");
     assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
+    let webhook = &config.webhooks[0];
+    assert_eq!((webhook.retries, webhook.disable_after), Default::default());
     let (events, age) = (1_000, Duration::from_secs(86_400));
-    assert_eq!(tenant.channels[0].keep, Some(Keep { events, age, durability: Durability::Fast }));
+    assert_eq!(
+        tenant.channels[0].keep,
+        Some(Keep { events, age, durability: Durability::Fast, at_bound: AtBound::Block })
+    );
 }
 
 #[test]
@@ -33,6 +38,19 @@ fn a_durability_that_is_none_is_named() {
     let rule = "[[tenants.default.channels]]\npattern = \"*\"\nkeep = { events = 1, age = \"1h\", durability = \"two\" }";
     let error = error_of(rule);
     assert!(error.contains("\"two\"") && error.contains("replicated(1)"), "{error}");
+}
+
+#[test]
+fn what_is_done_at_the_bound_is_read_by_its_name() {
+    let rule = |at_bound: &str| {
+        format!(
+            "[[tenants.default.channels]]\npattern = \"*\"\nkeep = {{ events = 1, age = \"1h\", at_bound = \"{at_bound}\" }}"
+        )
+    };
+    let config = Config::from_toml("tidewire.toml", &rule("drop-oldest")).unwrap();
+    assert_eq!(config.tenants[DEFAULT_TENANT].channels[0].keep.unwrap().at_bound, AtBound::DropOldest);
+    let error = error_of(&rule("drop"));
+    assert!(error.contains("drop-oldest"), "{error}");
 }
 
 #[test]
@@ -52,6 +70,11 @@ fn every_field_is_in_the_manual() {
         "",
         "[limits]\n",
         "[timing]\n",
+        "[metrics]\n",
+        "[log]\n",
+        "[[webhooks]]\n",
+        "[[webhooks]]\n[webhooks.retries]\n",
+        "[[webhooks]]\n[webhooks.disable_after]\n",
         "[tenants.default]\n",
         "[[tenants.default.channels]]\n",
         "[[tenants.default.channels]]\npattern = \"a\"\n[tenants.default.channels.keep]\n",
@@ -164,5 +187,39 @@ fn durations_are_written_as_they_are_read() {
     }
     for text in ["", "5", "s", "-1s", "1.5s", "99999999999999999999s", "1w"] {
         assert_eq!(text::duration::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_webhook_that_cannot_work_is_told_by_its_number() {
+    let webhook = |change: (&str, &str)| {
+        let mut lines = vec![
+            ("channel", "\"orders\""),
+            ("name", "\"billing\""),
+            ("start", "\"latest\""),
+            ("url", "\"https://example.com/hook\""),
+            ("secrets", "[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
+        ];
+        lines.retain(|(key, _)| *key != change.0);
+        lines.push(change);
+        let lines = lines.into_iter().map(|(key, value)| format!("{key} = {value}\n"));
+        format!("[[webhooks]]\n{}", lines.collect::<String>())
+    };
+    let fine = webhook(("timeout", "\"1s\""));
+    assert_eq!(Config::from_toml("tidewire.toml", &fine).unwrap().webhooks.len(), 1);
+    assert!(error_of(&format!("{fine}{fine}")).contains("webhooks[1].name: tenant \"default\" has another"));
+    for (key, value, problem) in [
+        ("url", "\"http://example.com\"", "url is http"),
+        ("url", "\"ftp://example.com\"", "url is ftp"),
+        ("url", "\"https://user:word@example.com\"", "url holds a user or password"),
+        ("secrets", "[]", "secrets: one is needed"),
+        ("secrets", "[\"whsec_c2hvcnQ=\"]", "secrets[0] is 5 bytes"),
+        ("secrets", "[\"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]", "secrets[0] does not begin with whsec_"),
+        ("name", "\"no spaces\"", "name: "),
+        ("partitions", "129", "partitions must be 128"),
+        ("concurrency", "0", "concurrency must be more than 0"),
+    ] {
+        let error = error_of(&webhook((key, value)));
+        assert!(error.starts_with("tidewire.toml: webhooks[0].") && error.contains(problem), "{error}");
     }
 }

@@ -149,3 +149,29 @@ pub(super) mod durability {
         output.collect_str(durability)
     }
 }
+
+/// What is done at the bound of a stream.
+pub(super) mod at_bound {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tidewire::AtBound;
+
+    const NAMES: [(&str, AtBound); 3] =
+        [("block", AtBound::Block), ("reject", AtBound::Reject), ("drop-oldest", AtBound::DropOldest)];
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<AtBound, D::Error> {
+        let text = String::deserialize(input)?;
+        let known = NAMES.iter().find(|(name, _)| *name == text);
+        known.map(|(_, at_bound)| *at_bound).ok_or_else(|| {
+            D::Error::custom(format!("at_bound {text:?} is unknown; known are block, reject, drop-oldest"))
+        })
+    }
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        at_bound: &AtBound,
+        output: S,
+    ) -> Result<S::Ok, S::Error> {
+        let name = NAMES.iter().find(|(_, known)| known == at_bound).map_or("block", |(name, _)| *name);
+        output.serialize_str(name)
+    }
+}

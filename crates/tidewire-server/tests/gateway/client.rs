@@ -36,7 +36,12 @@ fn on_memory(mut config: Config) -> Config {
 
 /// Settings without dev: tenant `acme` with rules for each kind of channel, and `default` with nothing.
 pub(crate) fn strict() -> Config {
-    let keep = Some(Keep { events: 10, age: Duration::from_secs(3600), durability: Durability::Fast });
+    let keep = Some(Keep {
+        events: 10,
+        age: Duration::from_secs(3600),
+        durability: Durability::Fast,
+        at_bound: tidewire::AtBound::Block,
+    });
     let rule = |pattern: &str, subscribe, publish, keep| ChannelRule {
         pattern: pattern.into(),
         subscribe,

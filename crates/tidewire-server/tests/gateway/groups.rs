@@ -158,6 +158,16 @@ async fn what_a_lease_over_its_time_held_comes_again_as_another_attempt() {
 }
 
 #[tokio::test]
+async fn a_server_closes_at_once_though_deliveries_are_out() {
+    let server = with_events(1).await;
+    let held = fetch(&server, 1, 3_600_000).await;
+    assert_eq!(held["deliveries"].as_array().unwrap().len(), 1);
+    let watch = tidewire::clock::Stopwatch::start();
+    server.close(Duration::from_secs(60)).await.unwrap();
+    assert!(watch.elapsed() < Duration::from_secs(30), "waited for a lease: {:?}", watch.elapsed());
+}
+
+#[tokio::test]
 async fn a_retry_comes_again_when_it_says_and_a_hand_back_is_no_attempt() {
     let server = with_events(1).await;
     let first = fetch(&server, 1, 30_000).await;

@@ -12,5 +12,7 @@ mod commands;
 mod connect;
 mod frames;
 mod groups;
+mod receiver;
 mod recovery;
 mod serving;
+mod webhooks;

@@ -57,7 +57,7 @@ async fn a_position_that_is_lost_is_told_and_the_subscription_starts_at_the_top(
     let mut config = dev();
     let tenant = config.tenants.get_mut("default").unwrap();
     let (age, durability) = (std::time::Duration::from_secs(60), tidewire::Durability::Fast);
-    tenant.channels[0].keep = Some(Keep { events: 3, age, durability });
+    tenant.channels[0].keep = Some(Keep { events: 3, age, durability, at_bound: tidewire::AtBound::Block });
     let server = start(config).await;
     let epoch = epoch_of(&server, "lost").await;
     publish_range(&server, "lost", 1..=10).await;

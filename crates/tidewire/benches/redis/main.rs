@@ -11,6 +11,7 @@
 
 mod append;
 mod cluster;
+mod consume;
 mod idle;
 mod load;
 mod publish;
@@ -18,6 +19,7 @@ mod receive;
 mod resubscribe;
 mod server;
 mod store;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,8 @@ use self::server::Server;
 /// How long an engine may take to stop.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Those that count commands or kill links come first, while nothing else of ours is connected.
-const PARTS: [&str; 7] = ["idle", "resubscribe", "publish", "append", "store", "receive", "cluster"];
+const PARTS: [&str; 9] =
+    ["idle", "resubscribe", "publish", "append", "consume", "work", "store", "receive", "cluster"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -50,6 +53,8 @@ async fn main() {
         match part {
             "publish" => publish::measure(&url, &server).await,
             "append" => append::measure(&url, &server).await,
+            "consume" => consume::measure(&url, &server).await,
+            "work" => work::measure(&url, &server).await,
             "store" => store::measure(&url, &server).await,
             "receive" => receive::measure(&url, &server).await,
             "cluster" => cluster::measure(&url, Server::at(&url)).await,

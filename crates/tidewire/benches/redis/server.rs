@@ -42,7 +42,8 @@ impl Server {
         String::from_utf8(text).expect("text")
     }
 
-    fn connect(&self) -> BufReader<TcpStream> {
+    /// A connection of its own.
+    pub(crate) fn connect(&self) -> BufReader<TcpStream> {
         let link = TcpStream::connect(format!("{}:{}", self.host, self.port)).expect("the server listens");
         link.set_read_timeout(Some(Duration::from_secs(10))).expect("a time that is not zero");
         BufReader::new(link)

@@ -6,6 +6,7 @@
 mod audit;
 mod breaker;
 mod consumer;
+mod consumers;
 mod counters;
 mod dead_letter;
 mod delivery;
@@ -22,6 +23,7 @@ mod queue;
 mod retries;
 mod session;
 mod settings;
+mod span;
 mod sweep;
 mod trace;
 
@@ -30,8 +32,10 @@ use std::sync::Arc;
 
 pub use audit::{AuditAction, AuditEntry};
 pub use breaker::{BreakerState, Breaking};
-pub use consumer::{Consumer, Consuming, Deliveries, Pulled};
-pub use counters::ConsumerStats;
+pub use consumer::{Consumer, Consuming, Deliveries, Pulled, Settling};
+pub(crate) use consumers::Consumers;
+pub use consumers::GroupActivity;
+pub use counters::{ConsumerStats, HandlerTimes};
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
 pub use extract::{Emit, FromDelivery, Json, Lost, State};

@@ -1,5 +1,6 @@
 //! What this node published and received, per channel and in all.
 
+use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -35,6 +36,17 @@ pub struct SubscriberStats {
     pub failed: u64,
 }
 
+/// What this node sent to a channel, live and kept apart.
+#[derive(Debug, Clone)]
+pub struct ChannelActivity {
+    /// The channel; none for all others together.
+    pub channel: Option<ChannelPath>,
+    /// Events published to whoever listens.
+    pub published: PublisherStats,
+    /// Events appended to its stream, those that handlers emitted included.
+    pub appended: PublisherStats,
+}
+
 /// Events per second on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rates {
@@ -48,6 +60,9 @@ pub struct Rates {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     published: Tally,
+    appended: Tally,
+    /// Its number among the channels that are told of one by one; 0 without.
+    rank: AtomicU64,
     received: AtomicU64,
     gaps: AtomicU64,
     handled: Tally,
@@ -73,11 +88,32 @@ impl Tally {
         let counter = if is_success { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Relaxed);
     }
+
+    fn stats(&self) -> PublisherStats {
+        let (succeeded, failed) = (self.succeeded.load(Relaxed), self.failed.load(Relaxed));
+        PublisherStats { total: succeeded + failed, succeeded, failed }
+    }
+}
+
+impl Add for PublisherStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            succeeded: self.succeeded + other.succeeded,
+            failed: self.failed + other.failed,
+        }
+    }
 }
 
 impl Counters {
     pub(super) fn published(&self, is_success: bool) {
         self.published.add(is_success);
+    }
+
+    pub(super) fn appended(&self, is_success: bool) {
+        self.appended.add(is_success);
     }
 
     pub(super) fn received(&self) {
@@ -93,9 +129,7 @@ impl Counters {
     }
 
     pub(super) fn publisher(&self) -> PublisherStats {
-        let succeeded = self.published.succeeded.load(Relaxed);
-        let failed = self.published.failed.load(Relaxed);
-        PublisherStats { total: succeeded + failed, succeeded, failed }
+        self.published.stats() + self.appended.stats()
     }
 
     pub(super) fn subscriber(&self) -> SubscriberStats {
@@ -132,11 +166,13 @@ pub(super) struct Stats {
     channels: RwLock<FxHashMap<ChannelPath, Arc<Counters>>>,
     /// Counts channels past the bound, and patterns.
     rest: Arc<Counters>,
+    /// The highest [`Counters::rank`].
+    ranked: Mutex<u64>,
 }
 
 impl Stats {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, channels: RwLock::default(), rest: Arc::default() }
+        Self { clock, channels: RwLock::default(), rest: Arc::default(), ranked: Mutex::default() }
     }
 
     /// The counters of a channel; past [`limits::STATS_CHANNELS_MAX`] those that count all further ones.
@@ -158,6 +194,36 @@ impl Stats {
         self.rest.clone()
     }
 
+    /// What was sent to each channel that anything was sent to, at most `channels_max` of them one by one: those that were
+    /// told of first, so that no count ever goes down.
+    pub(super) fn activity(&self, channels_max: usize) -> Vec<ChannelActivity> {
+        let channels = self.channels.read();
+        let mut ranked = self.ranked.lock();
+        let channels_max = channels_max as u64;
+        let mut activity = Vec::new();
+        let (mut published, mut appended) = (self.rest.published.stats(), self.rest.appended.stats());
+        for (channel, counters) in &*channels {
+            let (live, kept) = (counters.published.stats(), counters.appended.stats());
+            if live.total + kept.total == 0 {
+                continue;
+            }
+            if counters.rank.load(Relaxed) == 0 && *ranked < channels_max {
+                *ranked += 1;
+                counters.rank.store(*ranked, Relaxed);
+            }
+            if (1..=channels_max).contains(&counters.rank.load(Relaxed)) {
+                let channel = Some(channel.clone());
+                activity.push(ChannelActivity { channel, published: live, appended: kept });
+            } else {
+                (published, appended) = (published + live, appended + kept);
+            }
+        }
+        if published.total + appended.total > 0 {
+            activity.push(ChannelActivity { channel: None, published, appended });
+        }
+        activity
+    }
+
     /// Sums over all channels.
     pub(super) fn totals(&self) -> (PublisherStats, SubscriberStats) {
         let channels = self.channels.read();
@@ -167,11 +233,7 @@ impl Stats {
             |(publisher, subscriber): (PublisherStats, SubscriberStats), counters| {
                 let (sent, got) = (counters.publisher(), counters.subscriber());
                 (
-                    PublisherStats {
-                        total: publisher.total + sent.total,
-                        succeeded: publisher.succeeded + sent.succeeded,
-                        failed: publisher.failed + sent.failed,
-                    },
+                    publisher + sent,
                     SubscriberStats {
                         received: subscriber.received + got.received,
                         gaps: subscriber.gaps + got.gaps,
@@ -181,5 +243,32 @@ impl Stats {
                 )
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_past_the_bound_are_told_of_together_and_the_others_stay() {
+        let stats = Stats::new(Clock::system());
+        let channel = |name: &str| stats.channel(&ChannelPath::new("test", "shop", name).unwrap());
+        channel("first").appended(true);
+        channel("unused");
+        let told = |max| {
+            let told = stats.activity(max).into_iter().map(|activity| {
+                let channel = activity.channel.map_or("others".into(), |path| path.channel().to_owned());
+                (channel, activity.published.total, activity.appended.total)
+            });
+            let mut told: Vec<_> = told.collect();
+            told.sort();
+            told
+        };
+        assert_eq!(told(1), [("first".into(), 0, 1)]);
+        for name in ["a", "b", "z"] {
+            channel(name).published(true);
+        }
+        assert_eq!(told(1), [("first".into(), 0, 1), ("others".into(), 3, 0)]);
     }
 }

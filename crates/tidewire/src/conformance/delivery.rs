@@ -341,9 +341,9 @@ pub(super) async fn a_dead_letter_is_there_once_and_is_replayed_once(scene: Scen
     stop(&scene, &consumer).await;
 }
 
-/// A delivery that waits for `ticks(12)`; the consumer ends by `end` before that.
+/// A consumer whose delivery waits for longer than its lease.
 async fn wait_across(scene: &Scene, diary: &Diary, first: &Group) -> Consumer {
-    let wait = scene.ticks(12);
+    let wait = scene.lease() * 3;
     let handler = diary.handler(move |_, attempt| match attempt {
         1 => Outcome::retry_after(wait, "later"),
         _ => Outcome::Ack,
@@ -367,7 +367,7 @@ pub(super) async fn a_delayed_retry_outlives_its_process(scene: Scene) {
     let consumer =
         consume(&scene, &group(&channel)).run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
     scene.pass_until("its time", diary.wait(1)).await;
-    assert!(scene.now().since(started) >= scene.ticks(12).mul_f64(0.9));
+    assert!(scene.now().since(started) >= scene.lease().mul_f64(2.9));
     assert_eq!(diary.attempts_of(0), [1, 2], "what waits has no attempt to lose");
     until_settled(&scene, &group(&channel), 0).await;
     stop(&scene, &consumer).await;
@@ -384,7 +384,7 @@ pub(super) async fn a_delayed_retry_survives_a_restart(scene: Scene) {
     let consumer =
         consume(&scene, &group(&channel)).run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
     scene.pass_until("its time", diary.wait(1)).await;
-    assert!(scene.now().since(started) >= scene.ticks(12).mul_f64(0.9));
+    assert!(scene.now().since(started) >= scene.lease().mul_f64(2.9));
     assert_eq!(diary.attempts_of(0), [1, 2]);
     until_settled(&scene, &group(&channel), 0).await;
     stop(&scene, &consumer).await;

@@ -352,7 +352,8 @@ pub(super) async fn a_consumer_takes_what_it_has_room_for(scene: Scene) {
     diary.wait(2).await;
     scene.pass(scene.ticks(2)).await;
     let status = handled.status().await.expect("a status");
-    assert!(status.in_flight <= 8, "{} in flight with two handlers", status.in_flight);
+    // It takes ahead, up to as much again four times over while its handlers seem to keep up.
+    assert!(status.in_flight <= 16, "{} in flight with two handlers", status.in_flight);
     gate.add_permits(100);
     until_settled(&scene, &handled, 0).await;
     assert_eq!(diary.sorted(), (0..100).collect::<Vec<_>>());

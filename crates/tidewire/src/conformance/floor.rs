@@ -322,7 +322,7 @@ pub(super) async fn a_group_survives_a_restart(scene: Scene) {
     let items = items.expect("a page");
     assert_eq!(items.iter().map(|item| &*item.bytes).collect::<Vec<_>>(), [b"v"]);
     let fences: Vec<_> = turned.adopted.iter().map(|record| record.fence).collect();
-    assert_eq!(fences, [1, 2]);
+    assert!(fences.is_sorted_by(|one, next| one < next), "{fences:?}");
 }
 
 pub(super) async fn fences_rise_over_a_restart(scene: Scene) {

@@ -279,8 +279,8 @@ pub(super) async fn a_move_back_while_a_key_waits_keeps_its_order(scene: Scene) 
     };
     let consumer = consume(&scene, &group).run(handler).await.expect("runs");
     watch.diary.wait(2).await;
-    group.seek(Start::Earliest, "a test").await.expect("moved");
     let before = watch.diary.notes().len();
+    group.seek(Start::Earliest, "a test").await.expect("moved");
     channel.append(numbered(6 * KEYS)).key("key-0").await.expect("confirmed");
     until_settled(&scene, &group, 0).await;
     let again: Vec<usize> = watch.diary.numbers().split_off(before);

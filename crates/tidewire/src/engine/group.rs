@@ -79,7 +79,7 @@ pub struct Turn {
 /// What becomes of a record in a turn.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// Its name.
+    /// Its name. A session of a group without partitions makes records called as itself, or that and `.` and more.
     pub record: Box<str>,
     /// What it holds from now on; claims that were told in earlier turns are in it. `None` removes the record, where the
     /// group has no partitions.
@@ -114,8 +114,13 @@ pub struct Turned {
     pub first: u64,
     /// Offset of the newest event ever appended; 0 before the first.
     pub last: u64,
+    /// No event before this offset is needed for the group: from here on it can be made again if it is lost. It may be
+    /// lower than it could be.
+    pub floor: u64,
     /// How often the group was moved by [`Change::Seek`], and the offset that the last move, or its start, went to.
     pub generation: (u64, u64),
+    /// In the answer to the first turn of a session: its fence, larger than any given before in this group.
+    pub fence: u64,
     /// What was claimed: first and last offset.
     pub claimed: Option<(u64, u64)>,
     /// Events before what was claimed that were removed unclaimed: first and last offset.

@@ -111,8 +111,16 @@ impl Stage {
             publisher.declare().await?;
             confirmed = publisher.confirmed.clone();
             let of_publisher = is_over.clone();
-            publishing.push(spawn(async move { publisher.run(1, || of_publisher.load(Ordering::Relaxed)).await }));
-            let garbage = litter(url.clone(), tenant.clone(), plan.clone(), notes.clone(), confirmed.clone(), is_over.clone());
+            publishing
+                .push(spawn(async move { publisher.run(1, || of_publisher.load(Ordering::Relaxed)).await }));
+            let garbage = litter(
+                url.clone(),
+                tenant.clone(),
+                plan.clone(),
+                notes.clone(),
+                confirmed.clone(),
+                is_over.clone(),
+            );
             publishing.push(spawn(garbage));
             node = Some(opened);
             orders.process = 1;
@@ -138,11 +146,17 @@ impl Stage {
             return Ok(self.confirmed.load(Ordering::Relaxed));
         }
         let notes = Notes::read(&self.path())?;
-        Ok(notes.iter().filter(|note| matches!(note, Note::Published { sort: Sort::Event, .. })).count() as u64)
+        Ok(notes.iter().filter(|note| matches!(note, Note::Published { sort: Sort::Event, .. })).count()
+            as u64)
     }
 
     /// Has the faults happen, and then everything handled.
-    async fn play(&mut self, schedule: &Schedule, site: &mut Option<Site>, proxies: &Arc<Vec<Proxy>>) -> Result<()> {
+    async fn play(
+        &mut self,
+        schedule: &Schedule,
+        site: &mut Option<Site>,
+        proxies: &Arc<Vec<Proxy>>,
+    ) -> Result<()> {
         self.until("events are published", |stage| Ok(stage.confirmed()? >= SIGN_OF_LIFE)).await?;
         for step in &schedule.steps {
             tokio::time::sleep(step.after).await; // tidy: faults come at times of their own
@@ -287,7 +301,9 @@ async fn read_dead(tenant: &Tenant, plan: &Plan, name: &str) -> Result<Vec<Dead>
     let (mut dead, mut after) = (Vec::new(), String::new());
     loop {
         let page = letters.list(&after, 1_000).await?;
-        dead.extend(page.letters.iter().map(|letter| Dead { place: letter.position.into(), kind: letter.kind }));
+        dead.extend(
+            page.letters.iter().map(|letter| Dead { place: letter.position.into(), kind: letter.kind }),
+        );
         match page.next {
             Some(next) => after = next.into(),
             None => return Ok(dead),
@@ -351,7 +367,10 @@ async fn litter(
             channel: channel.clone(),
             envelope: b"no event at all".as_slice().into(),
             announce: Announce::Quiet,
-            dedup: Some(tidewire::engine::Dedup { id: format!("garbage:{number}").into(), window: PATIENCE * 10 }),
+            dedup: Some(tidewire::engine::Dedup {
+                id: format!("garbage:{number}").into(),
+                window: PATIENCE * 10,
+            }),
             retention: Retention::default(),
             durability: Durability::Fast,
             deliver_at: None,

@@ -67,7 +67,9 @@ async fn main() -> ExitCode {
     println!("faults: {} schedules from seed {first}", schedules.len());
     let report = Arc::new(Mutex::new(Report::default()));
     let mut lanes = JoinSet::new();
-    for (subject, topology) in Subject::ALL.into_iter().flat_map(|subject| Topology::ALL.map(|topology| (subject, topology))) {
+    for (subject, topology) in
+        Subject::ALL.into_iter().flat_map(|subject| Topology::ALL.map(|topology| (subject, topology)))
+    {
         let is_here = |one: &&Schedule| one.subject == subject && one.topology == topology;
         let schedules: Vec<_> = schedules.iter().filter(is_here).cloned().collect();
         if !schedules.is_empty() {

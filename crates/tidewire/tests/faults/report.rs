@@ -56,7 +56,10 @@ impl Report {
             return;
         }
         let label = schedule.label();
-        println!("\nVIOLATION on {label}; again with TIDEWIRE_SEED={} and the argument '{label}'", schedule.seed);
+        println!(
+            "\nVIOLATION on {label}; again with TIDEWIRE_SEED={} and the argument '{label}'",
+            schedule.seed
+        );
         for step in &schedule.steps {
             let (name, after, lasts) = (step.fault.name(), step.after, step.lasts);
             println!("  after {after:?}: {name}, {lasts:?} (target {})", step.target);

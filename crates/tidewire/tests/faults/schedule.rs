@@ -190,10 +190,19 @@ impl Topology {
                 TrimStream,
             ],
             Self::Aof => &[Restart, Restart, FailedSave, Pause, KillWorker, PauseWorker],
-            Self::Sentinel => &[KillPrimary, PausePrimary, FailOver, FailOver, KillReplica, KillWorker, KillData],
-            Self::Cluster => {
-                &[KillPrimary, PausePrimary, FailOver, MoveSlots, MoveSlots, KillReplica, KillWorker, KillData]
+            Self::Sentinel => {
+                &[KillPrimary, PausePrimary, FailOver, FailOver, KillReplica, KillWorker, KillData]
             }
+            Self::Cluster => &[
+                KillPrimary,
+                PausePrimary,
+                FailOver,
+                MoveSlots,
+                MoveSlots,
+                KillReplica,
+                KillWorker,
+                KillData,
+            ],
             Self::File => &[KillWorker],
         }
     }
@@ -315,7 +324,8 @@ impl Schedule {
                 None => break,
             }
         }
-        let steps = (0..random.usize(1..=topology.steps_max())).map(|_| Step::of(topology.faults(subject), &mut random));
+        let steps = (0..random.usize(1..=topology.steps_max()))
+            .map(|_| Step::of(topology.faults(subject), &mut random));
         let steps = steps.collect();
         Self { seed, subject, topology, steps }
     }

@@ -78,7 +78,10 @@ impl Site {
             Servers::Sentinel(sentinel) => sentinel.url(),
             Servers::Cluster(cluster) => cluster.url(),
             Servers::Files(folder) => {
-                return Ok((vec![format!("file:{}", folder.path().join(seed.to_string()).display())], Vec::new()));
+                return Ok((
+                    vec![format!("file:{}", folder.path().join(seed.to_string()).display())],
+                    Vec::new(),
+                ));
             }
             Servers::Shared(admin) => {
                 let proxies = (0..NODES as u64).map(|node| Proxy::open(admin.address(), seed + node));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidewire::Epoch;
 use tidewire::engine::{Engine, Range, Stored};
 
+use crate::grouped::Settled;
 use crate::{KEPT_EVENTS, STREAMS, channel, entry, envelope, open};
 
 /// All that writers have confirmed.
@@ -16,6 +17,7 @@ pub(crate) struct Confirmed {
     streams: BTreeMap<String, Stream>,
     /// The value that the entry was last confirmed to have.
     entry: Option<u64>,
+    settled: Settled,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -40,7 +42,7 @@ impl Confirmed {
             epoch
         });
         let streams = STREAMS.map(|stream| (stream.to_owned(), Stream::default())).into();
-        Self { seed, epoch, streams, entry: None, runtime }
+        Self { seed, epoch, streams, entry: None, settled: Settled::default(), runtime }
     }
 
     /// Takes note of a line of a writer.
@@ -49,6 +51,7 @@ impl Confirmed {
         let number = |text: &str| text.parse::<u64>().expect("a number");
         match words.as_slice() {
             ["opening" | "opened"] => {}
+            ["settled", offset] => self.settled.note(number(offset)),
             ["entry", value] => self.entry = Some(number(value)),
             [stream, round, count, offset] => {
                 let stream = self.streams.get_mut(*stream).expect("a stream of the test");
@@ -74,14 +77,20 @@ impl Confirmed {
         self.streams.values().map(|stream| stream.events.len()).sum()
     }
 
+    /// How many events were settled.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled.count()
+    }
+
     /// Opens the engine and looks for everything that was confirmed since the last time.
     pub(crate) fn check(&mut self, directory: &Path, round: u64) {
-        let Self { seed, epoch, streams, entry: confirmed_entry, runtime } = self;
+        let Self { seed, epoch, streams, entry: confirmed_entry, settled, runtime } = self;
         runtime.block_on(async {
             let engine = open(directory);
             for (name, stream) in streams {
                 stream.check(&engine, name, *seed, *epoch, round).await;
             }
+            settled.check(&engine, round).await;
             let value = engine.store.get(&entry()).await.expect("get");
             let value =
                 value.map(|value| String::from_utf8(value.into()).expect("text").parse().expect("a number"));

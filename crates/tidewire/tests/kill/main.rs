@@ -2,9 +2,10 @@
 //!
 //! `TIDEWIRE_SEED` repeats a run, `TIDEWIRE_KILLS` sets how many kills. Several streams: one confirmed by the
 //! operating system, one by the device, one in batches, one under retention, one with dedup ids that the next
-//! process sends again; and entries of the store.
+//! process sends again; entries of the store; and a stream with a group, whose sessions are killed with the process.
 
 mod check;
+mod grouped;
 mod writer;
 
 use std::io::{BufRead, BufReader};
@@ -24,7 +25,7 @@ const KILLS: u64 = 200;
 /// Small, so that many segments come and go.
 const SEGMENT_BYTES: u64 = 48 * 1024;
 /// The streams of the test, each written by one task of the writer.
-pub(crate) const STREAMS: [&str; 5] = ["fast", "synced", "batch", "kept", "dedup"];
+pub(crate) const STREAMS: [&str; 6] = ["fast", "synced", "batch", "kept", "dedup", grouped::STREAM];
 /// What the stream `kept` keeps.
 pub(crate) const KEPT_EVENTS: u64 = 700;
 /// Confirmed ids of the stream `dedup` that the next process sends again.
@@ -53,8 +54,10 @@ fn main() -> ExitCode {
             confirmed.check(directory.path(), round);
         }
     }
-    let count = confirmed.count();
-    println!("kill test: {kills} kills, seed {seed}, {count} confirmed appends, all found");
+    let (count, settled) = (confirmed.count(), confirmed.settled());
+    println!(
+        "kill test: {kills} kills, seed {seed}, {count} confirmed appends, all found; {settled} events settled once"
+    );
     ExitCode::SUCCESS
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidewire::engine::{Announce, Append, Condition, Dedup, Durability, Engine, Retention};
 
-use crate::{KEPT_EVENTS, channel, entry, envelope, open};
+use crate::{KEPT_EVENTS, channel, entry, envelope, grouped, open};
 
 /// Appends until it is killed.
 pub(crate) fn run(directory: &Path, seed: u64, round: u64, next_id: u64) {
@@ -16,12 +16,16 @@ pub(crate) fn run(directory: &Path, seed: u64, round: u64, next_id: u64) {
         let engine = open(directory);
         say("opened");
         let writer = Writer { engine: &engine, seed, round };
+        let sessions = [format!("r{round}-a"), format!("r{round}-b")];
         let kept = Retention { events_max: Some(KEPT_EVENTS), ..Retention::default() };
         tokio::join!(
             writer.append_for_ever("fast", 1, |_| {}),
             writer.append_for_ever("synced", 1, |append| append.durability = Durability::Fsynced),
             writer.append_for_ever("batch", 25, |_| {}),
             writer.append_for_ever("kept", 10, move |append| append.retention = kept),
+            writer.append_for_ever(grouped::STREAM, 5, |_| {}),
+            grouped::consume_for_ever(&engine, &sessions[0], say),
+            grouped::consume_for_ever(&engine, &sessions[1], say),
             writer.append_ids(next_id),
             writer.put_for_ever(),
         );

@@ -18,8 +18,11 @@ use super::exchange::{OnGroup, Refused, bad_request, respond};
 use crate::api::exchange::{Body, Refusal, parse};
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::pulls::Answered;
 
 const DELIVERIES_MAX: usize = 1_000;
+/// How long a settle waits until it is kept.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
 const WAIT_MS_MAX: u64 = 30_000;
 const LEASE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 
@@ -58,7 +61,7 @@ pub(super) async fn settle(
     OnGroup { group, .. }: OnGroup,
     Body(body): Body,
 ) -> Response {
-    let outcome = || {
+    let outcome = async {
         let request: SettleRequest = parse(&body)?;
         if request.outcomes.len() > DELIVERIES_MAX {
             let seen = request.outcomes.len();
@@ -69,10 +72,21 @@ pub(super) async fn settle(
             request.outcomes.into_iter().map(outcome_of).collect::<Result<_, Refused>>()?;
         let lease = id_of(&request.lease)?;
         let settled = node.pulls.settle(group.path(), lease, outcomes);
-        let (settled, lost) = settled.ok_or_else(|| no_lease(&request.lease))?;
+        let Answered { settling, mut lost } = settled.ok_or_else(|| no_lease(&request.lease))?;
+        let kept = async {
+            let mut settled = 0;
+            for (position, settling) in settling {
+                match settling.await {
+                    Ok(()) => settled += 1,
+                    Err(_) => lost.push(position),
+                }
+            }
+            settled
+        };
+        let settled = tokio::time::timeout(KEPT_WITHIN, kept).await.map_err(|_| not_kept())?;
         Ok(Settled { settled, lost: texts(&lost) })
     };
-    respond(&node, "group_settle", outcome())
+    respond(&node, "group_settle", outcome.await)
 }
 
 pub(super) async fn extend(
@@ -88,6 +102,15 @@ pub(super) async fn extend(
         Ok(Extended { held: texts(&kept.held), lost: texts(&kept.lost) })
     };
     respond(&node, "group_extend", outcome())
+}
+
+/// That an answer of the engine did not come in time.
+fn not_kept() -> Refused {
+    let text = format!(
+        "outcomes were not kept within {KEPT_WITHIN:?}: they will be if the engine is back before the lease is over, else the \
+         deliveries come again"
+    );
+    tidewire::Error::new(tidewire::ErrorKind::TimedOut, text).into()
 }
 
 fn lease_of(lease_ms: u64) -> Result<Duration, Refused> {

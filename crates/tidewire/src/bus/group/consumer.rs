@@ -1,12 +1,16 @@
 //! Consumers: what runs the handlers of a group on this node, or hands out deliveries one by one.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use super::Group;
 use super::breaker::{Breaker, BreakerState, Breaking};
@@ -20,11 +24,12 @@ use super::queue::{Done, Job, Queue, Token, Verdict};
 use super::retries::Retries;
 use super::session::Session;
 use super::settings::Settings;
+use super::span;
 use crate::bus::lane::Lane;
-use crate::bus::{Bus, Gap};
+use crate::bus::{Bus, Gap, event_log};
 use crate::clock::Stopwatch;
 use crate::engine::Interest;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How a group is consumed on this node; [`run`](Self::run) or [`deliveries`](Self::deliveries) starts it.
 #[must_use = "a consumer starts with run() or deliveries()"]
@@ -214,7 +219,7 @@ impl Consumer {
             bus: bus.clone(),
             group,
             queue: queue.clone(),
-            counters,
+            counters: counters.clone(),
             gate,
             stop: stop.clone(),
             stopped: stopped.clone(),
@@ -226,10 +231,12 @@ impl Consumer {
             }
             return Err(error);
         }
-        let tasks = bus.tasks.clone();
+        let (tasks, path) = (bus.tasks.clone(), running.group.path.clone());
+        bus.consumers.begin(&path, &counters, running.gate.breaker.as_ref());
         tasks.spawn(async move {
             crashed.run_until_cancelled(session.run(stop)).await;
             queue.close();
+            bus.consumers.end(&path, &counters);
             if bus.hub.leave(&interest, &lane)
                 && let Err(error) = bus.hub.release(interest).await
             {
@@ -288,23 +295,30 @@ impl Running {
         }
     }
 
+    /// An attempt begins.
+    fn begin(&self, delivery: &Delivery) {
+        add(&self.counters.delivered, 1);
+        event_log::delivered(delivery, || self.bus.clock.now().since(delivery.time()));
+    }
+
     /// Handles one delivery after the other.
     async fn work(&self, service: HandlerService) {
         while let Some(Job { token, delivery }) = self.queue.pop().await {
             let Some(leave) = self.leave_for(&delivery).await else {
                 let verdict = Verdict::Settled(Outcome::HandBack);
-                self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO });
+                self.queue.finish(Done { token, delivery, verdict, took: Duration::ZERO, kept: None });
                 continue;
             };
-            add(&self.counters.delivered, 1);
+            self.begin(&delivery);
             let watch = Stopwatch::start();
-            let outcome = service.handle(delivery.clone()).await;
+            let outcome = service.handle(delivery.clone()).instrument(span::of(&delivery)).await;
             leave.end(&outcome);
             self.queue.finish(Done {
                 token,
                 delivery,
                 verdict: Verdict::Settled(outcome),
                 took: watch.elapsed(),
+                kept: None,
             });
         }
     }
@@ -333,7 +347,7 @@ impl Deliveries {
     }
 
     fn pulled(&self, Job { token, delivery }: Job) -> Pulled {
-        add(&self.consumer.running.counters.delivered, 1);
+        self.consumer.running.begin(&delivery);
         Pulled {
             delivery,
             token,
@@ -360,29 +374,51 @@ impl Pulled {
         &self.delivery
     }
 
-    /// Settles it. That is kept with the next turn, a few milliseconds later; a process that dies before gets the delivery
-    /// again.
+    /// Settles it. That is kept with the next turn, a few milliseconds later; of a process that dies before, the delivery
+    /// comes again.
     pub fn settle(mut self, outcome: impl IntoOutcome) {
-        self.finish(Verdict::Settled(outcome.into_outcome()));
+        self.finish(Verdict::Settled(outcome.into_outcome()), None);
+    }
+
+    /// Settles it, at once; await the answer to know that it is kept.
+    pub fn settled(mut self, outcome: impl IntoOutcome) -> Settling {
+        let (kept, answer) = oneshot::channel();
+        self.finish(Verdict::Settled(outcome.into_outcome()), Some(kept));
+        Settling(answer)
     }
 
     /// Gives up on it as if its process had died: that counts as an attempt.
     pub fn abandon(mut self) {
-        self.finish(Verdict::Abandoned);
+        self.finish(Verdict::Abandoned, None);
     }
 
-    fn finish(&mut self, verdict: Verdict) {
+    fn finish(&mut self, verdict: Verdict, kept: Option<oneshot::Sender<()>>) {
         self.is_settled = true;
         let (token, delivery, took) = (self.token, self.delivery.clone(), self.watch.elapsed());
-        self.queue.finish(Done { token, delivery, verdict, took });
+        self.queue.finish(Done { token, delivery, verdict, took, kept });
     }
 }
 
 impl Drop for Pulled {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.finish(Verdict::Settled(Outcome::HandBack));
+            self.finish(Verdict::Settled(Outcome::HandBack), None);
         }
+    }
+}
+
+/// A settlement on its way to the engine; awaiting it is awaiting that it is kept. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Settling(oneshot::Receiver<()>);
+
+impl Future for Settling {
+    type Output = Result<()>;
+
+    /// `LockLost` if the delivery was lost before: it comes again.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let lost =
+            |_| Error::new(ErrorKind::LockLost, "delivery was lost before it was settled: it comes again");
+        Pin::new(&mut self.0).poll(context).map(|kept| kept.map_err(lost))
     }
 }
 

@@ -47,6 +47,10 @@ pub(super) struct Entry {
     pub(super) is_spared: bool,
     /// It is ready for a handler, or with one. Not kept: whoever decodes it has handed out nothing.
     pub(super) is_out: bool,
+    /// It must be committed before it is handed out. Not kept.
+    pub(super) is_fresh: bool,
+    /// That of its adoption; 0 for one that this session was the first to have. Not kept.
+    pub(super) fence: u64,
 }
 
 const RUN: u8 = 0;
@@ -211,7 +215,8 @@ fn get_full(bytes: &mut &[u8]) -> Option<Entry> {
     *bytes = rest;
     let error = std::str::from_utf8(error).ok()?.into();
     let is_spared = flags & IS_SPARED > 0;
-    Some(Entry { attempts, crashes, first, due, shelved, chain, error, is_spared, is_out: false })
+    let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+    Some(Entry { shelved, chain, error, is_spared, ..counts })
 }
 
 /// LEB128.
@@ -249,9 +254,8 @@ mod tests {
                 // What is remembered of attempts is of attempts that ended.
                 let (crashes, first) = if attempts == 0 { (0, None) } else { (crashes, first) };
                 let shelved = shelved.map(Epoch::from_u64);
-                let is_spared = crashes == 2;
-                let error = error.into();
-                Entry { attempts, crashes, first, due, shelved, chain, error, is_spared, is_out: false }
+                let counts = Entry { attempts, crashes, first, due, ..Entry::default() };
+                Entry { shelved, chain, error: error.into(), is_spared: crashes == 2, ..counts }
             },
         )
     }

@@ -361,6 +361,15 @@ fn key_of(time: Timestamp) -> Box<str> {
     format!("{:013}", time.as_millis()).into()
 }
 
+impl super::Group {
+    /// Puts letters back as they were, for cases that end a replay between its two steps.
+    pub(crate) async fn put_back(&self, letters: &[DeadLetter]) {
+        let puts = letters.iter().map(DeadLetter::to_item).collect();
+        let change = Change::Items { removes: Vec::new(), puts };
+        self.bus.engine.log.group_change(&self.path, change).await.expect("the group is there");
+    }
+}
+
 /// Drops the oldest letters past [`DEAD_LETTERS_MAX`](limits::DEAD_LETTERS_MAX); says how many.
 pub(super) async fn bound_dead_letters(log: &dyn Log, path: &GroupPath) -> Result<u64> {
     let [_, count, ..] = log.group_stats(path).await?.items;

@@ -94,9 +94,8 @@ impl Group {
         let (in_flight, waiting) =
             held.iter().fold((0, 0), |sum, held| (sum.0 + held.in_flight, sum.1 + held.waiting));
         let floor = stats.floor.min(stats.last + 1);
-        let next = if stats.partitions == 0 { stats.next.min(stats.last + 1) } else { floor };
+        let next = next_of(&stats);
         let ahead = (stats.last + 1).saturating_sub(next.max(stats.first));
-        let lag_events = if stats.partitions == 0 { ahead + in_flight + waiting } else { ahead };
         let sessions = stats.sessions.iter().map(|(name, lease_left)| {
             let is_own = |record: &&RecordStats| record.owner.as_ref() == Some(name);
             let own = stats.records.iter().zip(&held).filter(|(record, _)| is_own(record));
@@ -115,7 +114,7 @@ impl Group {
             last: stats.last,
             next,
             floor,
-            lag_events,
+            lag_events: ahead + in_flight + waiting,
             lag: self.age_of(floor, &stats).await?,
             in_flight,
             waiting,
@@ -216,6 +215,20 @@ async fn preview(bus: &Bus, path: &GroupPath, start: Start) -> Result<SeekPrevie
         again_count: from.saturating_sub(at.max(stats.first)),
         skipped_count: at.saturating_sub(from.max(stats.first)),
     })
+}
+
+/// The first offset that nobody has claimed; with order, that some partition has not come to.
+fn next_of(stats: &GroupStats) -> u64 {
+    let of_partitions = stats.records.iter().filter(|_| stats.partitions > 0);
+    let reached =
+        of_partitions.map(|record| reached(&Ledger::decode(&record.state).unwrap_or_default(), stats)).min();
+    reached.unwrap_or(stats.next).min(stats.last + 1)
+}
+
+/// How far a partition has come. One that nobody has held since the group began or was moved begins where that went to.
+pub(super) fn reached(ledger: &Ledger, stats: &GroupStats) -> u64 {
+    let (generation, to) = stats.generation;
+    if ledger.next > 0 && ledger.generation == generation { ledger.next } else { to.max(1) }
 }
 
 /// What a record holds. What another epoch had of it is looked at again by whoever adopts it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 
 use super::delivery::Emitted;
-use crate::bus::Bus;
+use crate::bus::{Bus, event_log};
 use crate::engine::{Announce, Append, Dedup, Durability, Listing, Shelf, ShelfItem};
 use crate::error::Result;
 use crate::limits;
@@ -80,14 +80,18 @@ pub(super) async fn make(bus: &Arc<Bus>, following: Vec<Following>) -> Vec<Box<s
         let appends: Vec<Append> = batch.iter().map(|one| one.append.clone()).collect();
         let is_passing = |error: &crate::Error| error.is_retryable();
         let append = |_| bus.engine.log.append(appends.clone());
-        let outcomes = match bus.retry.run(&bus.clock, bus.clock.now(), is_passing, append).await {
+        let now = bus.clock.now();
+        let outcomes = match bus.retry.run(&bus.clock, now, is_passing, append).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 tracing::warn!(%error, "events that were emitted wait in the outbox");
                 continue;
             }
         };
+        let took = bus.clock.now().since(now);
         for (one, outcome) in batch.into_iter().zip(outcomes) {
+            bus.stats.channel(&one.append.channel).appended(outcome.is_ok());
+            event_log::appended(&one.append, outcome.as_ref(), took);
             match outcome {
                 Ok(_) => done.push(one.key),
                 Err(error) if error.is_retryable() => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::delivery::Delivery;
 use super::outcome::Outcome;
@@ -47,6 +47,8 @@ pub(super) struct Done {
     pub(super) verdict: Verdict,
     /// How long the handler took.
     pub(super) took: Duration,
+    /// Who wants to know when it is kept; dropped if the delivery is lost before.
+    pub(super) kept: Option<oneshot::Sender<()>>,
 }
 
 /// What is known of an attempt.

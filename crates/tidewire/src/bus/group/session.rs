@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::holding::partition_of;
 use self::holding::{Holding, shelf_key};
+pub(super) use self::share::chain_of;
 use self::twins::Twins;
 use super::Group;
 use super::counters::{Counters, add};
@@ -37,8 +40,12 @@ use crate::error::ErrorKind;
 use crate::name::GroupPath;
 use crate::position::{Epoch, Position};
 
-/// Entries that a session may have; past it nothing new is taken until some are settled.
+/// Entries that a session may have beside those that wait without order; past it nothing new is taken.
 const ENTRIES_MAX: usize = 10_000;
+/// Entries that may wait without order. Each takes some 200 bytes of memory.
+const WAITING_MAX: usize = 100_000;
+/// Entries that wait in one record, which is written as a whole.
+const WAITING_PER_RECORD: usize = 256;
 /// Deliveries taken ahead of the handlers, at most.
 const AHEAD_MAX: usize = 4_096;
 /// Events that are read again at once.
@@ -73,6 +80,8 @@ pub(super) struct Session {
     /// Which session of the consumer this is; its name is made of it.
     serial: u64,
     name: Box<str>,
+    /// Larger than that of every session before.
+    fence: u64,
     /// Turns taken.
     number: u64,
     shared: Arc<Shared>,
@@ -81,12 +90,14 @@ pub(super) struct Session {
     forks: Vec<Fork>,
     /// The stream has gone on under another epoch: what is held is to be looked at again.
     is_astray: bool,
-    /// The last offset that was claimed.
-    claimed_to: u64,
+    /// No session of the group needed an event before this offset at the last turn.
+    floor: u64,
     /// What the turn under way reads ahead.
     ahead: Option<(u64, u64)>,
     generation: (u64, u64),
     holdings: BTreeMap<u16, Holding>,
+    /// Without order: the record that takes those that are to wait, while it has room.
+    waiting_in: u16,
     /// Records that were merged into ours, to be removed with the commit that has their entries.
     absorbed: Vec<Box<str>>,
     /// Entries to hand out once they are committed.
@@ -109,6 +120,10 @@ pub(super) struct Session {
     /// Deliveries that went to the dead letters.
     deaths: u64,
     pending: Pending,
+    /// What follows when the turn under way is taken.
+    committing: Committing,
+    /// Outcomes since deliveries were taken last.
+    settled_count: usize,
     /// How many deliveries are to be ready.
     target: usize,
     may_have_more: bool,
@@ -139,8 +154,17 @@ struct Pending {
     removes: Vec<(Shelf, Box<str>)>,
     marks: Vec<Dedup>,
     following: Vec<Following>,
+    /// Who wants to know that it is kept.
+    kept: Vec<oneshot::Sender<()>>,
     /// Something was settled since the last turn.
     is_due: bool,
+}
+
+/// What follows from what a turn commits.
+#[derive(Default)]
+struct Committing {
+    following: Vec<Following>,
+    kept: Vec<oneshot::Sender<()>>,
 }
 
 /// Why a session does not go on.
@@ -168,14 +192,16 @@ impl Session {
             shared,
             serial: 0,
             name: Box::default(),
+            fence: 0,
             number: 0,
             epoch: Epoch::default(),
             forks: Vec::new(),
             is_astray: false,
-            claimed_to: 0,
+            floor: 0,
             ahead: None,
             generation: (0, 0),
             holdings: BTreeMap::new(),
+            waiting_in: OWN,
             absorbed: Vec::new(),
             fresh: Vec::new(),
             chains: FxHashMap::default(),
@@ -189,6 +215,8 @@ impl Session {
             out_count: 0,
             deaths: 0,
             pending: Pending::default(),
+            committing: Committing::default(),
+            settled_count: 0,
             target,
             may_have_more: true,
             is_unbalanced: true,
@@ -224,6 +252,7 @@ impl Session {
         if self.opening.partitions == 0 {
             self.holdings.insert(OWN, Holding::own(self.name.clone()));
         }
+        self.waiting_in = OWN;
         self.absorbed.clear();
         self.fresh.clear();
         self.chains.clear();
@@ -239,6 +268,7 @@ impl Session {
         self.ahead = None;
         self.epoch = Epoch::default();
         self.pending = Pending::default();
+        self.committing = Committing::default();
         self.may_have_more = true;
         self.is_unbalanced = true;
         self.turned_at = self.bus.clock.now();
@@ -391,11 +421,9 @@ impl Session {
         }
     }
 
-    /// Nothing before it is needed, as far as this session knows.
+    /// No event before it was needed by any session of the group when this one took its last turn.
     fn checkpoint(&self) -> Option<Position> {
-        let floor = self.holdings.values().map(|holding| holding.ledger.floor()).min()?;
-        let offset = if floor == u64::MAX { self.claimed_to + 1 } else { floor };
-        Some(Position { epoch: self.epoch, offset }).filter(|_| self.epoch != Epoch::default())
+        (self.epoch != Epoch::default()).then(|| self.stored(self.floor))
     }
 
     /// Makes the group again that was lost, from what this session knows of it.

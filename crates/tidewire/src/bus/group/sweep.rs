@@ -14,6 +14,7 @@ use crate::engine::{Announce, Append, Dedup, Durability, Retention, Shelf, Shelf
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::{ChannelPath, GroupPath};
+use crate::position::Position;
 
 /// How long a replayed letter is remembered by its stream: as long as somebody may take to repeat a replay whose process
 /// ended between an append and the removal of its letter.
@@ -45,8 +46,8 @@ struct Sweep {
 /// A replay of dead letters; awaiting it replays them.
 ///
 /// Each event is appended again, under its own id, to the end of its stream or of another channel's, and its letter is then
-/// removed. If the process ends between the two, the next replay within a day appends no second copy. Letters that die
-/// after the replay began are left.
+/// removed. If the process ends between the two, the next replay within a day appends no second copy. Letters of events
+/// that were appended after the replay began are left: they may be those that it appended.
 ///
 /// Into its own channel it goes for this group alone: other groups of the channel pass over it, and it is announced to
 /// nobody. Dropping the future leaves what it has replayed until then.
@@ -65,7 +66,7 @@ struct Target {
     retention: Option<Retention>,
 }
 
-/// A removal of dead letters; awaiting it removes them. Letters that die after it began are left.
+/// A removal of dead letters; awaiting it removes them. Letters of events that were appended after it began are left.
 #[derive(Clone)]
 #[must_use = "a purge happens when it is awaited"]
 pub struct Purge {
@@ -157,15 +158,16 @@ impl Sweep {
         Self { letters, who: "unnamed".into(), limit: None, resume: None, is_dry: false }
     }
 
-    async fn run(mut self, target: Option<Target>) -> Result<Swept> {
+    async fn run(self, target: Option<Target>) -> Result<Swept> {
         let bus = self.letters.bus.clone();
         let resume = self.resume.as_deref().map(place_of).transpose()?;
-        let start = match resume {
-            Some((_, began, _)) => began,
-            None => bus.engine.log.group_stats(&self.letters.path).await?.now,
+        let (start, end) = match resume {
+            Some((key, end, _)) => (began(key)?, end),
+            None => {
+                let stats = bus.engine.log.group_stats(&self.letters.path).await?;
+                (stats.now, Position { epoch: stats.epoch, offset: stats.last })
+            }
         };
-        // What dies from now on may be what this replay brings back.
-        self.letters = self.letters.before(start.saturating_add(Duration::from_millis(1)));
         let to = target.as_ref().map(|target| target.path(&self.letters)).transpose()?;
         let entry = self.entry(start, to.as_ref());
         let key = resume.map(|(key, ..)| key);
@@ -175,13 +177,15 @@ impl Sweep {
         loop {
             let left = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(swept.count));
             if left == 0 || (self.limit.is_some() && looked_at >= LOOKED_AT_MAX) {
-                swept.next = walk.place().map(|after| format!("{}/{after}", operation.key()).into());
+                swept.next = walk.place().map(|after| format!("{}/{end}/{after}", operation.key()).into());
                 return Ok(swept);
             }
             let Some(mut items) = walk.next(&self.letters, limits::BATCH_EVENTS_MAX).await? else {
                 return Ok(swept);
             };
             looked_at += items.len();
+            // What was appended since then may be what this replay has brought back.
+            items.retain(|item| !is_past(&item.key, end));
             match &to {
                 Some(_) => items.retain(|item| self.letters.picked(item.clone()).is_some()),
                 None => items.retain(|item| self.letters.picks(item.clone())),
@@ -303,12 +307,19 @@ fn pieces(items: Vec<ShelfItem>, rate: Option<u32>) -> Vec<Vec<ShelfItem>> {
     pieces
 }
 
-/// The parts of [`Swept::next`]: the operation, when it began, and the last letter that it came to.
-fn place_of(next: &str) -> Result<(&str, Timestamp, &str)> {
-    let (key, after) = next.split_once('/').ok_or_else(|| {
+/// The parts of [`Swept::next`]: the operation, the end of the stream when it began, and the last letter that it came to.
+fn place_of(next: &str) -> Result<(&str, Position, &str)> {
+    let parts = next.split_once('/').and_then(|(key, rest)| Some((key, rest.split_once('/')?)));
+    let (key, (end, after)) = parts.ok_or_else(|| {
         Error::new(ErrorKind::InvalidName, format!("{next:?} is not where a replay or a purge stopped"))
     })?;
-    Ok((key, began(key)?, after))
+    Ok((key, end.parse()?, after))
+}
+
+/// Whether the letter of this id is of an event after `end`.
+fn is_past(id: &str, end: Position) -> bool {
+    let position = id.split_once('-').and_then(|(_, position)| position.parse::<Position>().ok());
+    position.is_some_and(|position| position.epoch == end.epoch && position.offset > end.offset)
 }
 
 impl fmt::Debug for Replay {

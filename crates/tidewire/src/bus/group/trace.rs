@@ -11,6 +11,8 @@ use uuid::Uuid;
 use super::dead_letter::{DeadLetter, is_replay_for_another, replay_of};
 use super::ledger::{Entry, Ledger};
 use super::letters::{DeadLetters, Walk};
+use super::operate::reached;
+use super::session::{chain_of, partition_of};
 use crate::bus::Bus;
 use crate::clock::Timestamp;
 use crate::engine::{GroupStats, Range, RecordStats, Stored};
@@ -264,10 +266,14 @@ fn whereabouts(stored: &Stored, path: &GroupPath, stats: &GroupStats) -> Whereab
             return pending(record, &Entry::default());
         }
     }
-    // With order, which partition has it is for the one who reads it to say: it is ahead while any has not come to it.
     let reached = match stats.partitions {
         0 => stats.next,
-        _ => ledgers.iter().map(|(_, ledger)| ledger.next.max(stats.next)).min().unwrap_or(stats.next),
+        partitions => {
+            let partition = partition_of(offset, chain_of(stored.envelope.clone()), partitions);
+            let name = format!("{partition:03}");
+            let ledger = ledgers.iter().find(|(record, _)| *record.name == *name).map(|(_, ledger)| ledger);
+            ledger.map_or(stats.next, |ledger| reached(ledger, stats))
+        }
     };
     match (offset < stats.generation.1 && stats.generation.0 == 1, offset >= reached) {
         (true, _) => Whereabouts::BeforeStart,

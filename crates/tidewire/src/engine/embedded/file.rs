@@ -2,8 +2,8 @@
 //! moment.
 //!
 //! One thread writes streams ([`writer`]), one changes the database ([`state_writer`]); both make one commit of all
-//! that waits. Readers go beside them: to the tails in memory, else to the files. The formats are drawn in
-//! `docs/formats/segment.md`.
+//! that waits. Readers go beside them: to the tails in memory, else to the files. Groups take their turns in memory, which
+//! the database confirms ([`groups`]). The formats are drawn in `docs/formats/segment.md`.
 
 mod directory;
 mod expire;

@@ -186,6 +186,10 @@ impl Group {
             marked: turn.lookups.iter().map(|id| self.marks.find(id, now).is_some()).collect(),
             ..Turned::default()
         });
+        if is_new {
+            self.head.fence += 1;
+        }
+        taken.answer.fence = self.head.fence;
         taken.is_news = is_new | turn.is_last | self.reap(&turn.session, now, &mut taken.touched);
         taken.is_news |= turn.commits.iter().any(|commit| commit.is_released);
         let floor_max = self.floor_max(&turn.session, &stream);
@@ -196,7 +200,9 @@ impl Group {
         for mark in &turn.marks {
             self.marks.remember(mark.id.clone(), 0, now.saturating_add(mark.window));
         }
-        taken.forgotten.extend(std::iter::from_fn(|| self.marks.forget(now)));
+        // Some at a time, so that no turn has many to remove, and more than come in.
+        let forgotten = std::iter::from_fn(|| self.marks.forget(now));
+        taken.forgotten.extend(forgotten.take(turn.marks.len() + limits::BATCH_EVENTS_MAX));
         self.claim(&turn.session, turn.claim, &stream, &mut taken);
         self.adopt(&turn.session, turn.adopt, &mut taken);
         let claimed = taken.answer.claimed.map_or(0, |(first, last)| last + 1 - first);
@@ -216,7 +222,7 @@ impl Group {
         for Commit { record, state, .. } in &turn.commits {
             let is_held = match self.records.get(record) {
                 Some(held) => held.owner.as_ref() == Some(&turn.session),
-                None => self.head.partitions == 0 && (*record == turn.session || state.is_none()),
+                None => self.head.partitions == 0 && (is_named_by(record, &turn.session) || state.is_none()),
             };
             if !is_held {
                 return Err(lost(&turn.session));
@@ -319,6 +325,7 @@ impl Group {
         }
         let answer = &mut taken.answer;
         answer.generation = self.head.generation;
+        answer.floor = self.floor().min(answer.last + 1);
         answer.free = self.records.values().filter(|record| record.owner.is_none()).count() as u64;
         let is_holder =
             |name: &str| self.records.values().any(|record| record.owner.as_deref() == Some(name));
@@ -394,6 +401,11 @@ pub(super) fn begin(start: Start, stream: Bounds, seek: impl FnOnce(Timestamp) -
 /// Lowers an offset to the end of its stream; false if there was no need.
 fn lower(offset: &mut u64, end: u64) -> bool {
     mem::replace(offset, end.min(*offset)) > end
+}
+
+/// Whether a session may make a record of this name: its own, or one beside it.
+fn is_named_by(record: &str, session: &str) -> bool {
+    record.strip_prefix(session).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The name of a partition's record: they are listed in the order of their numbers.

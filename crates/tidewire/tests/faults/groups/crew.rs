@@ -99,7 +99,8 @@ impl Crew {
                 let what = "SIGSTOP of a worker".to_owned();
                 self.shared.notes.add(&Note::Fault { what, process: Some(running.process) });
             }
-            let status = Command::new("kill").args([&format!("-{name}"), &running.child.id().to_string()]).status()?;
+            let status =
+                Command::new("kill").args([&format!("-{name}"), &running.child.id().to_string()]).status()?;
             if !status.success() {
                 bail!("kill -{name}: {status}");
             }
@@ -207,10 +208,11 @@ impl Shared {
 
     /// After all that is known to be published.
     fn next_number(&self) -> Result<u64> {
-        let published = Notes::read(Path::new(&self.orders.notes))?.into_iter().filter_map(|note| match note {
-            Note::Published { sort: Sort::Event, number, .. } => Some(number),
-            _ => None,
-        });
+        let published =
+            Notes::read(Path::new(&self.orders.notes))?.into_iter().filter_map(|note| match note {
+                Note::Published { sort: Sort::Event, number, .. } => Some(number),
+                _ => None,
+            });
         Ok(published.max().unwrap_or(0) + 1)
     }
 }

@@ -71,7 +71,9 @@ impl<'a> Facts<'a> {
         let key = |attempt: &Attempt| (attempt.process, attempt.place, attempt.attempt, attempt.fence);
         for (line, note) in notes.iter().enumerate() {
             match note {
-                Note::Published { sort, number, place } => drop(facts.published.insert(*place, (*sort, *number))),
+                Note::Published { sort, number, place } => {
+                    drop(facts.published.insert(*place, (*sort, *number)))
+                }
                 Note::Begin(attempt) if attempt.group == group => {
                     facts.by_place.entry(attempt.place).or_default().push(facts.effects.len());
                     open.insert(key(attempt), facts.effects.len());
@@ -82,7 +84,9 @@ impl<'a> Facts<'a> {
                         facts.effects[effect].end = Some((line, *said));
                     }
                 }
-                Note::Gap { group: of, from, to, is_loss } if of == group => facts.gaps.push((*from, *to, *is_loss)),
+                Note::Gap { group: of, from, to, is_loss } if of == group => {
+                    facts.gaps.push((*from, *to, *is_loss))
+                }
                 Note::Fault { process, .. } => {
                     let to = if process.is_some() { line } else { usize::MAX };
                     facts.troubles.push(Trouble { process: *process, from: line, to });
@@ -128,7 +132,8 @@ impl<'a> Facts<'a> {
     /// Whether the group was told that it does not get the event.
     fn is_told(&self, place: Place) -> bool {
         self.gaps.iter().any(|(from, to, is_loss)| {
-            let is_after = from.is_none_or(|from| if from.0 == place.0 { from.1 <= place.1 } else { *is_loss });
+            let is_after =
+                from.is_none_or(|from| if from.0 == place.0 { from.1 <= place.1 } else { *is_loss });
             let is_before = to.is_none_or(|to| to.0 != place.0 || place.1 <= to.1);
             is_after && is_before
         })
@@ -178,7 +183,9 @@ impl History<'_> {
             // Where history was lost it may be handled at another place.
             let is_handled = is_handled || (self.loss != Loss::Nothing && handled.contains(number));
             if !is_handled && !self.is_dead(*place) && !facts.is_told(*place) {
-                found.push(format!("{sort:?} {number} at {place:?} was confirmed, and is neither handled nor told of"));
+                found.push(format!(
+                    "{sort:?} {number} at {place:?} was confirmed, and is neither handled nor told of"
+                ));
             }
         }
     }
@@ -186,7 +193,11 @@ impl History<'_> {
     /// Nobody is told of a loss that was none.
     fn check_told(&self, facts: &Facts<'_>, found: &mut Vec<String>) {
         for gap in &facts.gaps {
-            let may_be = if gap.2 { self.loss != Loss::Nothing } else { self.is_trimmed || self.loss != Loss::Nothing };
+            let may_be = if gap.2 {
+                self.loss != Loss::Nothing
+            } else {
+                self.is_trimmed || self.loss != Loss::Nothing
+            };
             if !may_be {
                 found.push(format!("told of a gap that was none: {gap:?}"));
             }
@@ -217,8 +228,11 @@ impl History<'_> {
                 _ => self.may_be_blamed(facts, *place),
             };
             if !is_due {
-                let attempts: Vec<_> = facts.of_place(*place).map(|effect| (effect.attempt.attempt, effect.end)).collect();
-                found.push(format!("{sort:?} {number} at {place:?} ({way:?}) is dead as {kind}, after {attempts:?}"));
+                let attempts: Vec<_> =
+                    facts.of_place(*place).map(|effect| (effect.attempt.attempt, effect.end)).collect();
+                found.push(format!(
+                    "{sort:?} {number} at {place:?} ({way:?}) is dead as {kind}, after {attempts:?}"
+                ));
             }
         }
         if self.loss != Loss::Nothing {
@@ -236,8 +250,13 @@ impl History<'_> {
     /// Whether enough went wrong around an innocent event that its attempts could be used up.
     fn may_be_blamed(&self, facts: &Facts<'_>, place: Place) -> bool {
         // What was done to processes and servers; that some event ended one is no reason past the first times.
-        let faults = self.notes.iter().filter(|note| matches!(note, Note::Fault { .. } | Note::SessionLost { .. })).count();
-        let failed = facts.of_place(place).filter(|effect| matches!(effect.end, Some((_, Said::Retry)))).count();
+        let faults = self
+            .notes
+            .iter()
+            .filter(|note| matches!(note, Note::Fault { .. } | Note::SessionLost { .. }))
+            .count();
+        let failed =
+            facts.of_place(place).filter(|effect| matches!(effect.end, Some((_, Said::Retry)))).count();
         let beside = if self.plan.has_poison { CRASHES_BESIDE } else { 0 };
         faults + failed + beside >= ATTEMPTS_MAX as usize
     }
@@ -253,7 +272,10 @@ impl History<'_> {
                     && facts.is_troubled(again.attempt.process, 0, again.begin);
                 let is_lost = facts.may_be_lost(first, again.begin);
                 if !is_lost && !is_late {
-                    found.push(format!("{place:?} is handled twice, by {:?} and by {:?}", first.attempt, again.attempt));
+                    found.push(format!(
+                        "{place:?} is handled twice, by {:?} and by {:?}",
+                        first.attempt, again.attempt
+                    ));
                 }
             }
         }

@@ -79,7 +79,9 @@ impl Plan {
     }
 
     pub(crate) fn way(&self, group: &str, number: u64) -> Way {
-        let hash = group.bytes().fold(self.seed ^ (number << 20), |hash, byte| hash.rotate_left(7) ^ u64::from(byte));
+        let hash = group
+            .bytes()
+            .fold(self.seed ^ (number << 20), |hash, byte| hash.rotate_left(7) ^ u64::from(byte));
         if self.has_poison && number % 100 == 17 {
             return Way::Crash;
         }

@@ -52,7 +52,8 @@ impl Publisher {
             }
             let key = format!("key:{}", self.plan.key(number));
             // The same after a restart, which may publish it again.
-            let event = Event::new("numbered", number.to_string()).with_key(&key).with_id(self.plan.id(number));
+            let event =
+                Event::new("numbered", number.to_string()).with_key(&key).with_id(self.plan.id(number));
             self.append(event.clone(), Sort::Event, number).await?;
             if self.plan.has_copy(number) {
                 self.append(event, Sort::Copy, number).await?;

@@ -48,7 +48,14 @@ impl Orders {
         }
         let publish_from = from.parse().ok().filter(|from| *from > 0);
         let (seed, process) = (seed.parse().ok()?, process.parse().ok()?);
-        Some(Self { url: url.clone(), tenant: tenant.clone(), notes: notes.clone(), seed, process, publish_from })
+        Some(Self {
+            url: url.clone(),
+            tenant: tenant.clone(),
+            notes: notes.clone(),
+            seed,
+            process,
+            publish_from,
+        })
     }
 }
 
@@ -67,8 +74,13 @@ pub(crate) async fn run(orders: Orders) -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let notes = Arc::new(Notes::open(Path::new(&orders.notes))?);
     let plan = Plan::of(orders.seed);
-    let worker =
-        Arc::new(Worker { orders, plan, notes, is_draining: AtomicBool::new(false), pace: AtomicU64::new(0) });
+    let worker = Arc::new(Worker {
+        orders,
+        plan,
+        notes,
+        is_draining: AtomicBool::new(false),
+        pace: AtomicU64::new(0),
+    });
     let of_orders = worker.clone();
     std::thread::spawn(move || of_orders.listen());
     let of_ticks = worker.clone();

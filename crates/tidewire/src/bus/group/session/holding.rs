@@ -1,6 +1,9 @@
 //! What a session holds: entries by record, in which order they are handed out, and where their events are.
 
-use super::{AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session};
+use super::{
+    AHEAD_MAX, BODIES_MAX, ENTRIES_MAX, IDLE_LEASE, OWN, SHELVE_AFTER, SUSPECT_CRASHES, Session, WAITING_MAX,
+    WAITING_PER_RECORD,
+};
 use crate::bus::group::dead_letter::{DeadKind, is_replay_for_another};
 use crate::bus::group::delivery::{Delivery, Parts};
 use crate::bus::group::ledger::{Entry, Ledger};
@@ -47,8 +50,9 @@ impl Session {
         self.holdings.values().map(|holding| holding.ledger.entries.len()).sum()
     }
 
-    /// Adds an entry. With order it takes its place behind those of its key.
+    /// Adds an entry that is handed out once it is committed. With order it takes its place behind those of its key.
     pub(super) fn add_entry(&mut self, record: u16, offset: u64, entry: Entry) {
+        self.fresh.push((record, offset));
         if let Some(chain) = entry.chain {
             self.chains.entry(chain).or_default().insert(offset);
         }
@@ -56,7 +60,7 @@ impl Session {
             self.waiting.insert((due, record, offset));
         }
         if let Some(holding) = self.holdings.get_mut(&record) {
-            holding.ledger.entries.insert(offset, entry);
+            holding.ledger.entries.insert(offset, Entry { is_fresh: true, ..entry });
         }
     }
 
@@ -102,19 +106,22 @@ impl Session {
     /// Which entries there are in a range. One whose event was lost with its epoch, but for the shelf, gives way to what
     /// has its offset now, and is told.
     pub(super) fn known_in(&mut self, record: u16, first: u64, last: u64) -> Vec<u64> {
-        let Some(holding) = self.holdings.get(&record) else { return Vec::new() };
-        let known = holding.ledger.entries.range(first..=last);
         let (mut here, mut gone) = (Vec::new(), Vec::new());
-        for (offset, entry) in known {
-            match entry.shelved.filter(|epoch| *epoch != self.epoch) {
-                Some(epoch) => gone.push(Position { epoch, offset: *offset }),
-                None => here.push(*offset),
+        // Without order an offset is in one of the records, whichever that is.
+        let is_meant = |of: &u16| *of == record || self.opening.partitions == 0;
+        for (of, holding) in self.holdings.iter().filter(|(of, _)| is_meant(of)) {
+            for (offset, entry) in holding.ledger.entries.range(first..=last) {
+                match entry.shelved.filter(|epoch| *epoch != self.epoch) {
+                    Some(epoch) => gone.push((*of, Position { epoch, offset: *offset })),
+                    None => here.push(*offset),
+                }
             }
         }
-        for position in gone {
-            self.drop_entry(record, position.offset);
+        for (of, position) in gone {
+            self.drop_entry(of, position.offset);
             self.miss_of(position);
         }
+        here.sort_unstable();
         here
     }
 
@@ -125,10 +132,8 @@ impl Session {
         let is_next = entry.chain.is_none_or(|chain| {
             self.chains.get(&chain).is_none_or(|offsets| offsets.first() == Some(&offset))
         });
-        if entry.is_out || entry.due.is_some() || !is_next || holding.is_leaving || self.is_ending {
-            return;
-        }
-        if self.fresh.contains(&(record, offset)) {
+        let is_waiting = entry.is_fresh || entry.due.is_some() || !is_next;
+        if entry.is_out || is_waiting || holding.is_leaving || self.is_ending {
             return;
         }
         match self.bodies.remove(&(record, offset)) {
@@ -221,7 +226,8 @@ impl Session {
         event: Event,
         now: Timestamp,
     ) -> Job {
-        let fence = self.holdings.get(&record).map_or(0, |holding| holding.fence);
+        let fence =
+            self.holdings.get(&record).map_or(0, |holding| holding.fence).max(entry.fence).max(self.fence);
         let delivery = Delivery::new(Parts {
             group: self.shared.clone(),
             position: self.position_of(entry, offset),
@@ -260,6 +266,7 @@ impl Session {
         let offset = stored.offset;
         let is_long = due.since(self.engine_now()) > SHELVE_AFTER;
         let epoch = self.epoch;
+        let record = if is_long { self.move_to_wait(record, offset) } else { record };
         let Some(entry) = self.entry_mut(record, offset) else { return };
         entry.due = Some(due);
         let is_new_there = is_long && entry.shelved.is_none();
@@ -272,6 +279,40 @@ impl Session {
         } else if !is_long {
             self.keep_body(record, stored);
         }
+    }
+
+    /// Without order, moves an entry to a record of those that wait: the one of those that are at work is written with every
+    /// turn and stays small. Gives the record that it is in then.
+    fn move_to_wait(&mut self, record: u16, offset: u64) -> u16 {
+        if self.opening.partitions > 0 || record != OWN {
+            return record;
+        }
+        let to = self.record_to_wait_in();
+        let Some(entry) = self.holdings.get_mut(&record).and_then(|held| held.ledger.entries.remove(&offset))
+        else {
+            return record;
+        };
+        if let Some(holding) = self.holdings.get_mut(&to) {
+            holding.ledger.entries.insert(offset, entry);
+            holding.is_dirty = true;
+        }
+        to
+    }
+
+    /// The record that takes one more entry that waits.
+    pub(super) fn record_to_wait_in(&mut self) -> u16 {
+        let has_room = self.holdings.get(&self.waiting_in).is_some_and(|holding| {
+            self.waiting_in != OWN && holding.ledger.entries.len() < WAITING_PER_RECORD
+        });
+        if !has_room {
+            // Numbers come again only after thousands of others, when nothing is left under them.
+            let mut next = (1..u16::MAX).map(|step| self.waiting_in.wrapping_add(step));
+            let free = next.find(|record| *record != OWN && !self.holdings.contains_key(record));
+            self.waiting_in = free.unwrap_or(OWN);
+            let name = format!("{}.{}", self.name, self.waiting_in).into();
+            self.holdings.entry(self.waiting_in).or_insert_with(|| Holding::own(name));
+        }
+        self.waiting_in
     }
 
     /// Keeps an event in memory if there is room; else it is read again.
@@ -288,10 +329,14 @@ impl Session {
             && due <= now
         {
             self.waiting.pop_first();
-            if let Some(entry) = self.entry_mut(record, offset) {
-                entry.due = None;
+            // Committed as no longer waiting before it is handed out, so that an end of this process counts as an attempt.
+            if let Some(holding) = self.holdings.get_mut(&record)
+                && let Some(entry) = holding.ledger.entries.get_mut(&offset)
+            {
+                (entry.due, entry.is_fresh) = (None, true);
+                holding.is_dirty = true;
+                self.fresh.push((record, offset));
             }
-            self.activate(record, offset);
         }
         self.hand_out_suspects();
         for (record, offset) in self.twins.take_waiting() {
@@ -319,7 +364,9 @@ impl Session {
 
     /// Deliveries that the session has room for.
     pub(super) fn room(&self) -> usize {
-        if !self.suspects.is_empty() || self.entry_count() >= ENTRIES_MAX {
+        let own = self.holdings.get(&OWN).map_or(0, |holding| holding.ledger.entries.len());
+        let most = if self.opening.partitions == 0 { WAITING_MAX } else { ENTRIES_MAX };
+        if !self.suspects.is_empty() || own >= ENTRIES_MAX || self.entry_count() >= most {
             return 0;
         }
         let busy = self.out_count + self.wanted.len() + self.fresh.len();
@@ -329,7 +376,8 @@ impl Session {
     /// Takes more ahead while the handlers run out of work, and less when they do not.
     pub(super) fn adapt(&mut self, wanted: usize, got: usize) {
         let ready = self.queue.len();
-        if wanted > 0 && got >= wanted && ready <= self.target / 4 {
+        let is_quick = 2 * std::mem::take(&mut self.settled_count) >= self.target;
+        if wanted > 0 && got >= wanted && is_quick && ready <= self.target / 4 {
             self.target = (self.target * 2).min(AHEAD_MAX.max(self.settings.concurrency));
         } else if ready > self.target / 2 && self.target > self.settings.concurrency {
             self.target = (self.target - self.target / 16).max(self.settings.concurrency);
@@ -344,11 +392,16 @@ impl Session {
 
     /// Which record an event is in.
     pub(super) fn record_of(&self, offset: u64, chain: Option<u64>) -> u16 {
-        match u64::from(self.opening.partitions) {
+        match self.opening.partitions {
             0 => OWN,
-            partitions => u16::try_from(chain.unwrap_or(offset) % partitions).unwrap_or_default(),
+            partitions => partition_of(offset, chain, partitions),
         }
     }
+}
+
+/// With order: the partition that an event is in.
+pub(in crate::bus::group) fn partition_of(offset: u64, chain: Option<u64>, partitions: u16) -> u16 {
+    u16::try_from(chain.unwrap_or(offset) % u64::from(partitions.max(1))).unwrap_or_default()
 }
 
 /// The key of an event on the shelf.

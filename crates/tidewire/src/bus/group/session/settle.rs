@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Session;
-use crate::bus::group::counters::{add, micros};
+use crate::bus::event_log;
+use crate::bus::group::counters::add;
 use crate::bus::group::dead_letter::{DeadKind, DeadLetter, cut};
 use crate::bus::group::delivery::Delivery;
 use crate::bus::group::ledger::Entry;
@@ -34,7 +35,7 @@ impl Session {
     }
 
     fn settle(&mut self, done: Done) {
-        let Done { token, delivery, verdict, took } = done;
+        let Done { token, delivery, verdict, took, kept } = done;
         let (record, offset) = (token.record, token.offset);
         let epoch = self.epoch;
         let is_meant =
@@ -42,13 +43,20 @@ impl Session {
         if !self.entry_mut(record, offset).is_some_and(is_meant) {
             return;
         }
+        self.settled_count += 1;
+        self.pending.kept.extend(kept);
+        self.pending.is_due = true;
         if self.settings.dedup.is_some() {
             match verdict {
                 Verdict::Settled(Outcome::Ack) => self.twins.ack(delivery.event().id()),
                 _ => self.twins.release(delivery.event().id()),
             }
         }
-        add(&self.counters.handler_micros, micros(took));
+        self.counters.took(took);
+        match &verdict {
+            Verdict::Abandoned => event_log::settled(&delivery, None, took),
+            Verdict::Settled(outcome) => event_log::settled(&delivery, Some(outcome), took),
+        }
         match verdict {
             Verdict::Abandoned => {
                 self.retry(record, &delivery, None, "whoever had it did not settle it in time")
@@ -161,9 +169,10 @@ impl Session {
             envelope: stored.envelope.clone(),
         };
         tracing::warn!(group = %self.path, position = %letter.position, reason, "a delivery went to the dead letters");
+        event_log::dead(&letter);
         self.pending.puts.push(letter.to_item());
         self.deaths += 1;
-        if self.deaths % BOUND_EVERY == 0 {
+        if self.deaths.is_multiple_of(BOUND_EVERY) {
             let (bus, path) = (self.bus.clone(), self.path.clone());
             self.bus.tasks.spawn(async move {
                 if let Err(error) = bound_dead_letters(&*bus.engine.log, &path).await {

@@ -9,6 +9,9 @@ use crate::bus::group::queue::Token;
 use crate::engine::{Adopted, Fork, Turn, Turned};
 use crate::event::Event;
 
+/// Records without order that one turn adopts: few, for others may have more room.
+const ADOPTED_MAX: usize = 4;
+
 impl Session {
     /// How many partitions are this session's share.
     fn share(&self) -> usize {
@@ -19,8 +22,8 @@ impl Session {
     /// How many records to adopt, if they are free.
     pub(super) fn adopt_count(&self) -> usize {
         match self.opening.partitions {
-            // One at a time, and only when there is room: others may have more of it.
-            0 => usize::from(self.room() > 0),
+            // Only when there is room: others may have more of it.
+            0 => usize::from(self.room() > 0) * ADOPTED_MAX,
             _ => self.share().saturating_sub(self.holdings.len()),
         }
     }
@@ -65,8 +68,16 @@ impl Session {
         }
     }
 
-    /// Forgets the records that a turn let go of.
+    /// Forgets the records that a turn let go of, and those of entries that waited when none is left.
     pub(super) fn forget_released(&mut self, turn: &Turn) {
+        if self.opening.partitions == 0 {
+            let is_removed = |held: &Holding| {
+                held.ledger.entries.is_empty()
+                    && turn.commits.iter().any(|commit| commit.state.is_none() && commit.record == held.name)
+            };
+            self.holdings.retain(|record, held| *record == OWN || !is_removed(held));
+            return;
+        }
         for commit in turn.commits.iter().filter(|commit| commit.is_released) {
             let Some(record) =
                 self.holdings.iter().find(|(_, held)| held.name == commit.record).map(|(at, _)| *at)
@@ -126,10 +137,20 @@ impl Session {
             self.holdings.insert(record, Holding { name, fence, ledger, is_dirty: true, is_leaving: false });
             record
         };
-        for (offset, entry) in entries.into_iter().chain(lost) {
+        let now = self.engine_now();
+        for (offset, mut entry) in entries.into_iter().chain(lost) {
             let is_of_lost_history = entry.shelved.is_some_and(|epoch| epoch != self.epoch);
+            let is_waiting = entry.shelved.is_some() && entry.due.is_some_and(|due| due > now);
+            let record = if is_waiting && record == OWN && self.opening.partitions == 0 {
+                self.record_to_wait_in()
+            } else {
+                record
+            };
+            if let Some(holding) = self.holdings.get_mut(&record) {
+                holding.is_dirty = true;
+            }
             if self.known_in(record, offset, offset).is_empty() {
-                self.fresh.push((record, offset));
+                entry.fence = adopted.fence;
                 self.add_entry(record, offset, entry);
             } else if is_of_lost_history {
                 self.miss_of(self.position_of(&entry, offset));
@@ -181,6 +202,10 @@ impl Session {
             self.miss(first, turned.first.min(end) - 1);
         }
         let mut expected = first.max(turned.first);
+        let count = |range: std::ops::Range<u64>| {
+            usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX)
+        };
+        self.adapt(count(first..last + 1), count(first..end));
         for stored in turned.events.iter().filter(|stored| (first..end).contains(&stored.offset)) {
             if stored.offset > expected {
                 self.miss(expected, stored.offset - 1);
@@ -194,7 +219,6 @@ impl Session {
             let is_next = stored.offset >= holding.ledger.next;
             if is_next && self.known_in(record, stored.offset, stored.offset).is_empty() {
                 self.add_entry(record, stored.offset, Entry { chain, ..Entry::default() });
-                self.fresh.push((record, stored.offset));
                 self.keep_body(record, stored.clone());
             }
         }
@@ -242,7 +266,7 @@ impl Session {
 }
 
 /// The hash of an event's key; none if it has no key, or cannot be decoded.
-fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
+pub(in crate::bus::group) fn chain_of(envelope: bytes::Bytes) -> Option<u64> {
     let event = Event::try_from(envelope).ok()?;
     event.key().map(hash_of)
 }

@@ -48,6 +48,8 @@ impl Session {
             ..Turn::default()
         };
         self.pending.is_due = false;
+        self.committing.following.append(&mut self.pending.following);
+        self.committing.kept.append(&mut self.pending.kept);
         self.commit(&mut turn);
         if is_taking {
             self.read(&mut turn);
@@ -58,7 +60,7 @@ impl Session {
     fn commit(&mut self, turn: &mut Turn) {
         let is_ordered = self.opening.partitions > 0;
         for holding in self.holdings.values_mut() {
-            if !holding.is_dirty && self.absorbed.is_empty() {
+            if !holding.is_dirty {
                 continue;
             }
             holding.is_dirty = false;
@@ -106,7 +108,11 @@ impl Session {
         self.engine_time = turned.now;
         self.look_at = turned.look_again.map(|after| self.turned_at.saturating_add(after));
         // What follows from settlements is committed, whatever became of the stream.
-        self.to_make.append(&mut self.pending.following);
+        self.to_make.append(&mut self.committing.following);
+        for kept in self.committing.kept.drain(..) {
+            // Who asked may have gone, which is their affair.
+            let _gone = kept.send(()).is_err();
+        }
         if self.epoch != turned.epoch && self.epoch != Epoch::default() {
             tracing::warn!(group = %self.path, epoch = %turned.epoch, "the stream goes on under another epoch");
             self.is_astray = true;
@@ -116,9 +122,16 @@ impl Session {
         self.absorbed.clear();
         self.twins.committed();
         self.sessions = turned.sessions;
+        self.floor = turned.floor;
+        if turn.number == 1 {
+            self.fence = turned.fence;
+        }
         self.forget_released(turn);
         // What was committed can be handed out now.
         for (record, offset) in std::mem::take(&mut self.fresh) {
+            if let Some(entry) = self.entry_mut(record, offset) {
+                entry.is_fresh = false;
+            }
             self.activate(record, offset);
         }
         self.check_marks(&turned.marked);
@@ -154,7 +167,6 @@ impl Session {
             self.may_have_more = count >= turn.claim;
         }
         let Some((first, last)) = turned.claimed else { return };
-        self.claimed_to = last;
         // Where the group was moved back, some of it may be here: what is in flight or waits is let be.
         let known = self.known_in(OWN, first, last);
         let is_new = |offset: &u64| known.binary_search(offset).is_err();

@@ -125,3 +125,29 @@ async fn what_came_before_a_group_is_said_to() {
     assert!(unknown.copies.is_empty() && unknown.groups.is_empty());
     assert_eq!((unknown.looked_at, unknown.has_more), ((1, 1), false));
 }
+
+#[tokio::test]
+async fn with_order_an_event_is_where_its_partition_is() {
+    let (channel, group, clock) = scene().await;
+    group.delete("ann").await.unwrap();
+    let group = group.ordered(4);
+    group.declare().await.unwrap();
+    let deliveries = group.consume().deliveries().await.unwrap();
+    let mut events = Vec::new();
+    for key in 0..8 {
+        let event = Event::new("order.placed", "").with_key(&key.to_string());
+        events.push(channel.append(event).await.unwrap().id);
+    }
+    assert_eq!(whereabouts(&channel, events[7]).await, Whereabouts::Ahead { events_before: 7 });
+    for _ in 0..8 {
+        deliveries.next().await.unwrap().settle(Outcome::Ack);
+    }
+    settle_all(&group, &clock).await;
+    assert_eq!(whereabouts(&channel, events[0]).await, Whereabouts::Settled);
+    deliveries.consumer().stop().await;
+    let moved = group.seek(Start::Earliest, "ann").await.unwrap();
+    assert_eq!((moved.again_count, moved.skipped_count), (8, 0));
+    assert_eq!(whereabouts(&channel, events[0]).await, Whereabouts::Ahead { events_before: 0 });
+    let status = group.status().await.unwrap();
+    assert_eq!((status.next, status.lag_events, status.partitions), (1, 8, 4));
+}

@@ -82,7 +82,7 @@ impl Groups {
     ) -> Result<Arc<StreamGroups>, Fault> {
         let mut of_streams = self.of_streams.lock();
         if let Some(groups) = of_streams.get(&stream) {
-            groups.check_end(last);
+            groups.check_end(directory, last)?;
             return Ok(Arc::clone(groups));
         }
         let held = Held::read(directory, stream, last)?;
@@ -117,18 +117,27 @@ impl StreamGroups {
     fn lock(&self, directory: &Directory, stream: &Stream) -> Result<MutexGuard<'_, Held>, Fault> {
         let mut held = self.held.lock();
         if held.lineage.is_broken() {
-            *held = Held::read(directory, self.stream, stream.bounds().last)?;
-            self.floor.store(held.committed_floor, Ordering::Release);
+            self.read_again(&mut held, directory, stream.bounds().last)?;
         }
         Ok(held)
     }
 
     /// The stream was opened again: if it has lost its end, so have its groups.
-    fn check_end(&self, last: u64) {
-        let held = self.held.lock();
-        if held.groups.values().any(|kept| kept.group.head.next > last + 1) {
-            held.lineage.break_off();
+    fn check_end(&self, directory: &Directory, last: u64) -> Result<(), Fault> {
+        let mut held = self.held.lock();
+        if held.groups.values().all(|kept| kept.group.head.next <= last + 1) {
+            return Ok(());
         }
+        held.lineage.break_off();
+        // Waits for what is being committed: after that nothing of these groups is.
+        directory.state.write(|_| Ok(()))?;
+        self.read_again(&mut held, directory, last)
+    }
+
+    fn read_again(&self, held: &mut Held, directory: &Directory, last: u64) -> Result<(), Fault> {
+        *held = Held::read(directory, self.stream, last)?;
+        self.floor.store(held.committed_floor, Ordering::Release);
+        Ok(())
     }
 
     fn is_busy(&self, now: Timestamp) -> bool {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod groups;
 mod rig;
 mod schedule;
 mod store;

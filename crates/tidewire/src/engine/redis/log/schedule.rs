@@ -32,6 +32,8 @@ use crate::tasks::Tasks;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Wait after something went wrong.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Appends that are due and cannot be made now, such as those to a stream that is full, beside which others are moved.
+const STUCK_MAX: usize = 1_000;
 /// Appends moved at once.
 const MOVED_MAX: i64 = 100;
 /// How long a moved append is remembered, in case the node that moved it died before it could say so.
@@ -54,7 +56,13 @@ impl Schedule {
         stop: &CancellationToken,
     ) -> Self {
         let added = Arc::new(Notify::new());
-        let mover = Mover { topology: topology.clone(), lanes, added: added.clone(), done: Vec::new() };
+        let mover = Mover {
+            topology: topology.clone(),
+            lanes,
+            added: added.clone(),
+            done: Vec::new(),
+            stuck: Stuck::default(),
+        };
         let stop = stop.clone();
         tasks.spawn(async move {
             stop.run_until_cancelled(mover.run()).await;
@@ -138,6 +146,34 @@ struct Mover {
     added: Arc<Notify>,
     /// Appended, and to be forgotten by the server.
     done: Vec<Bytes>,
+    stuck: Stuck,
+}
+
+/// Appends that are left out for a while, so that they hold up no others.
+#[derive(Default)]
+struct Stuck {
+    ids: Vec<Bytes>,
+    /// Until when; none if nothing is.
+    until: Option<Instant>,
+}
+
+impl Stuck {
+    fn push(&mut self, id: Bytes) {
+        self.until.get_or_insert_with(|| Instant::now() + TRY_AGAIN_AFTER);
+        self.ids.push(id);
+    }
+
+    /// Takes all of them in again when their time is up.
+    fn end(&mut self) {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            *self = Self::default();
+        }
+    }
+
+    /// The time until that.
+    fn wait(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
 }
 
 impl Mover {
@@ -157,20 +193,21 @@ impl Mover {
 
     /// Moves some of what is due; says how long there is nothing more to do.
     async fn step(&mut self) -> Result<Duration> {
+        self.stuck.end();
         let Due { next, appends } = self.look().await?;
         if appends.is_empty() {
-            return Ok(next.map_or(LOOK_EVERY, |next| next.min(LOOK_EVERY)));
+            let waits = next.into_iter().chain(self.stuck.wait());
+            return Ok(waits.fold(LOOK_EVERY, Duration::min));
         }
         let (ids, appends): (Vec<Bytes>, Vec<Option<Append>>) =
             appends.into_iter().map(|(id, text)| (id.clone(), decode(&id, text))).unzip();
         let outcomes = self.lanes.append(appends.iter().flatten().cloned().collect()).await?;
         let mut outcomes = outcomes.into_iter();
-        let mut is_stuck = false;
         for (id, append) in ids.into_iter().zip(appends) {
             let is_durable = append.as_ref().is_some_and(|append| append.durability != Durability::Fast);
             match append.map(|_| outcomes.next()) {
                 // A server that cannot confirm it as it is to be may be changed so that it can.
-                Some(Some(Err(error))) if error.is_retryable() || is_durable => is_stuck = true,
+                Some(Some(Err(error))) if error.is_retryable() || is_durable => self.stuck.push(id),
                 Some(Some(Err(error))) => {
                     tracing::error!(%error, "dropped a scheduled event that redis refuses to append");
                     self.done.push(id);
@@ -182,7 +219,8 @@ impl Mover {
                 }
             }
         }
-        Ok(if is_stuck { TRY_AGAIN_AFTER } else { Duration::ZERO })
+        let is_crowded = self.stuck.ids.len() >= STUCK_MAX;
+        Ok(self.stuck.wait().filter(|_| is_crowded).unwrap_or_default())
     }
 
     /// Has the server forget what is done; tells what is due, and when the next one after that is.
@@ -191,7 +229,8 @@ impl Mover {
         let scripts = &self.topology.scripts;
         let call = scripts.call(Script::Due, 2, 256).arg(times).arg(appends);
         let call = call.int(to_int(limits::BATCH_BYTES_MAX as u64)).int(MOVED_MAX);
-        let call = self.done.iter().fold(call, |call, id| call.arg(id));
+        let call = call.int(to_int(self.done.len() as u64));
+        let call = self.done.iter().chain(&self.stuck.ids).fold(call, |call, id| call.arg(id));
         let (tag, deadline) = (Tag::of_schedule(), self.topology.deadline());
         let reply = self.topology.run(tag, Script::Due, &call, Repeat::Safe, deadline).await?;
         self.done.clear();

@@ -5,8 +5,8 @@
 --           `items`, count of removes, `SHELF:KEY` of each, then `SHELF:KEY` and bytes of each that is put; or
 --           `delete`
 -- PUBLISH   the command that tells; it stands before this text
--- Returns   a list of one: how many events are between where it was and where it is, how many items were removed, or how many records
---           it had; or `past OFFSET` if the stream ends there
+-- Returns   a list of one: how many events are between where it was and where it is, how many items were removed, or how
+--           many records it had; or `past OFFSET` if the stream ends there
 
 local time = now()
 local epoch = call('HGET', GROUP, 'e')

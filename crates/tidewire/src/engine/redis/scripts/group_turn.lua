@@ -16,7 +16,7 @@
 --              be read, where that is little. Or a word: `lost` the session is over or never was,
 --              `crowded` there are too many sessions.
 --
--- The answer is kept: `EPOCH FIRST LAST NOW MOVES MOVED_TO CLAIMED SKIPPED FREE SESSIONS LOOK_AGAIN MARKED |` and then
+-- The answer is kept: `EPOCH FIRST LAST NOW FLOOR MOVES MOVED_TO CLAIMED SKIPPED FREE SESSIONS LOOK_AGAIN MARKED FENCE |` and then
 -- `RECORD:FENCE:LOST` of each adopted one. A range is `FIRST-LAST`; what is not there is `-`; MARKED has a digit per lookup.
 
 -- Events that are read here, which saves a round trip; more are read without Lua, at a sixth of the cost of each.
@@ -110,7 +110,8 @@ local at = 17
 for index = 0, commits - 1 do
   local name, options = ARGV[at + 3 * index], ARGV[at + 3 * index + 1]
   local record = record_of(name)
-  local is_new = not has_partitions and (name == session or options == 'x')
+  local is_own = name == session or string.sub(name, 1, #session + 1) == session .. '.'
+  local is_new = not has_partitions and (is_own or options == 'x')
   if record and record.owner ~= session or not record and not is_new then
     return 'lost'
   end
@@ -174,7 +175,7 @@ local look_again, sessions = look_at_sessions()
 local floor_max = math.huge
 if has_partitions then
   local moved_to = string.match(head[4], '%d+$')
-  local told = string.match(last_answer or '', '^%x+ %d+ %d+ %d+ (%d+ %d+) ') or head[4]
+  local told = string.match(last_answer or '', '^%x+ %d+ %d+ %d+ %d+ (%d+ %d+) ') or head[4]
   floor_max = told == head[4] and state.o + 1 or math.min(state.o + 1, tonumber(moved_to))
 end
 
@@ -279,6 +280,10 @@ for _ = 1, reads do
   at = at + 2
 end
 
+if number == 1 then
+  fence = fence + 1
+  write('c', fence)
+end
 local free_count = call('ZCARD', FREE) - 1
 local adopted, fences = {}, {}
 if adoptions > 0 and free_count > 0 then
@@ -342,9 +347,11 @@ if is_hungry and state.h ~= WORK then
   call('HSET', META, 'h', WORK)
 end
 sessions = sessions + (number == 1 and 1 or 0) - left
+-- That of all groups, which is never higher than this one's.
+local floor = math.min(state.g or state.first, state.o + 1)
 local answer = format(
-  '%s %d %d %d %s %s %s %d %d %s %s |%s',
-  state.e, state.first, state.o, time, head[4], claimed, skipped, free_count, sessions, look_again, marked,
+  '%s %d %d %d %d %s %s %s %d %d %s %s %d |%s',
+  state.e, state.first, state.o, time, floor, head[4], claimed, skipped, free_count, sessions, look_again, marked, fence,
   table.concat(fences, ' ')
 )
 write('s:' .. session, format('%d %d %s', number, is_last and 1 or 0, answer))

@@ -30,7 +30,10 @@ impl History<'_> {
             if effect.attempt.fence < key.fence {
                 // It goes on with what it had: its fence says so to whoever it writes to.
                 if !facts.is_troubled(effect.attempt.process, 0, effect.begin) {
-                    found.push(format!("{:?} begins behind fence {} for no reason", effect.attempt, key.fence));
+                    found.push(format!(
+                        "{:?} begins behind fence {} for no reason",
+                        effect.attempt, key.fence
+                    ));
                 }
                 continue;
             }
@@ -45,13 +48,19 @@ impl History<'_> {
     }
 
     /// No other attempt of the key goes on.
-    fn check_alone(&self, facts: &Facts<'_>, key: &Key<'_, '_>, effect: &Effect<'_>, found: &mut Vec<String>) {
+    fn check_alone(
+        &self,
+        facts: &Facts<'_>,
+        key: &Key<'_, '_>,
+        effect: &Effect<'_>,
+        found: &mut Vec<String>,
+    ) {
         for other in key.newest.values() {
             let (process, line) = (other.attempt.process, effect.begin);
             let is_over = other.end.is_some_and(|(end, _)| end < line)
                 || facts.ended.get(&process).is_some_and(|ended| *ended < line);
-            let is_fenced = other.attempt.fence < effect.attempt.fence
-                && facts.is_troubled(process, other.begin, line);
+            let is_fenced =
+                other.attempt.fence < effect.attempt.fence && facts.is_troubled(process, other.begin, line);
             if !is_over && !is_fenced {
                 found.push(format!("{:?} begins beside {:?}", effect.attempt, other.attempt));
             }
@@ -70,11 +79,16 @@ impl History<'_> {
         for place in places.iter().take_while(|place| **place < effect.attempt.place) {
             let newest = key.newest.get(place);
             let is_last = facts.of_place(*place).all(|other| other.begin < effect.begin);
-            let is_done = match newest.and_then(|newest| newest.end.map(|(_, said)| (said, newest.attempt.attempt))) {
+            let is_done = match newest
+                .and_then(|newest| newest.end.map(|(_, said)| (said, newest.attempt.attempt)))
+            {
                 Some((Said::Ack | Said::Reject, _)) => true,
                 Some((Said::Retry, attempt)) if attempt >= ATTEMPTS_MAX => true,
                 // Its process ended with it, or it was never handed out.
-                Some(_) | None => is_last && (self.is_dead(*place) || facts.is_told(*place) || self.was_dropped(facts, *place)),
+                Some(_) | None => {
+                    is_last
+                        && (self.is_dead(*place) || facts.is_told(*place) || self.was_dropped(facts, *place))
+                }
             };
             if !is_done {
                 let before = newest.map(|newest| (newest.attempt, newest.end));

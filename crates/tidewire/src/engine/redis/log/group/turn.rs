@@ -130,7 +130,8 @@ fn read_head(head: &str) -> Option<Turned> {
     let mut words = head.split_ascii_whitespace();
     let epoch = words.next()?.parse().ok()?;
     let mut number = || words.next()?.parse::<u64>().ok();
-    let (first, last, now, moves, moved_to) = (number()?, number()?, number()?, number()?, number()?);
+    let (first, last, now, floor) = (number()?, number()?, number()?, number()?);
+    let generation = (number()?, number()?);
     let (claimed, skipped) = (read_range(words.next()?)?, read_range(words.next()?)?);
     let (free, sessions) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let look_again = match words.next()? {
@@ -138,11 +139,14 @@ fn read_head(head: &str) -> Option<Turned> {
         digits => Some(Duration::from_millis(digits.parse().ok()?)),
     };
     let marked = words.next()?.bytes().filter(|byte| *byte != b'-').map(|byte| byte == b'1').collect();
+    let fence = words.next()?.parse().ok()?;
     Some(Turned {
         epoch,
         first,
         last,
-        generation: (moves, moved_to),
+        floor,
+        generation,
+        fence,
         claimed,
         skipped,
         adopted: Vec::new(),

@@ -40,7 +40,7 @@ fn next_turn(chance: &mut Chance, name: &str, led: &Led, last: u64, partitions: 
         if chance.is(50) {
             let state =
                 (chance.is(80) || partitions > 0).then(|| Bytes::from(format!("state {}", led.number)));
-            let floor = if chance.is(30) { u64::MAX } else { chance.below(last + 2) };
+            let floor = if chance.is(30) { u64::MAX } else { 1 + chance.below(last + 1) };
             let is_released = chance.is(20) && **record != *name;
             turn.commits.push(Commit { record: record.clone(), state, floor, is_released });
         }
@@ -81,10 +81,11 @@ fn plain(answer: Result<Turned>) -> String {
     match answer {
         Ok(turned) => {
             let events: Vec<_> = turned.events.iter().map(|event| (event.offset, &event.envelope)).collect();
-            let Turned { first, last, generation, claimed, skipped, adopted, free, sessions, .. } = &turned;
+            let Turned { first, last, floor, generation, claimed, skipped, adopted, free, sessions, .. } =
+                &turned;
             let look_again = turned.look_again.map(|after| after > LONG / 2);
             format!(
-                "{first} {last} {generation:?} {claimed:?} {skipped:?} {adopted:?} {free} {sessions} {:?} {look_again:?} \
+                "{first} {last} {floor} {generation:?} {claimed:?} {skipped:?} {adopted:?} {free} {sessions} {:?} {look_again:?} \
                  {events:?} {:?}",
                 turned.marked, turned.unread
             )
