@@ -225,7 +225,9 @@ fn strike_one(step: &Step, server: &mut Server, target: &Target) -> Result<()> {
         }
         Fault::FailedSave => fail_save(step, server),
         // What an operator thinks is all of a group; what is kept beside the stream for it stays.
-        Fault::DeleteGroup => delete(&server.admin, &["group", "sessions", "free"].map(|kind| target.keys(kind, "*"))),
+        Fault::DeleteGroup => {
+            delete(&server.admin, &["group", "sessions", "free"].map(|kind| target.keys(kind, "*")))
+        }
         Fault::DeleteSessions => delete(&server.admin, &[target.keys("sessions", "*")]),
         Fault::DeleteStream => delete(&server.admin, &[target.stream_keys(0)]),
         Fault::TrimStream => {
