@@ -189,7 +189,7 @@ impl Stage {
         match step.fault {
             Fault::KillWorker => tokio::task::block_in_place(|| self.crew.kill(place, what, pause)),
             Fault::PauseWorker => {
-                let pause = if step.target % 3 == 0 { pause } else { LEASE + pause };
+                let pause = if step.target.is_multiple_of(3) { pause } else { LEASE + pause };
                 tokio::task::block_in_place(|| self.crew.pause(place, pause))?;
             }
             Fault::KillAtRequest | Fault::KillAtReply => tokio::task::block_in_place(|| {
@@ -247,9 +247,11 @@ impl Stage {
         let tenant = node.tenant(&self.tenant)?;
         let notes = Notes::read(&self.path())?;
         let mut made = read_made(&tenant).await?;
-        let mut outcome = Outcome::default();
-        outcome.confirmed = notes.iter().filter(|note| matches!(note, Note::Published { .. })).count();
-        outcome.gaps = notes.iter().filter(|note| matches!(note, Note::Gap { .. })).count();
+        let mut outcome = Outcome {
+            confirmed: notes.iter().filter(|note| matches!(note, Note::Published { .. })).count(),
+            gaps: notes.iter().filter(|note| matches!(note, Note::Gap { .. })).count(),
+            ..Outcome::default()
+        };
         for kind in self.plan.kinds.clone() {
             let history = History {
                 plan: &self.plan,

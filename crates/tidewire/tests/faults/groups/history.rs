@@ -1,5 +1,8 @@
 //! What was published against what became of it in a group: the rules, without anything that runs.
 
+#[path = "history/order.rs"]
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewire::DeadKind;
@@ -318,5 +321,3 @@ impl History<'_> {
         }
     }
 }
-
-mod order;
