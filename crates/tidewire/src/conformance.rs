@@ -24,10 +24,12 @@ mod session;
 mod store;
 mod subscription;
 mod tenant;
+mod trap;
 
 use std::pin::Pin;
 
 pub use scene::{Hook, Scene, Subject};
+pub use trap::{TRAPS, Trap};
 
 /// One case of a guarantee (DESIGN.md section 4).
 pub struct Case {
@@ -193,6 +195,11 @@ cases! {
     13 effect::a_consumer_takes_what_it_has_room_for;
     14 effect::an_event_is_handled_once_within_its_window;
     14 delivery::a_crash_after_the_effect_gives_it_twice;
+    4 trap::a_wait_that_is_dropped_takes_nothing;
+    4 trap::what_is_said_to_be_kept_is_kept;
+    5 trap::a_session_is_one_process;
+    5 trap::a_dead_session_behind_many_is_found;
+    8 trap::what_is_trimmed_while_nobody_has_it_is_told;
     8 retention::keeps_the_newest_and_counts_the_rest;
     8 retention::keeps_what_is_young_enough;
     8 retention::a_trim_is_counted_and_told;

@@ -13,6 +13,7 @@ pub mod name;
 mod position;
 pub mod tasks;
 mod tenant;
+pub mod testing;
 mod tidewire;
 
 pub use bus::{
@@ -37,3 +38,12 @@ pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
 pub use tidewire::{Builder, Health, Tidewire};
+
+/// Pages whose examples are compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/groups.md")]
+    struct Groups;
+    #[doc = include_str!("../../../docs/testing.md")]
+    struct Testing;
+}

@@ -108,7 +108,7 @@ pub(super) async fn an_event_is_handled_once_within_its_window(scene: Scene) {
     let group = group(&channel);
     let (one, two) = (numbered(1), numbered(2));
     let diary = Diary::new();
-    let window = scene.lease();
+    let window = scene.lease() * 4;
     let failing = diary.handler(|number, attempt| match (number, attempt) {
         (2, 1) => Outcome::retry_now("once"),
         _ => Outcome::Ack,
@@ -132,15 +132,15 @@ pub(super) async fn an_event_is_handled_once_within_its_window(scene: Scene) {
 
 /// A consumer that notes the gaps that it is told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Gap>>>);
+pub(super) struct Told(Arc<Mutex<Vec<Gap>>>);
 
 impl Told {
-    fn listener(&self) -> impl Fn(&Gap) + Send + Sync + 'static {
+    pub(super) fn listener(&self) -> impl Fn(&Gap) + Send + Sync + 'static {
         let told = self.0.clone();
         move |gap| told.lock().push(gap.clone())
     }
 
-    fn reasons(&self) -> Vec<GapReason> {
+    pub(super) fn reasons(&self) -> Vec<GapReason> {
         self.0.lock().iter().map(|gap| gap.reason).collect()
     }
 }

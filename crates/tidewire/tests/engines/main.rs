@@ -1,6 +1,7 @@
 //! Runs every conformance case on every engine and prints the table.
 //!
-//! `cargo test -p tidewire --test engines -- [ENGINE] [PART]` runs one engine alone, and the cases whose name holds PART.
+//! `cargo test -p tidewire --test engines -- [ENGINE] [PART]` runs one engine alone, and the cases whose name, or
+//! that of a trap that they are about, holds PART.
 
 #![expect(clippy::disallowed_methods, reason = "a case is awaited right where it is spawned")]
 
@@ -12,10 +13,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use tidewire::conformance::{CASES, Case, Need, Scene, Subject};
+use tidewire::conformance::{CASES, Case, Need, Scene, Subject, TRAPS, Trap};
+use tokio::sync::Semaphore;
 
 /// Engines at a time: their cases wait more than they work, and too many of them would be late for each other.
 const SIDE_BY_SIDE: usize = 3;
+/// Cases of one engine at a time, for the same reason.
+const CASES_AT_ONCE: usize = 48;
 /// The longest a case may take.
 const CASE_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -47,10 +51,15 @@ async fn run(case: &'static Case, subject: Arc<Subject>) -> Outcome {
 async fn run_all(subject: Subject, cases: &[&'static Case]) -> Column {
     let (engine, subject) = (subject.name, Arc::new(subject));
     let is_alone = |case: &Case| case.needs.contains(&Need::CutLinks);
-    let together: Vec<_> = cases
-        .iter()
-        .map(|&case| (!is_alone(case)).then(|| tokio::spawn(run(case, subject.clone()))))
-        .collect();
+    let places = Arc::new(Semaphore::new(CASES_AT_ONCE));
+    let place = |case: &'static Case| {
+        let (places, subject) = (places.clone(), subject.clone());
+        tokio::spawn(async move {
+            let _place = places.acquire().await.expect("never closed");
+            run(case, subject).await
+        })
+    };
+    let together: Vec<_> = cases.iter().map(|&case| (!is_alone(case)).then(|| place(case))).collect();
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     for running in together {
         outcomes.push(match running {
@@ -92,6 +101,35 @@ fn print_table(cases: &[&Case], columns: &[Column]) {
     }
 }
 
+/// The traps that none of what was run fell into, and the others.
+fn print_traps(cases: &[&Case], columns: &[Column]) {
+    println!("\ntraps: what others fell into, by the cases above");
+    for Trap { name, what, cases: about } in TRAPS {
+        let rows = cases.iter().enumerate().filter(|(_, case)| about.contains(&case.name));
+        let outcomes =
+            rows.flat_map(|(row, _)| columns.iter().filter_map(move |column| column.outcomes.get(row)));
+        let (mut passed, mut failed) = (0, 0);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Passed => passed += 1,
+                Outcome::Failed(_) => failed += 1,
+                Outcome::Skipped(_) => {}
+            }
+        }
+        let verdict = match (passed, failed) {
+            (0, 0) => "-",
+            (_, 0) => "ok",
+            _ => "FAILED",
+        };
+        println!("  {name:<28} {what:<92} {verdict}");
+    }
+}
+
+fn is_about(case: &Case, part: &str) -> bool {
+    case.name.contains(part)
+        || TRAPS.iter().any(|trap| trap.name.contains(part) && trap.cases.contains(&case.name))
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -113,11 +151,12 @@ async fn main() -> ExitCode {
             }
         }
     }
-    let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(&part)).collect();
+    let cases: Vec<_> = CASES.iter().filter(|case| is_about(case, &part)).collect();
     let subjects = subjects.into_iter().filter(|subject| engine.is_none_or(|engine| engine == subject.name));
     let columns = subjects.map(|subject| run_all(subject, &cases));
     let columns: Vec<Column> = stream::iter(columns).buffered(SIDE_BY_SIDE).collect().await;
     print_table(&cases, &columns);
+    print_traps(&cases, &columns);
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for column in &columns {
         for (case, outcome) in cases.iter().zip(&column.outcomes) {

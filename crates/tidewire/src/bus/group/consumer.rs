@@ -152,10 +152,8 @@ impl Consuming {
     /// `InvalidName` if an argument of the handler asks for a state that was not given; as
     /// [`Group::declare`] otherwise.
     pub async fn run<Args: 'static>(self, handler: impl EventHandler<Args>) -> Result<Consumer> {
-        let Self { group, settings, states, breaking, share, layers } = self;
-        let service = layers.into_iter().fold(HandlerService::new(handler), |service, layer| layer(service));
-        let service = service.with_timeout(settings.timeout, group.bus.clock.clone());
-        service.check(&states)?;
+        let (consuming, service) = self.with_handler(handler)?;
+        let Self { group, settings, states, breaking, share, .. } = consuming;
         let concurrency = settings.concurrency;
         let gate = Gate {
             breaker: breaking
@@ -173,6 +171,23 @@ impl Consuming {
             });
         }
         Ok(consumer)
+    }
+
+    /// The handler with all that is around it between a delivery and its outcome.
+    pub(crate) fn with_handler<Args: 'static>(
+        mut self,
+        handler: impl EventHandler<Args>,
+    ) -> Result<(Self, HandlerService)> {
+        let layers = std::mem::take(&mut self.layers).into_iter();
+        let service = layers.fold(HandlerService::new(handler), |service, layer| layer(service));
+        let service = service.with_timeout(self.settings.timeout, self.group.bus.clock.clone());
+        service.check(&self.states)?;
+        Ok((self, service))
+    }
+
+    /// The longest that a handler may take, and how long the process holds its deliveries without a word.
+    pub(crate) fn times(&self) -> (Duration, Duration) {
+        (self.settings.timeout, self.settings.lease)
     }
 
     /// Makes the group if it is not there and hands out its deliveries to whoever asks for the next one.

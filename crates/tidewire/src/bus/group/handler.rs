@@ -92,7 +92,7 @@ impl HandlerService {
     }
 
     /// Handles one delivery. Never panics: a panic of the handler or of a layer becomes a retry.
-    pub(super) async fn handle(&self, delivery: Delivery) -> Outcome {
+    pub(crate) async fn handle(&self, delivery: Delivery) -> Outcome {
         self.serve.serve(delivery, self.time_limit.clone()).0.await
     }
 }

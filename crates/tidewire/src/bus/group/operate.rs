@@ -37,6 +37,8 @@ pub struct GroupStatus {
     pub in_flight: u64,
     /// Events that failed and wait to be tried again.
     pub waiting: u64,
+    /// When the first of those is due, by the engine's clock.
+    pub next_due: Option<Timestamp>,
     /// Dead letters.
     pub dead_letters: u64,
     /// Appends that follow from what was settled, until they are made.
@@ -80,6 +82,7 @@ pub struct SeekPreview {
 struct Held {
     in_flight: u64,
     waiting: u64,
+    next_due: Option<Timestamp>,
 }
 
 impl Group {
@@ -118,6 +121,7 @@ impl Group {
             lag: self.age_of(floor, &stats).await?,
             in_flight,
             waiting,
+            next_due: held.iter().filter_map(|held| held.next_due).min(),
             dead_letters,
             outbox,
             moves: stats.generation.0.saturating_sub(1),
@@ -235,6 +239,7 @@ pub(super) fn reached(ledger: &Ledger, stats: &GroupStats) -> u64 {
 fn held(record: &RecordStats) -> Held {
     let claimed: u64 = record.claims.iter().map(|(first, last)| last + 1 - first).sum();
     let ledger = Ledger::decode(&record.state).unwrap_or_default();
-    let waiting = ledger.entries.values().filter(|entry| entry.due.is_some()).count() as u64;
-    Held { in_flight: claimed + ledger.entries.len() as u64 - waiting, waiting }
+    let dues = ledger.entries.values().filter_map(|entry| entry.due);
+    let waiting = dues.clone().count() as u64;
+    Held { in_flight: claimed + ledger.entries.len() as u64 - waiting, waiting, next_due: dues.min() }
 }

@@ -142,6 +142,7 @@ impl Session {
         self.absorb_reads(turn, turned);
         turned.adopted.iter().for_each(|adopted| self.adopt(adopted, turned.generation));
         self.follow_generation(turned.generation);
+        self.may_have_more |= self.next_to_read().is_some_and(|next| next <= turned.last);
         self.is_unbalanced = self.is_share_wrong(turned.free);
     }
 
@@ -202,8 +203,9 @@ impl Session {
             self.forget_gone(turned, first, last);
         }
         if let Some((first, last)) = ahead {
-            self.may_have_more = last < turned.last;
             self.read_ahead(turned, first, last);
+            // Only who has asked for more than there is hears of the next append.
+            self.may_have_more = last <= turned.last;
         }
     }
 
