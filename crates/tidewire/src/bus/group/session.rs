@@ -459,7 +459,8 @@ impl Session {
         self.outbox_at = self.bus.clock.now().saturating_add(OUTBOX_EVERY);
         match outbox::left_over(&self.bus, &self.path).await {
             Ok(following) => self.to_make.extend(following),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Nobody is woken by a stream that was lost with its groups.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.start_over(&Over::NoGroup).await,
             Err(error) => {
                 tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at")
             }

@@ -284,7 +284,21 @@ if number == 1 then
   fence = fence + 1
   write('c', fence)
 end
-local free_count = call('ZCARD', FREE) - 1
+-- The empty name stands behind all others. Where it is not, the key was deleted or evicted, and what it had is found again.
+local function find_free()
+  local fields, found = call('HGETALL', GROUP), { 1, '' }
+  for index = 1, #fields, 2 do
+    local name = string.match(fields[index], '^r:(.+)$')
+    local record = name and record_of(name)
+    if record and record.owner == '' then
+      found[#found + 1] = 0
+      found[#found + 1] = name
+    end
+  end
+  call_with('ZADD', FREE, found)
+  return #found / 2 - 1
+end
+local free_count = call('ZRANK', FREE, '') or find_free()
 local adopted, fences = {}, {}
 if adoptions > 0 and free_count > 0 then
   adopted = call('ZRANGE', FREE, 0, math.min(adoptions, free_count) - 1)
