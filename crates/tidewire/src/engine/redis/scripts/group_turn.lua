@@ -233,7 +233,28 @@ for index = 1, marks do
   at = at + 1
 end
 
-call_with('ZADD', FREE, freed)
+-- How many records are free. The empty name is always there: without it the key was deleted or evicted, and what it had is
+-- found again.
+local function find_free()
+  local fields, found = call('HGETALL', GROUP), { 1, '' }
+  for index = 1, #fields, 2 do
+    local name = string.match(fields[index], '^r:(.+)$')
+    local record = name and record_of(name)
+    if record and record.owner == '' then
+      found[#found + 1] = 0
+      found[#found + 1] = name
+    end
+  end
+  call_with('ZADD', FREE, found)
+  return #found / 2 - 1
+end
+local free_count = call('ZCARD', FREE) - 1
+if free_count < 0 then
+  free_count = find_free()
+else
+  call_with('ZADD', FREE, freed)
+  free_count = free_count + #freed / 2
+end
 
 -- Ranges to be read, and how many offsets they have.
 local ranges, offsets, is_hungry = {}, 0, wanted > 0
@@ -261,7 +282,7 @@ if not has_partitions then
     is_hungry = last + 1 - first < wanted
     local record = record_of(session) or { floor = math.huge, lost = '0', claims = '', owner = session }
     if record.owner == '' then
-      call('ZREM', FREE, session)
+      free_count = free_count - call('ZREM', FREE, session)
     end
     record.owner, record.floor = session, math.min(record.floor, first)
     local before, start, stop = string.match(record.claims, '^(.-)(%d+)%-(%d+)$')
@@ -284,21 +305,6 @@ if number == 1 then
   fence = fence + 1
   write('c', fence)
 end
--- The empty name stands behind all others. Where it is not, the key was deleted or evicted, and what it had is found again.
-local function find_free()
-  local fields, found = call('HGETALL', GROUP), { 1, '' }
-  for index = 1, #fields, 2 do
-    local name = string.match(fields[index], '^r:(.+)$')
-    local record = name and record_of(name)
-    if record and record.owner == '' then
-      found[#found + 1] = 0
-      found[#found + 1] = name
-    end
-  end
-  call_with('ZADD', FREE, found)
-  return #found / 2 - 1
-end
-local free_count = call('ZRANK', FREE, '') or find_free()
 local adopted, fences = {}, {}
 if adoptions > 0 and free_count > 0 then
   adopted = call('ZRANGE', FREE, 0, math.min(adoptions, free_count) - 1)
