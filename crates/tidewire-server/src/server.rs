@@ -12,6 +12,9 @@ use crate::config::Config;
 use crate::node::Node;
 use crate::{accept, api};
 
+/// How long a server that cannot start waits for its engine to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A gateway and HTTP API on one address and one engine.
 ///
 /// Dropping it leaves it running until the runtime ends; [`Server::close`] ends it in good order.
@@ -83,10 +86,14 @@ impl Server {
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
         }
-        node.webhooks.start().await.map_err(|source| match source.kind() {
-            tidewire::ErrorKind::Conflict => StartError::Usage(format!("webhooks: {source}")),
-            _ => StartError::Engine { url, source },
-        })?;
+        if let Err(source) = node.webhooks.start().await {
+            // It has not begun anything that takes long to end, and why it did not start is what is to be told.
+            let _closed = node.tidewire.close(CLOSE_WITHIN).await.is_ok();
+            return Err(match source.kind() {
+                tidewire::ErrorKind::Conflict => StartError::Usage(format!("webhooks: {source}")),
+                _ => StartError::Engine { url, source },
+            });
+        }
         let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
         node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");

@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidewire::tasks::Tasks;
-use tidewire::{Clock, Error, ErrorKind, Tidewire};
+use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 
 pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::signature::SigningKey;
 pub(crate) use self::standing::Standing;
-use crate::config::Config;
+use crate::config::{Config, WebhookConfig};
 
 /// The webhooks of the settings, by tenant and name.
 pub(crate) struct Webhooks {
@@ -39,6 +39,14 @@ impl Webhooks {
     ) -> tidewire::Result<Self> {
         let mut endpoints = BTreeMap::new();
         for webhook in &config.webhooks {
+            if !keeps(config, webhook) {
+                tracing::warn!(
+                    webhook = webhook.name,
+                    tenant = webhook.tenant,
+                    channel = webhook.channel,
+                    "no rule keeps what is published to the channel of a webhook: it gets only what services append"
+                );
+            }
             let endpoint = Endpoint::new(webhook.clone(), tidewire, clock.clone()).map_err(|problem| {
                 Error::new(ErrorKind::InvalidName, format!("webhook {:?}: {problem}", webhook.name))
             })?;
@@ -62,6 +70,11 @@ impl Webhooks {
         Ok(())
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+
     /// Those of a tenant.
     pub(crate) fn of<'w>(&'w self, tenant: &'w str) -> impl Iterator<Item = &'w Arc<Endpoint>> {
         let of_tenant = self.endpoints.iter().filter(move |((owner, _), _)| owner == tenant);
@@ -72,4 +85,12 @@ impl Webhooks {
     pub(crate) fn named(&self, tenant: &str, name: &str) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(&(tenant.to_owned(), name.to_owned()))
     }
+}
+
+/// Whether events that are published over this server to the channel of a webhook are kept, so that groups get them.
+fn keeps(config: &Config, webhook: &WebhookConfig) -> bool {
+    let rules = config.tenants.get(&webhook.tenant).map(|tenant| &tenant.channels);
+    let rule =
+        rules.and_then(|rules| rules.iter().find(|rule| name::matches(&rule.pattern, &webhook.channel)));
+    rule.is_some_and(|rule| rule.keep.is_some())
 }

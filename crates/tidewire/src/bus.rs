@@ -140,7 +140,7 @@ impl Bus {
             })
             .await;
         counters.appended(outcome.is_ok());
-        event_log::appended(&append, outcome.as_ref(), self.clock.now().since(now));
+        event_log::appended(&append, outcome.as_ref(), || self.clock.now().since(now));
         outcome
     }
 
@@ -184,7 +184,7 @@ impl Bus {
         if let Ok(outcomes) = &mut outcomes {
             self.wait_for_room(batch, outcomes, now).await;
         }
-        let took = self.clock.now().since(now);
+        let took = || self.clock.now().since(now);
         match &outcomes {
             Ok(outcomes) => {
                 for (append, outcome) in batch.iter().zip(outcomes) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use futures_util::future::join_all;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -25,6 +26,8 @@ pub(super) struct Activity {
     channels: Vec<ChannelActivity>,
     groups: Vec<GroupActivity>,
     status: Vec<(GroupPath, GroupStatus)>,
+    /// The groups of webhooks, and whether they are enabled.
+    webhooks: Vec<(GroupPath, bool)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,7 +74,8 @@ impl Activity {
         let groups = node.tidewire.consumers();
         let status = node.lags.of(&groups, &node.tidewire, node.clock.now()).await;
         let channels = node.tidewire.channels(node.config.metrics.channels_max);
-        Self { channels, groups, status }
+        let webhooks = join_all(node.webhooks.all().map(|endpoint| endpoint.glance())).await;
+        Self { channels, groups, status, webhooks }
     }
 
     fn sent(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -193,6 +197,15 @@ impl Activity {
     }
 }
 
+fn webhooks(webhooks: &[(GroupPath, bool)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "Whether events are sent to the endpoint of a webhook - 1 enabled, 0 disabled";
+    let mut metric = encoder.encode_descriptor("webhook_enabled", help, None, MetricType::Gauge)?;
+    for (group, is_enabled) in webhooks {
+        metric.encode_family(&GroupLabels::of(Some(group)))?.encode_gauge(&u64::from(*is_enabled))?;
+    }
+    Ok(())
+}
+
 /// The steps as seconds and counts, some of them told as one.
 fn buckets(times: &HandlerTimes) -> Vec<(f64, u64)> {
     let steps: Vec<_> = times.steps().collect();
@@ -217,7 +230,8 @@ impl Collector for Activity {
         self.counts(&mut encoder)?;
         self.times(&mut encoder)?;
         self.gauges(&mut encoder)?;
-        self.progress(&mut encoder)
+        self.progress(&mut encoder)?;
+        webhooks(&self.webhooks, &mut encoder)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire::clock::Stopwatch;
+use tidewire::name::GroupPath;
 use tidewire::{Clock, Consumer, Delivery, Event, Group, Outcome, Tidewire};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,11 @@ impl Endpoint {
     /// Those of the engine.
     pub(crate) async fn standing(&self) -> tidewire::Result<Standing> {
         self.record.current().await
+    }
+
+    /// Its group, and whether events are sent to it, as of a few seconds ago.
+    pub(crate) async fn glance(&self) -> (GroupPath, bool) {
+        (self.group.path().clone(), self.record.recent().await.disabled.is_none())
     }
 
     /// Sends again what waits, and what comes.

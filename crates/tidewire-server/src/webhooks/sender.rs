@@ -239,8 +239,15 @@ fn system_tls() -> Result<TlsConnector, String> {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         return Err(format!("the system has no root certificates that can be used{why}"));
     }
+    tls(roots)
+}
+
+fn tls(roots: RootCertStore) -> Result<TlsConnector, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| format!("TLS: {error}"))?;
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,6 +283,7 @@ async fn a_group_is_told_of_at_metrics() {
         format!("tidewire_group_breaker{{{group}}} 0"),
         format!("tidewire_group_lag_events{{{group}}} 0.0"),
         format!("tidewire_group_lag_seconds{{{group}}} 0.0"),
+        format!("tidewire_webhook_enabled{{{group}}} 1"),
         format!("tidewire_group_dead_letters{{{group}}} 0.0"),
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in {page}");

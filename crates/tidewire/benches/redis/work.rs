@@ -33,6 +33,11 @@ pub(crate) async fn measure(url: &str, server: &Server) {
     fairness(&node).await;
 }
 
+/// Microseconds since `start`.
+fn micros(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
 fn channel(node: &Tidewire, tenant: &str, name: &str) -> Channel {
     node.tenant(tenant).and_then(|tenant| tenant.channel(name)).expect("valid names")
 }
@@ -51,14 +56,14 @@ impl Waits {
 
     /// An event that says when it was made.
     fn event(&self) -> Event {
-        let now = u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = micros(self.base);
         Event::new("bench", format!("{now:0width$}", width = DATA_BYTES))
     }
 
     fn note(&self, delivery: &Delivery) {
         let made: u64 =
             std::str::from_utf8(delivery.event().data()).expect("text").parse().expect("a number");
-        let now = u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = micros(self.base);
         self.micros.lock().push(now.saturating_sub(made));
     }
 
@@ -66,17 +71,18 @@ impl Waits {
     fn quantiles(&self) -> (f64, f64) {
         let mut micros = self.micros.lock();
         micros.sort_unstable();
-        let at = |part: f64| {
-            micros.get((micros.len() as f64 * part) as usize).copied().unwrap_or_default() as f64 / 1e3
+        let at = |percent: usize| {
+            micros.get(micros.len() * percent / 100).copied().unwrap_or_default() as f64 / 1e3
         };
-        (at(0.5), at(0.99))
+        (at(50), at(99))
     }
 }
 
 /// Appends at `rate` per second, each on its own, while a consumer handles them.
 async fn latency(node: &Tidewire) {
     let most = most_at_once(node).await;
-    for part in [0.1, 0.5] {
+    for percent in [10, 50] {
+        let rate = most * percent / 100;
         let (waits, channel) = (Waits::new(), channel(node, "bench", "latency"));
         let noted = waits.clone();
         let handler = move |delivery: Delivery| {
@@ -84,12 +90,10 @@ async fn latency(node: &Tidewire) {
             std::future::ready(Outcome::Ack)
         };
         let consumer = run(&channel, "latency", handler).await;
-        at_rate(&channel, &waits, most * part).await;
+        at_rate(&channel, &waits, rate).await;
         let (half, most_of_all) = waits.quantiles();
         println!(
-            "append to handler at {:>6.0}/s ({:.0} % of {most:.0}/s): p50 {half:.2} ms, p99 {most_of_all:.2} ms",
-            most * part,
-            part * 100.0
+            "append to handler at {rate:>6}/s ({percent} % of {most}/s): p50 {half:.2} ms, p99 {most_of_all:.2} ms"
         );
         consumer.stop().await;
         consumer.group().delete("bench").await.expect("deleted");
@@ -97,7 +101,7 @@ async fn latency(node: &Tidewire) {
 }
 
 /// Events per second that 64 tasks append one by one while a consumer handles them.
-async fn most_at_once(node: &Tidewire) -> f64 {
+async fn most_at_once(node: &Tidewire) -> u64 {
     let channel = channel(node, "bench", "most");
     let consumer = run(&channel, "most", || std::future::ready(Outcome::Ack)).await;
     let (count, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
@@ -116,20 +120,20 @@ async fn most_at_once(node: &Tidewire) -> f64 {
     for task in tasks {
         task.await.expect("no append failed");
     }
-    let rate = count.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
+    let rate = count.load(Ordering::Relaxed) * 1_000_000 / micros(start);
     consumer.stop().await;
     consumer.group().delete("bench").await.expect("deleted");
     rate
 }
 
-async fn at_rate(channel: &Channel, waits: &Waits, rate: f64) {
+async fn at_rate(channel: &Channel, waits: &Waits, rate: u64) {
     let start = Instant::now();
     let mut sent = 0_u64;
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     let mut tasks = tokio::task::JoinSet::new();
     while start.elapsed() < TIME {
         ticks.tick().await;
-        let due = (start.elapsed().as_secs_f64() * rate) as u64;
+        let due = micros(start) * rate / 1_000_000;
         for _ in sent..due {
             let (channel, event) = (channel.clone(), waits.event());
             tasks.spawn(async move { channel.append(event).await.map(drop) });
@@ -225,7 +229,7 @@ async fn quiet_tenant(channel: &Channel, pool: &Pool) -> (f64, f64) {
     };
     let group = channel.group("work", Start::Latest).expect("a valid name");
     let consumer = group.consume().pool(pool, Share::default()).run(handler).await.expect("runs");
-    at_rate(channel, &waits, 100.0).await;
+    at_rate(channel, &waits, 100).await;
     consumer.stop().await;
     group.delete("bench").await.expect("deleted");
     waits.quantiles()

@@ -19,8 +19,8 @@ fn is_on() -> bool {
     enabled!(target: TARGET, Level::TRACE)
 }
 
-/// The engine has taken an append, or has not.
-pub(super) fn appended(append: &Append, outcome: Result<&Appended, &Error>, took: Duration) {
+/// The engine has taken an append, or has not, after so long.
+pub(super) fn appended(append: &Append, outcome: Result<&Appended, &Error>, took: impl FnOnce() -> Duration) {
     if !is_on() {
         return;
     }
@@ -34,7 +34,7 @@ pub(super) fn appended(append: &Append, outcome: Result<&Appended, &Error>, took
         channel = append.channel.channel(),
         position = outcome.ok().and_then(|appended| appended.position).map(display),
         is_duplicate = outcome.is_ok_and(|appended| appended.is_duplicate),
-        latency_us = micros(took),
+        latency_us = micros(took()),
         error = outcome.err().map(display),
         correlation_id = event.correlation_id(),
     );

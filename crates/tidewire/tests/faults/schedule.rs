@@ -62,6 +62,7 @@ pub(crate) enum Fault {
     KillAtReply,
     PauseWorker,
     DeleteGroup,
+    DeleteSessions,
     DeleteStream,
     TrimStream,
 }
@@ -184,6 +185,7 @@ impl Topology {
                 Pause,
                 KillWorker,
                 DeleteGroup,
+                DeleteSessions,
                 DeleteStream,
                 TrimStream,
             ],
@@ -293,6 +295,7 @@ impl Fault {
             Self::KillAtReply => "kill -9 of a worker after a reply",
             Self::PauseWorker => "SIGSTOP of a worker",
             Self::DeleteGroup => "DEL of a group's keys",
+            Self::DeleteSessions => "DEL of a group's sessions",
             Self::DeleteStream => "DEL of a stream",
             Self::TrimStream => "XTRIM",
         }

@@ -224,14 +224,12 @@ fn strike_one(step: &Step, server: &mut Server, target: &Target) -> Result<()> {
             server.restart()
         }
         Fault::FailedSave => fail_save(step, server),
+        // What an operator thinks is all of a group; what is kept beside the stream for it stays.
         Fault::DeleteGroup => {
-            // What an operator thinks is all of a group; what is kept beside the stream for it stays.
-            for kind in ["group", "sessions", "free"] {
-                delete(&server.admin, &target.keys(kind, "*"))?;
-            }
-            Ok(())
+            delete(&server.admin, &["group", "sessions", "free"].map(|kind| target.keys(kind, "*")))
         }
-        Fault::DeleteStream => delete(&server.admin, &target.stream_keys(0)),
+        Fault::DeleteSessions => delete(&server.admin, &[target.keys("sessions", "*")]),
+        Fault::DeleteStream => delete(&server.admin, &[target.stream_keys(0)]),
         Fault::TrimStream => {
             for key in server.admin.ask(&["KEYS", &target.stream_keys(0)])?.texts() {
                 server.admin.ask(&["XTRIM", key, "MAXLEN", &(step.target % 4).to_string()])?;
@@ -242,9 +240,14 @@ fn strike_one(step: &Step, server: &mut Server, target: &Target) -> Result<()> {
     }
 }
 
-fn delete(server: &Admin, pattern: &str) -> Result<()> {
-    for key in server.ask(&["KEYS", pattern])?.texts() {
-        server.ask(&["DEL", key])?;
+/// Deletes all keys that match, at once.
+fn delete(server: &Admin, patterns: &[String]) -> Result<()> {
+    let mut command = vec!["DEL".to_owned()];
+    for pattern in patterns {
+        command.extend(server.ask(&["KEYS", pattern])?.texts().into_iter().map(str::to_owned));
+    }
+    if command.len() > 1 {
+        server.ask(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
 }

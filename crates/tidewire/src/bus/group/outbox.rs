@@ -88,7 +88,7 @@ pub(super) async fn make(bus: &Arc<Bus>, following: Vec<Following>) -> Vec<Box<s
                 continue;
             }
         };
-        let took = bus.clock.now().since(now);
+        let took = || bus.clock.now().since(now);
         for (one, outcome) in batch.into_iter().zip(outcomes) {
             bus.stats.channel(&one.append.channel).appended(outcome.is_ok());
             event_log::appended(&one.append, outcome.as_ref(), took);

@@ -71,6 +71,7 @@ struct Worker {
 
 /// Works as it is told.
 pub(crate) async fn run(orders: Orders) -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let notes = Arc::new(Notes::open(Path::new(&orders.notes))?);
     let plan = Plan::of(orders.seed);
     let worker = Arc::new(Worker {

@@ -222,6 +222,9 @@ impl Session {
                 self.keep_body(record, stored.clone());
             }
         }
+        if expected < end {
+            self.miss(expected, end - 1);
+        }
         let generation = self.generation;
         for holding in self.holdings.values_mut().filter(|holding| !holding.is_leaving) {
             if holding.ledger.next < end {

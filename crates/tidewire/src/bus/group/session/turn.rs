@@ -201,8 +201,9 @@ impl Session {
             self.forget_gone(turned, first, last);
         }
         if let Some((first, last)) = ahead {
-            self.may_have_more = last < turned.last;
             self.read_ahead(turned, first, last);
+            // Only who has asked for more than there is hears of the next append.
+            self.may_have_more = last <= turned.last;
         }
     }
 
