@@ -192,8 +192,8 @@ impl Process {
     }
 
     /// Has it stand still until what is returned is dropped.
-    async fn stand_still(&self) -> std::sync::mpsc::Sender<()> {
-        let (go_on, stopped) = std::sync::mpsc::channel();
+    async fn stand_still(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (go_on, stopped) = std::sync::mpsc::sync_channel(1);
         let (begun, has_begun) = oneshot::channel();
         let standing = Box::pin(async move {
             begun.send(()).expect("it is waited for");
