@@ -54,7 +54,8 @@ enum Task {
         /// The first seed; a random one if none is given. One schedule of that seed repeats what it did.
         #[arg(long)]
         seed: Option<u64>,
-        /// Run only those on this topology: links, memory, aof, sentinel, cluster.
+        /// Run only those on this topology: links, memory, aof, sentinel, cluster; with `groups` in front, those of groups
+        /// there; with `groups` alone, those of groups anywhere.
         topology: Option<String>,
     },
     /// Run all that a change must pass: format, lints, documentation, tidy, licences, tests.

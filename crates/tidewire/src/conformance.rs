@@ -179,6 +179,7 @@ cases! {
     4 effect::a_group_begins_where_its_consumer_says;
     4 effect::a_group_that_is_lost_is_made_again_and_told;
     4 effect::a_group_goes_on_after_all_history_is_lost [DestroyHistory];
+    4 effect::a_loss_is_told_whoever_makes_the_group_again [DestroyHistory];
     4 effect::what_was_settled_is_followed_up_after_a_crash;
     5 effect::prefetched_deliveries_are_renewed_with_the_others;
     6 effect::what_is_emitted_is_appended_once_with_the_ack;

@@ -188,6 +188,27 @@ pub(super) async fn a_group_goes_on_after_all_history_is_lost(scene: Scene) {
     }
 }
 
+pub(super) async fn a_loss_is_told_whoever_makes_the_group_again(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let group = group(&channel);
+    let (diary, told) = (Diary::new(), Told::default());
+    let consuming = consume(&scene, &group).on_gap(told.listener());
+    let consumer = consuming.run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
+    append_numbered(&channel, 0..5).await;
+    until_settled(&scene, &group, 0).await;
+    scene.destroy_history().await;
+    // A publisher declares its groups when it starts, and does not know what was there.
+    group.declare().await.expect("declared");
+    let word = async {
+        while told.reasons().is_empty() {
+            scene.clock().sleep(scene.ticks(1) / 10).await;
+        }
+    };
+    scene.pass_until("the word of it", word).await;
+    assert_eq!(told.reasons(), [GapReason::HistoryLost]);
+    stop(&scene, &consumer).await;
+}
+
 pub(super) async fn a_slow_group_is_waited_for_at_the_bound(scene: Scene) {
     let (_node, channel) = scene.channel().await;
     let group = group(&channel);

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tidewire::engine::{Announce, Append, Engine, Heard, Retention, Setup, Sink};
 use tidewire::tasks::Tasks;
-use tidewire::{Clock, Durability, Limits, Position, Tenant, Tidewire};
+use tidewire::{Clock, Durability, Limits, Position, Subscription, Tenant, Tidewire};
 use tidewire_fleet::{Proxy, Way};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -52,6 +52,8 @@ struct Stage {
     crew: Crew,
     /// Who publishes, where workers do not.
     node: Option<Tidewire>,
+    /// Somebody listens, so that there are output buffers to be filled.
+    _ear: Option<Subscription>,
     confirmed: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
     publishing: Vec<JoinHandle<Result<()>>>,
@@ -95,7 +97,7 @@ impl Stage {
         let path = folder.path().join("notes");
         let notes = Arc::new(Notes::open(&path)?);
         let (url, is_alone) = (urls[0].clone(), schedule.topology == Topology::File);
-        let mut orders = Orders {
+        let orders = Orders {
             url: url.clone(),
             tenant: tenant.clone(),
             notes: path.display().to_string(),
@@ -104,7 +106,7 @@ impl Stage {
             publish_from: is_alone.then_some(1),
         };
         let (is_over, mut publishing) = (Arc::new(AtomicBool::new(false)), Vec::new());
-        let (mut node, mut confirmed) = (None, Arc::default());
+        let (mut node, mut ear, mut confirmed) = (None, None, Arc::default());
         if !is_alone {
             let opened = Tidewire::open(&url).await?;
             let publisher = Publisher::new(&opened.tenant(&tenant)?, plan.clone(), notes.clone())?;
@@ -122,13 +124,12 @@ impl Stage {
                 is_over.clone(),
             );
             publishing.push(spawn(garbage));
+            ear = Some(opened.tenant(&tenant)?.channel(SOURCE)?.subscribe().open().await?);
             node = Some(opened);
-            orders.process = 1;
         }
         let workers = if is_alone { urls } else { &urls[1..] };
         let crew = Crew::start(workers, orders, notes.clone());
-        let stage = Self { plan, tenant, folder, notes, crew, node, confirmed, is_over, publishing, url };
-        Ok(stage)
+        Ok(Self { plan, tenant, folder, notes, crew, node, _ear: ear, confirmed, is_over, publishing, url })
     }
 
     /// What workers had to say.
@@ -188,7 +189,7 @@ impl Stage {
         match step.fault {
             Fault::KillWorker => tokio::task::block_in_place(|| self.crew.kill(place, what, pause)),
             Fault::PauseWorker => {
-                let pause = if step.target % 3 == 0 { pause } else { LEASE + pause };
+                let pause = if step.target.is_multiple_of(3) { pause } else { LEASE + pause };
                 tokio::task::block_in_place(|| self.crew.pause(place, pause))?;
             }
             Fault::KillAtRequest | Fault::KillAtReply => tokio::task::block_in_place(|| {
@@ -246,9 +247,11 @@ impl Stage {
         let tenant = node.tenant(&self.tenant)?;
         let notes = Notes::read(&self.path())?;
         let mut made = read_made(&tenant).await?;
-        let mut outcome = Outcome::default();
-        outcome.confirmed = notes.iter().filter(|note| matches!(note, Note::Published { .. })).count();
-        outcome.gaps = notes.iter().filter(|note| matches!(note, Note::Gap { .. })).count();
+        let mut outcome = Outcome {
+            confirmed: notes.iter().filter(|note| matches!(note, Note::Published { .. })).count(),
+            gaps: notes.iter().filter(|note| matches!(note, Note::Gap { .. })).count(),
+            ..Outcome::default()
+        };
         for kind in self.plan.kinds.clone() {
             let history = History {
                 plan: &self.plan,

@@ -295,7 +295,7 @@ impl Fault {
             Self::KillAtReply => "kill -9 of a worker after a reply",
             Self::PauseWorker => "SIGSTOP of a worker",
             Self::DeleteGroup => "DEL of a group's keys",
-            Self::DeleteSessions => "DEL of a group's sessions",
+            Self::DeleteSessions => "DEL of a group's sessions or free records",
             Self::DeleteStream => "DEL of a stream",
             Self::TrimStream => "XTRIM",
         }

@@ -228,7 +228,10 @@ fn strike_one(step: &Step, server: &mut Server, target: &Target) -> Result<()> {
         Fault::DeleteGroup => {
             delete(&server.admin, &["group", "sessions", "free"].map(|kind| target.keys(kind, "*")))
         }
-        Fault::DeleteSessions => delete(&server.admin, &[target.keys("sessions", "*")]),
+        Fault::DeleteSessions => {
+            let kind = if step.target.is_multiple_of(2) { "sessions" } else { "free" };
+            delete(&server.admin, &[target.keys(kind, "*")])
+        }
         Fault::DeleteStream => delete(&server.admin, &[target.stream_keys(0)]),
         Fault::TrimStream => {
             for key in server.admin.ask(&["KEYS", &target.stream_keys(0)])?.texts() {

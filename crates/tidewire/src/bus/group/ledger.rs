@@ -280,6 +280,31 @@ mod tests {
         }
     }
 
+    /// Version 1, byte for byte. Append-only: a ledger kept by any release is read by all later ones.
+    const GOLDEN: &str = "01aa00000000000000039003000502010325232284e49cf2cb02a30203020180d095ffbc31e0f7a7\
+        ffbc310700000000000000aa00000000000000026e6f0201040202000000";
+
+    #[test]
+    fn the_format_never_changes() {
+        let plain = Entry::default;
+        let keyed = Entry { chain: Some(0xcbf2_9ce4_8422_2325), ..plain() };
+        let waiting = Entry {
+            attempts: 2,
+            crashes: 1,
+            first: Some(Timestamp::from_millis(1_700_000_000_000)),
+            due: Some(Timestamp::from_millis(1_700_000_300_000)),
+            shelved: Some(Epoch::from_u64(0xaa)),
+            chain: Some(7),
+            error: "no".into(),
+            ..plain()
+        };
+        let spared = Entry { attempts: 2, crashes: 2, is_spared: true, ..plain() };
+        let entries = BTreeMap::from([(5, plain()), (6, plain()), (9, keyed), (300, waiting), (301, spared)]);
+        let ledger = Ledger { epoch: Epoch::from_u64(0xaa), generation: 3, next: 400, entries };
+        let hex: String = ledger.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, GOLDEN);
+    }
+
     #[test]
     fn a_thousand_events_in_a_row_take_a_few_bytes() {
         let entries = (1_000_000..1_001_000).map(|offset| (offset, Entry::default())).collect();

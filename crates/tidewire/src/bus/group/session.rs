@@ -363,13 +363,14 @@ impl Session {
         }
     }
 
-    /// Reads where epochs parted, if a record of another one was adopted.
+    /// Reads where epochs parted, if a record of another one was adopted, or this consumer knew another one.
     async fn read_forks(&mut self, turned: &Turned) {
         let is_of_another = |adopted: &Adopted| {
             let ledger = Ledger::decode(&adopted.state).unwrap_or_default();
             ledger.epoch != turned.epoch && ledger.epoch != Epoch::default()
         };
-        if turned.adopted.iter().any(is_of_another) {
+        let has_parted = self.kept.is_some_and(|kept| kept.epoch != turned.epoch);
+        if has_parted || turned.adopted.iter().any(is_of_another) {
             match self.bus.engine.log.read(self.path.channel(), Range::BOUNDS).await {
                 Ok(page) => self.forks = page.forks,
                 Err(error) => {
@@ -422,9 +423,21 @@ impl Session {
         }
     }
 
-    /// No event before it was needed by any session of the group when this one took its last turn.
+    /// No event before it was needed by any session of the group when this one took its last turn. What this one held on the
+    /// shelf is lost with the group, too.
     fn checkpoint(&self) -> Option<Position> {
-        (self.epoch != Epoch::default()).then(|| self.stored(self.floor))
+        let held = self.holdings.values().filter_map(|holding| holding.ledger.entries.keys().next());
+        let offset = held.copied().fold(self.floor, u64::min);
+        (self.epoch != Epoch::default()).then(|| self.stored(offset))
+    }
+
+    /// Tells of what is gone with an epoch that this consumer knew. Whoever made the group again does not know what was lost,
+    /// and what nobody had claimed is in no record.
+    fn tell_of_history(&mut self) {
+        let Some(kept) = self.kept.take().filter(|kept| kept.epoch != self.epoch) else { return };
+        let fork = self.forks.iter().find(|fork| fork.epoch == kept.epoch);
+        let offset = fork.map_or(kept.offset, |fork| kept.offset.max(fork.last + 1));
+        self.tell(Some(Position { offset, ..kept }), None, GapReason::HistoryLost);
     }
 
     /// Makes the group again that was lost, from what this session knows of it.
@@ -436,7 +449,10 @@ impl Session {
                 add(&self.counters.rebuilt, 1);
                 tracing::warn!(group = %self.path, next = %opened.next,
                     "the group was lost and is made again: events may be delivered again");
-                self.tell(checkpoint, None, GapReason::HistoryLost);
+                // Of a stream that was lost with it the first turn tells.
+                if checkpoint.is_none_or(|checkpoint| checkpoint.epoch == opened.next.epoch) {
+                    self.tell(checkpoint, None, GapReason::HistoryLost);
+                }
             }
             Ok(_) => {}
             Err(error) => {

@@ -1,5 +1,8 @@
 //! What was published against what became of it in a group: the rules, without anything that runs.
 
+#[path = "history/order.rs"]
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewire::DeadKind;
@@ -74,6 +77,7 @@ impl<'a> Facts<'a> {
                 Note::Published { sort, number, place } => {
                     facts.published.insert(*place, (*sort, *number));
                 }
+
                 Note::Begin(attempt) if attempt.group == group => {
                     facts.by_place.entry(attempt.place).or_default().push(facts.effects.len());
                     open.insert(key(attempt), facts.effects.len());
@@ -180,8 +184,11 @@ impl History<'_> {
                 true => *sort != Sort::Garbage && handled.contains(number),
                 false => !facts.acks(*place).is_empty(),
             };
-            // Where history was lost it may be handled at another place.
-            let is_handled = is_handled || (self.loss != Loss::Nothing && handled.contains(number));
+            // Where history was lost it may be handled at another place, and dead letters are lost with it.
+            let is_dying = *sort == Sort::Garbage
+                || matches!(self.plan.way(self.kind.name, *number), Way::Reject | Way::Fail | Way::Crash);
+            let is_handled =
+                is_handled || (self.loss != Loss::Nothing && (is_dying || handled.contains(number)));
             if !is_handled && !self.is_dead(*place) && !facts.is_told(*place) {
                 found.push(format!(
                     "{sort:?} {number} at {place:?} was confirmed, and is neither handled nor told of"
@@ -314,5 +321,3 @@ impl History<'_> {
         }
     }
 }
-
-mod order;

@@ -21,7 +21,9 @@ impl Session {
             return true;
         }
         let is_short = self.queue.len() <= self.target / 2;
-        if self.is_unbalanced || (self.may_have_more && is_short && self.room() > 0) {
+        // Without a partition there is nothing to read, whatever there is.
+        let can_take = self.opening.partitions == 0 || self.next_to_read().is_some();
+        if self.is_unbalanced || (self.may_have_more && can_take && is_short && self.room() > 0) {
             return true;
         }
         self.pending.is_due && (is_short || now >= self.turned_at.saturating_add(LINGER))
@@ -125,6 +127,7 @@ impl Session {
         self.floor = turned.floor;
         if turn.number == 1 {
             self.fence = turned.fence;
+            self.tell_of_history();
         }
         self.forget_released(turn);
         // What was committed can be handed out now.

@@ -6,7 +6,8 @@
 -- KEYS[3]  ZSET    floors of the stream's groups: `GROUP` the first offset that nobody has claimed, without partitions;
 --                  `GROUP/RECORD` the lowest offset that a record needs, inf if none. A lost group begins again at the lowest
 -- KEYS[4]  HASH    group: e the stream's epoch, p partitions, x the first offset that nobody has claimed, g `COUNT OFFSET` how
---                  often it was moved and where to, c the last fence, l sessions that ended and are remembered;
+--                  often it was moved and where to, c the last fence, from the time on (us) at which the group was made, so
+--                  that they rise over a group that was lost; l sessions that ended and are remembered;
 --                  r:RECORD `SESSION FLOOR LOST CLAIMS`: who holds it (empty: nobody), 1 if its holder was lost, and ranges of
 --                  offsets `FIRST-LAST,FIRST-LAST`; b:RECORD its bytes;
 --                  s:SESSION `NUMBER LEFT ANSWER` of its last turn, h:SESSION the records that it holds

@@ -31,7 +31,7 @@ call('ZADD', FREE, 1, '')
 call('HSET', ITEMS, '', '')
 call('ZADD', INDEX, 0, '')
 local partitions = tonumber(ARGV[4])
-call('HSET', GROUP, 'e', state.e, 'p', partitions, 'x', begins, 'g', format('1 %d', begins), 'c', 0, 'l', 0)
+call('HSET', GROUP, 'e', state.e, 'p', partitions, 'x', begins, 'g', format('1 %d', begins), 'c', format('%d', time * 1000), 'l', 0)
 if partitions == 0 then
   call('ZADD', FLOORS, begins, NAME)
 end

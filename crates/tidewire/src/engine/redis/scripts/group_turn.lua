@@ -54,7 +54,8 @@ end
 if has_left == '1' or number ~= (last_number or 0) + 1 or not last_number and head[9] and not has_partitions then
   return 'lost'
 end
-if number == 1 and call('ZCARD', SESSIONS) >= tonumber(ARGV[10]) then
+local session_count = number == 1 and call('ZCARD', SESSIONS)
+if session_count and session_count >= tonumber(ARGV[10]) then
   return 'crowded'
 end
 
@@ -63,6 +64,20 @@ if follow(state, head[1]) then
   head = call('HMGET', GROUP, 'e', 'p', 'x', 'g', 'c', 'l', 's:' .. session, 'h:' .. session, 'r:' .. session)
 end
 local next_offset, fence, left = tonumber(head[3]), tonumber(head[5]), tonumber(head[6])
+
+-- Somebody may have deleted one of the keys: what is free, and whose lease may run out, is in the group as well.
+if call('ZCARD', FREE) == 0 or session_count == 0 or last_number and not call('ZSCORE', SESSIONS, session) then
+  call('ZADD', FREE, 1, '')
+  local fields = call('HGETALL', GROUP)
+  for index = 1, #fields, 2 do
+    local kind, name = string.match(fields[index], '^(%l):(.+)$')
+    if kind == 'r' and read_record(fields[index + 1]).owner == '' then
+      call('ZADD', FREE, 0, name)
+    elseif kind == 's' and name ~= session then
+      call('ZADD', SESSIONS, 'NX', format('%d', time + tonumber(ARGV[6])), name)
+    end
+  end
+end
 local wanted, adoptions, is_last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local commits, puts, removes = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local marks, lookups, reads = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
@@ -233,28 +248,7 @@ for index = 1, marks do
   at = at + 1
 end
 
--- How many records are free. The empty name is always there: without it the key was deleted or evicted, and what it had is
--- found again.
-local function find_free()
-  local fields, found = call('HGETALL', GROUP), { 1, '' }
-  for index = 1, #fields, 2 do
-    local name = string.match(fields[index], '^r:(.+)$')
-    local record = name and record_of(name)
-    if record and record.owner == '' then
-      found[#found + 1] = 0
-      found[#found + 1] = name
-    end
-  end
-  call_with('ZADD', FREE, found)
-  return #found / 2 - 1
-end
-local free_count = call('ZCARD', FREE) - 1
-if free_count < 0 then
-  free_count = find_free()
-else
-  call_with('ZADD', FREE, freed)
-  free_count = free_count + #freed / 2
-end
+call_with('ZADD', FREE, freed)
 
 -- Ranges to be read, and how many offsets they have.
 local ranges, offsets, is_hungry = {}, 0, wanted > 0
@@ -282,7 +276,7 @@ if not has_partitions then
     is_hungry = last + 1 - first < wanted
     local record = record_of(session) or { floor = math.huge, lost = '0', claims = '', owner = session }
     if record.owner == '' then
-      free_count = free_count - call('ZREM', FREE, session)
+      call('ZREM', FREE, session)
     end
     record.owner, record.floor = session, math.min(record.floor, first)
     local before, start, stop = string.match(record.claims, '^(.-)(%d+)%-(%d+)$')
@@ -303,8 +297,9 @@ end
 
 if number == 1 then
   fence = fence + 1
-  write('c', fence)
+  write('c', format('%d', fence))
 end
+local free_count = math.max(call('ZCARD', FREE) - 1, 0)
 local adopted, fences = {}, {}
 if adoptions > 0 and free_count > 0 then
   adopted = call('ZRANGE', FREE, 0, math.min(adoptions, free_count) - 1)
@@ -317,7 +312,7 @@ if adoptions > 0 and free_count > 0 then
   end
   call_with('ZREM', FREE, adopted)
   free_count = free_count - #adopted
-  write('c', fence)
+  write('c', format('%d', fence))
 end
 
 if is_last then

@@ -59,6 +59,40 @@ async fn a_group_that_was_lost_goes_on_from_where_it_needed_the_stream() {
 }
 
 #[tokio::test]
+async fn a_group_without_the_keys_of_its_sessions_and_free_records_goes_on() {
+    let ((engine, _), spy) = (open(&server_url()).await, spy().await);
+    let channel = path("lost-keys", "c");
+    let group = opened(&engine, &channel, Start::Earliest, 3).await;
+    take(&engine, &group, Turn { adopt: 1, ..turn("dead", 1) }).await;
+    take(&engine, &group, Turn { adopt: 1, ..turn("a", 1) }).await;
+    let [.., sessions, free, _, _] = keys::group(&group);
+    ask(&spy, &[b"DEL".as_slice(), sessions.as_bytes(), free.as_bytes()]).await;
+    let after =
+        take(&engine, &group, Turn { adopt: 9, lease: Duration::from_millis(1), ..turn("a", 2) }).await;
+    assert_eq!((after.adopted.len(), after.free), (1, 0), "what was free is");
+    // What a session held that nobody heard of since is free when a lease has passed.
+    let mut number = 3;
+    while take(&engine, &group, Turn { adopt: 9, ..turn("a", number) }).await.adopted.is_empty() {
+        number += 1;
+    }
+}
+
+#[tokio::test]
+async fn fences_rise_over_a_group_that_was_lost() {
+    let ((engine, _), spy) = (open(&server_url()).await, spy().await);
+    let channel = path("lost-fences", "c");
+    let group = opened(&engine, &channel, Start::Earliest, 2).await;
+    let before = take(&engine, &group, Turn { adopt: 2, ..turn("a", 1) }).await;
+    let mut keys = vec![b"DEL".to_vec()];
+    keys.extend(keys::group(&group).map(String::into_bytes));
+    ask(&spy, keys.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice()).await;
+    opened(&engine, &channel, Start::Earliest, 2).await;
+    let after = take(&engine, &group, Turn { adopt: 2, ..turn("b", 1) }).await;
+    let highest = before.adopted.iter().map(|record| record.fence).max();
+    assert!(after.adopted.iter().all(|record| Some(record.fence) > highest), "{before:?} {after:?}");
+}
+
+#[tokio::test]
 async fn a_stream_that_was_lost_is_delivered_from_its_new_beginning() {
     let ((engine, _), spy) = (open(&server_url()).await, spy().await);
     let channel = path("lost-stream", "c");

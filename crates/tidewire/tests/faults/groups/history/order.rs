@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::notes::{Place, Said, Sort};
+use super::super::plan::ATTEMPTS_MAX;
 use super::{Effect, Facts, History};
-use crate::groups::notes::{Place, Said, Sort};
-use crate::groups::plan::ATTEMPTS_MAX;
 use crate::schedule::Loss;
 
 /// How far a key is.

@@ -83,6 +83,9 @@ fn plain(answer: Result<Turned>) -> String {
             let events: Vec<_> = turned.events.iter().map(|event| (event.offset, &event.envelope)).collect();
             let Turned { first, last, floor, generation, claimed, skipped, adopted, free, sessions, .. } =
                 &turned;
+            // Fences begin with a clock.
+            let mut adopted = adopted.clone();
+            adopted.iter_mut().for_each(|record| record.fence = 0);
             let look_again = turned.look_again.map(|after| after > LONG / 2);
             format!(
                 "{first} {last} {floor} {generation:?} {claimed:?} {skipped:?} {adopted:?} {free} {sessions} {:?} {look_again:?} \
