@@ -169,6 +169,8 @@ cases! {
     4 delivery::a_closed_node_hands_over_to_another [Shared];
     5 delivery::a_crashed_process_loses_its_deliveries_and_they_count;
     5 delivery::a_slow_handler_keeps_its_delivery;
+    5 delivery::a_process_that_stood_still_is_told_what_it_has_lost;
+    4 delivery::a_consumer_goes_on_after_its_links_were_cut [CutLinks];
     5 delivery::a_handler_is_told_that_its_delivery_is_lost;
     6 delivery::what_ends_each_process_is_a_dead_letter_alone;
     6 delivery::what_ends_each_process_takes_its_key_not_with_it;
@@ -185,6 +187,7 @@ cases! {
     8 effect::a_slow_group_is_waited_for_at_the_bound;
     8 effect::a_slow_group_is_told_what_was_dropped;
     9 order::partitions_are_shared_out_after_a_join_and_a_leave;
+    9 order::nodes_share_out_the_partitions [Shared];
     9 order::the_share_of_a_dead_process_goes_on_in_order;
     9 order::order_survives_a_restart [Durable];
     9 order::a_stop_begins_nothing_more_of_a_key;

@@ -58,11 +58,11 @@ pub struct Bench {
     clock: Clock,
     tenant: Tenant,
     group: Group,
-    handler: Box<Handler>,
+    handler: Box<MakeProcess>,
 }
 
 /// Makes the consumer and its handler anew, as each process of it would.
-type Handler = dyn Fn(&Group) -> Result<(Consuming, HandlerService)> + Send + Sync;
+type MakeProcess = dyn Fn(&Group) -> Result<(Consuming, HandlerService)> + Send + Sync;
 
 /// A process of the group under test.
 struct Process {
@@ -113,7 +113,7 @@ impl Bench {
         let tidewire = Tidewire::builder("memory:").clock(clock.clone()).open().await?;
         let tenant = tidewire.tenant("test")?;
         let group = tenant.channel("tested")?.group("bench", Start::Earliest)?;
-        let handler: Box<Handler> =
+        let handler: Box<MakeProcess> =
             Box::new(move |group| configure(group.consume()).with_handler(handler.clone()));
         let bench = Self { tidewire, clock, tenant, group, handler };
         // What the handler lacks is said now, and not with the first event.

@@ -2,15 +2,18 @@
 //! one place.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore};
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::diary::{Diary, consume, group, number_of};
 use super::scene::{Scene, append_numbered, numbered};
 use crate::bus::{Consumer, DeadKind, Deliveries, Delivery, Group, Lost, Outcome, Pulled, Retries};
 use crate::engine::{Announce, Append, Change, Durability, Retention, Start};
+use crate::error::ErrorKind;
 
 /// The next delivery, while time passes.
 pub(super) async fn pull(scene: &Scene, deliveries: &Deliveries) -> Pulled {
@@ -157,6 +160,95 @@ pub(super) async fn a_slow_handler_keeps_its_delivery(scene: Scene) {
     assert_eq!(diary.attempts_of(0), [1]);
     for consumer in &consumers {
         stop(&scene, consumer).await;
+    }
+}
+
+/// A process of its own, on one thread, which can be made to stand still as by SIGSTOP.
+struct Process {
+    runtime: mpsc::Sender<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Process {
+    fn start() -> Self {
+        let (runtime, work) = mpsc::channel::<Pin<Box<dyn Future<Output = ()> + Send>>>(1);
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let mut work = work;
+            runtime.block_on(async {
+                while let Some(work) = work.recv().await {
+                    work.await;
+                }
+            });
+        });
+        Self { runtime }
+    }
+
+    /// Has it do something, and waits for that.
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (done, result) = oneshot::channel();
+        let work = Box::pin(async move { drop(done.send(work.await)) });
+        self.runtime.send(work).await.expect("it runs");
+        result.await.expect("it is done")
+    }
+
+    /// Has it stand still until what is returned is dropped.
+    async fn stand_still(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (go_on, stopped) = std::sync::mpsc::sync_channel(1);
+        let (begun, has_begun) = oneshot::channel();
+        let standing = Box::pin(async move {
+            begun.send(()).expect("it is waited for");
+            // The end of the other side is what it waits for.
+            let _ended = stopped.recv().is_err();
+        });
+        self.runtime.send(standing).await.expect("it runs");
+        has_begun.await.expect("it stands");
+        go_on
+    }
+}
+
+pub(super) async fn a_process_that_stood_still_is_told_what_it_has_lost(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let handled = group(&channel);
+    append_numbered(&channel, [0]).await;
+    let process = Process::start();
+    let consuming = consume(&scene, &handled).concurrency(1);
+    let deliveries = process.run(consuming.deliveries()).await.expect("runs");
+    let pulled = pull(&scene, &deliveries).await;
+    let lost = pulled.delivery().lost().clone();
+    let go_on = process.stand_still().await;
+    let diary = Diary::new();
+    let consumer = consume(&scene, &handled).run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
+    scene.pass_until("the end of its lease", diary.wait(1)).await;
+    assert_eq!(diary.attempts_of(0), [2]);
+    assert!(!lost.is_cancelled(), "it stands still");
+    drop(go_on);
+    scene.pass_until("the word of it", lost.cancelled()).await;
+    let kept = scene.pass_until("an answer", pulled.settled(Outcome::reject("too late"))).await;
+    assert_eq!(kept.expect_err("it is another's").kind(), ErrorKind::LockLost);
+    until_settled(&scene, &handled, 0).await;
+    stop(&scene, deliveries.consumer()).await;
+    stop(&scene, &consumer).await;
+}
+
+pub(super) async fn a_consumer_goes_on_after_its_links_were_cut(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    for handled in [group(&channel), channel.group("ordered", Start::Earliest).expect("valid").ordered(2)] {
+        let diary = Diary::new();
+        let consumer = consume(&scene, &handled).run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
+        for round in 0..3 {
+            append_numbered(&channel, round * 10..round * 10 + 5).await;
+            scene.cut_links().await;
+            let numbers = (round * 10 + 5..round * 10 + 10).map(|number| (number, format!("{number}")));
+            for (number, id) in numbers {
+                let id = format!("{}-{id}", handled.name());
+                channel.append(numbered(number)).dedup(&id).await.expect("confirmed");
+            }
+        }
+        until_settled(&scene, &handled, 0).await;
+        assert_eq!(diary.sorted(), (0..30).collect::<Vec<_>>());
+        let stats = consumer.stats();
+        assert_eq!((stats.missed, stats.dead), (0, 0), "{stats:?}");
+        stop(&scene, &consumer).await;
     }
 }
 

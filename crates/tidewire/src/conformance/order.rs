@@ -96,29 +96,39 @@ async fn until_shared(scene: &Scene, group: &Group, mut shares: Vec<u64>) {
 
 pub(super) async fn partitions_are_shared_out_after_a_join_and_a_leave(scene: Scene) {
     let (_node, channel) = scene.channel().await;
-    let (watch, group) = (Watch::new(), group(&channel).ordered(8));
-    let first = watch.join(&scene, &group).await;
-    append_keyed(&channel, 0..100).await;
-    until_shared(&scene, &group, vec![8]).await;
-    let second = watch.join(&scene, &group).await;
+    share_out(&scene, &channel, &channel).await;
+}
+
+pub(super) async fn nodes_share_out_the_partitions(scene: Scene) {
+    let (_node, channel) = scene.channel().await;
+    let (_other, joining) = scene.channel().await;
+    share_out(&scene, &channel, &joining).await;
+}
+
+async fn share_out(scene: &Scene, channel: &Channel, joining: &Channel) {
+    let (watch, group, joining) = (Watch::new(), group(channel).ordered(8), group(joining).ordered(8));
+    let first = watch.join(scene, &group).await;
+    append_keyed(channel, 0..100).await;
+    until_shared(scene, &group, vec![8]).await;
+    let second = watch.join(scene, &joining).await;
     let joined = scene.now();
-    until_shared(&scene, &group, vec![4, 4]).await;
+    until_shared(scene, &group, vec![4, 4]).await;
     let took = scene.now().since(joined);
     assert!(took <= scene.ticks(2) + scene.late(), "after a join: {took:?}");
-    append_keyed(&channel, 100..200).await;
-    until_settled(&scene, &group, 0).await;
+    append_keyed(channel, 100..200).await;
+    until_settled(scene, &group, 0).await;
     assert!(first.stats().acked > 0 && second.stats().acked > 0, "both have had some");
-    append_keyed(&channel, 200..300).await;
-    stop(&scene, &first).await;
+    append_keyed(channel, 200..300).await;
+    stop(scene, &first).await;
     let left = scene.now();
-    until_shared(&scene, &group, vec![8]).await;
+    until_shared(scene, &group, vec![8]).await;
     let took = scene.now().since(left);
     assert!(took <= scene.ticks(2) + scene.late(), "after a leave: {took:?}");
-    until_settled(&scene, &group, 0).await;
+    until_settled(scene, &group, 0).await;
     check_order(&watch.diary.notes(), 0..300);
     let stats = [first.stats(), second.stats()];
     assert_eq!(watch.diary.notes().len(), 330, "each once, and each tenth once more: {stats:?}");
-    stop(&scene, &second).await;
+    stop(scene, &second).await;
 }
 
 pub(super) async fn the_share_of_a_dead_process_goes_on_in_order(scene: Scene) {

@@ -33,7 +33,8 @@ macro_rules! traps {
 
 traps! {
     trap_2_1_1_idle "a slow handler is taken for a dead one, or a dead one found late"
-        [a_slow_handler_keeps_its_delivery, a_crashed_process_loses_its_deliveries_and_they_count];
+        [a_slow_handler_keeps_its_delivery, a_crashed_process_loses_its_deliveries_and_they_count,
+        a_process_that_stood_still_is_told_what_it_has_lost];
     trap_2_1_2_prefetch "what waits in memory for a handler is not renewed, and is taken away"
         [prefetched_deliveries_are_renewed_with_the_others, a_consumer_takes_what_it_has_room_for,
         a_stopped_consumer_hands_back_without_an_attempt];

@@ -58,7 +58,8 @@ const SHELVE_AFTER: Duration = Duration::from_secs(1);
 const IDLE_LEASE: Duration = Duration::from_secs(60);
 /// How long outcomes may wait for a turn while the handlers have enough to do.
 const LINGER: Duration = Duration::from_millis(1);
-/// How often a session looks for appends that others, who are gone, have left in the outbox.
+/// How often a session looks without having been told: for appends that others, who are gone, have left in the outbox, and
+/// for events of whose append it has not heard.
 const OUTBOX_EVERY: Duration = Duration::from_secs(10);
 /// Wait before a turn is sent again after the engine did not take it.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -473,9 +474,12 @@ impl Session {
     /// Appends what those left who died between a settlement and what follows from it.
     async fn make_left_over(&mut self) {
         self.outbox_at = self.bus.clock.now().saturating_add(OUTBOX_EVERY);
+        // A wake may have been lost as well.
+        self.may_have_more = true;
         match outbox::left_over(&self.bus, &self.path).await {
             Ok(following) => self.to_make.extend(following),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Nobody is woken by a stream that was lost with its groups.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.start_over(&Over::NoGroup).await,
             Err(error) => {
                 tracing::warn!(%error, group = %self.path, "the outbox of the group was not looked at")
             }

@@ -142,6 +142,7 @@ impl Session {
         self.absorb_reads(turn, turned);
         turned.adopted.iter().for_each(|adopted| self.adopt(adopted, turned.generation));
         self.follow_generation(turned.generation);
+        // Whatever became of a wake: the stream says whether there is more.
         self.may_have_more |= self.next_to_read().is_some_and(|next| next <= turned.last);
         self.is_unbalanced = self.is_share_wrong(turned.free);
     }
