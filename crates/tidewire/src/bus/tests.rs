@@ -255,7 +255,7 @@ async fn a_consumer_whose_group_has_no_partition_left_for_it_waits() {
     }
     channel.append(event("more")).await.unwrap();
     let before = faulty.turns.load(Relaxed);
-    Clock::system().sleep(Duration::from_millis(100)).await;
+    Clock::system().sleep(Duration::from_millis(100)).await; // tidy: nothing is to happen
     let turns = faulty.turns.load(Relaxed) - before;
     assert!(turns < 20, "{turns} turns in a tenth of a second, for one event");
 }
