@@ -150,6 +150,18 @@ fn a_proxy_forwards_holds_swallows_and_cuts() {
 
     for way in [Way::Out, Way::In] {
         let stream = dial();
+        proxy.hold_after(way, 2);
+        ping(&stream).unwrap();
+        assert!(!proxy.until_held(Duration::ZERO));
+        let second = ping(&stream);
+        assert_eq!(second.is_ok(), way == Way::In, "the last that passes is a request or a reply");
+        assert!(proxy.until_held(Duration::from_secs(5)));
+        assert_eq!(kind(&stream), std::io::ErrorKind::WouldBlock);
+        proxy.pass();
+    }
+
+    for way in [Way::Out, Way::In] {
+        let stream = dial();
         proxy.swallow(way);
         assert_eq!(kind(&stream), std::io::ErrorKind::WouldBlock);
         proxy.pass();

@@ -161,6 +161,19 @@ fn finds_an_event_that_is_handled_twice_for_no_reason() {
 }
 
 #[test]
+fn who_was_held_up_may_begin_with_what_it_has_if_it_is_told_later() {
+    let (mut tale, [_, second]) = fine();
+    let again = tale.attempt(2, second, 2, 2, 6);
+    tale.notes.insert(0, Note::Fault { what: "stop".into(), process: Some(1) });
+    tale.handle(&again, Said::Ack);
+    tale.assert_found("is handled twice");
+    tale.notes.push(Note::SessionLost { process: 1, group: "once".into() });
+    tale.assert_fine();
+    tale.notes.remove(0);
+    tale.assert_found("is handled twice");
+}
+
+#[test]
 fn finds_a_copy_that_is_handled_though_the_first_was() {
     let (mut tale, [_, second]) = fine();
     tale.publish(Sort::Copy, second, 3);

@@ -13,8 +13,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::engine::Sink as _;
 use crate::engine::{
     Answer, Append, Appended, Change, Engine, GroupStats, Heard, Interest, Listing, Log, Opened, Opening,
-    Page, Probe, PubSub, Range, Retention, Setup, Shelf, ShelfItem, StreamStats, Trimmed, Turn, Turned,
-    embedded,
+    Page, Probe, PubSub, Range, Retention, Setup, Shelf, ShelfItem, Start, StreamStats, Trimmed, Turn,
+    Turned, embedded,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -37,6 +37,8 @@ struct Faulty {
     faults: Mutex<VecDeque<Fault>>,
     /// No stream shows an event past this offset.
     end_max: AtomicU64,
+    /// Turns that groups have taken.
+    turns: AtomicU64,
 }
 
 impl Faulty {
@@ -123,6 +125,7 @@ impl Log for Faulty {
     }
 
     fn group_turn(&self, group: &GroupPath, turn: Turn) -> Answer<'_, Turned> {
+        self.turns.fetch_add(1, Relaxed);
         self.log.group_turn(group, turn)
     }
 
@@ -152,7 +155,8 @@ fn rig(faults: impl IntoIterator<Item = Fault>) -> (Channel, Arc<Faulty>, Arc<Hu
     let memory = embedded::open_memory(&setup);
     let faults = Mutex::new(faults.into_iter().collect());
     let end_max = AtomicU64::new(u64::MAX);
-    let faulty = Arc::new(Faulty { pubsub: memory.pubsub.clone(), log: memory.log.clone(), faults, end_max });
+    let (pubsub, log) = (memory.pubsub.clone(), memory.log.clone());
+    let faulty = Arc::new(Faulty { pubsub, log, faults, end_max, turns: AtomicU64::new(0) });
     let engine = Engine { pubsub: faulty.clone(), log: faulty.clone(), ..memory };
     hub.attach(engine.pubsub.clone());
     let retry = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
@@ -235,4 +239,23 @@ async fn a_stream_that_lost_its_end_is_told_even_in_the_same_epoch() {
         }
     }
     assert_eq!(told, [(GapReason::LinkLost, None), (GapReason::HistoryLost, Some(4))]);
+}
+
+#[tokio::test]
+async fn a_consumer_whose_group_has_no_partition_left_for_it_waits() {
+    let (channel, faulty, _) = rig([]);
+    let group = channel.group("shipping", Start::Earliest).unwrap().ordered(1);
+    let _holder = group.consume().run(|| std::future::ready(())).await.unwrap();
+    while group.status().await.unwrap().sessions.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let _other = group.consume().run(|| std::future::ready(())).await.unwrap();
+    while group.status().await.unwrap().sessions.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    channel.append(event("more")).await.unwrap();
+    let before = faulty.turns.load(Relaxed);
+    Clock::system().sleep(Duration::from_millis(100)).await; // tidy: nothing is to happen
+    let turns = faulty.turns.load(Relaxed) - before;
+    assert!(turns < 20, "{turns} turns in a tenth of a second, for one event");
 }

@@ -57,6 +57,8 @@ struct Facts<'a> {
     by_place: BTreeMap<Place, Vec<usize>>,
     ended: BTreeMap<u32, usize>,
     troubles: Vec<Trouble>,
+    /// Processes that had a session of the group end, and where they told.
+    lost: Vec<(u32, usize)>,
     gaps: Vec<(Option<Place>, Option<Place>, bool)>,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Facts<'a> {
             by_place: BTreeMap::new(),
             ended: BTreeMap::new(),
             troubles: Vec::new(),
+            lost: Vec::new(),
             gaps: Vec::new(),
         };
         let mut open: BTreeMap<(u32, Place, u32, u64), usize> = BTreeMap::new();
@@ -103,6 +106,7 @@ impl<'a> Facts<'a> {
                     facts.ended.insert(*process, line);
                     facts.troubles.push(Trouble { process: Some(*process), from: line, to: line });
                 }
+                Note::SessionLost { process, group: of } if of == group => facts.lost.push((*process, line)),
                 Note::Stalled { process } => {
                     // Told when it was over.
                     facts.troubles.push(Trouble { process: Some(*process), from: 0, to: line });
@@ -123,7 +127,11 @@ impl<'a> Facts<'a> {
 
     /// Whether what this attempt came to may never have reached the engine before a later line.
     fn may_be_lost(&self, effect: &Effect<'_>, before: usize) -> bool {
-        self.is_troubled(effect.attempt.process, effect.begin, before)
+        let process = effect.attempt.process;
+        // Who was held up begins with what it has, and is told later that it had lost that.
+        let is_told = self.lost.iter().any(|(of, line)| *of == process && *line > effect.begin);
+        self.is_troubled(process, effect.begin, before)
+            || (is_told && self.is_troubled(process, 0, effect.begin))
     }
 
     /// Whether something was wrong with a process, or with servers and links, between two lines.
