@@ -106,7 +106,11 @@ async fn a_directory_of_format_2_has_all_that_was_stored() {
     let turned = engine.log.group_turn(&group(), turn).await.unwrap();
     let found: Vec<_> =
         turned.adopted.iter().map(|record| (&*record.name, &*record.state, record.fence)).collect();
-    assert_eq!(found, [("first", b"6 to 10".as_slice(), 1), ("second", b"".as_slice(), 2)]);
+    assert_eq!(
+        found,
+        [("first", b"6 to 10".as_slice(), 2), ("second", b"".as_slice(), 3)],
+        "1 is that of the session"
+    );
     let lost: Vec<_> = turned.adopted.iter().map(|record| (&*record.claims, record.was_lost)).collect();
     assert_eq!(lost, [([].as_slice(), false), ([(11, 20)].as_slice(), true)]);
     assert_eq!(turned.marked, [true]);
