@@ -86,6 +86,10 @@ fn sentinels_fail_over_when_told_and_when_the_primary_dies() {
     let mut fleet = Sentinel::start(&program()).unwrap();
     let (first, _) = fleet.primary().unwrap();
     set(&fleet.servers[first], "value");
+    // Whichever replica takes over has it.
+    for server in &fleet.servers {
+        server.admin.until("it has the value", &["GET", "key"], |reply| reply.text() == "value").unwrap();
+    }
     let second = fleet.fail_over().unwrap();
     assert_ne!(first, second);
     fleet.until_watched().unwrap();
@@ -149,7 +153,10 @@ fn a_proxy_forwards_holds_swallows_and_cuts() {
     assert_eq!(&late, b"+PONG\r\n+PONG\r\n");
 
     for way in [Way::Out, Way::In] {
-        let stream = dial();
+        // One of its own: what earlier links still have under way counts as well.
+        let proxy = Proxy::open(server.admin.address(), 1).unwrap();
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         proxy.hold_after(way, 2);
         ping(&stream).unwrap();
         assert!(!proxy.until_held(Duration::ZERO));
