@@ -268,6 +268,21 @@ impl Event {
             .filter_map(|(_, text)| text.split_once('='))
     }
 
+    /// The optional attributes that are set, by their CloudEvents names, and after them the other extensions.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = [
+            ("source", self.source()),
+            ("subject", self.subject()),
+            ("datacontenttype", self.content_type()),
+            ("dataschema", self.data_schema()),
+            ("partitionkey", self.key()),
+            ("correlationid", self.correlation_id()),
+            ("causationid", self.causation_id()),
+            ("traceparent", self.trace_parent()),
+        ];
+        named.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(self.extensions())
+    }
+
     /// Sets an extension attribute. CloudEvents names are lower-case letters and digits.
     #[must_use]
     pub fn with_extension(self, name: &str, value: &str) -> Self {

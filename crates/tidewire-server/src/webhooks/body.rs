@@ -62,18 +62,7 @@ impl Serialize for CloudEvent<'_> {
             Some(source) => map.serialize_entry("source", source)?,
             None => map.serialize_entry("source", &format!("/{}/{}", channel.tenant(), channel.channel()))?,
         }
-        for (name, value) in [
-            ("subject", event.subject()),
-            ("datacontenttype", event.content_type()),
-            ("dataschema", event.data_schema()),
-            ("partitionkey", event.key()),
-            ("correlationid", event.correlation_id()),
-            ("causationid", event.causation_id()),
-            ("traceparent", event.trace_parent()),
-        ] {
-            value.map_or(Ok(()), |value| map.serialize_entry(name, value))?;
-        }
-        for (name, value) in event.extensions() {
+        for (name, value) in event.attributes().filter(|(name, _)| *name != "source") {
             map.serialize_entry(name, value)?;
         }
         match JsonData::from_json(event.data()) {

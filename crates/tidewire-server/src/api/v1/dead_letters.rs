@@ -123,23 +123,11 @@ pub(super) fn view(letter: &DeadLetter, shown: Shown) -> v1::DeadLetter {
 }
 
 pub(super) fn event_view(event: &Event, shown: Shown) -> v1::Event {
-    let named = [
-        ("source", event.source()),
-        ("subject", event.subject()),
-        ("datacontenttype", event.content_type()),
-        ("dataschema", event.data_schema()),
-        ("partitionkey", event.key()),
-        ("correlationid", event.correlation_id()),
-        ("causationid", event.causation_id()),
-        ("traceparent", event.trace_parent()),
-    ];
-    let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let attributes = named.chain(event.extensions());
     v1::Event {
         id: event.id().to_string(),
         event_type: event.event_type().to_owned(),
         time: event.time().to_string(),
-        attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        attributes: event.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         data: (shown == Shown::Whole).then(|| raw(event.data())),
     }
 }

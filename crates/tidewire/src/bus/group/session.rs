@@ -406,7 +406,7 @@ impl Session {
 
     /// Goes on as another session, after this one has lost what it held.
     async fn start_over(&mut self, why: &Over) {
-        let held: usize = self.holdings.values().map(|holding| holding.ledger.entries.len()).sum();
+        let held = self.entry_count();
         if held > 0 || self.opening.partitions > 0 {
             add(&self.counters.sessions_lost, 1);
             tracing::warn!(group = %self.path, session = %self.name, held,
