@@ -32,16 +32,11 @@ async fn dead(group: &Group) -> Vec<(DeadKind, u32)> {
 
 /// Waits until nothing of the group is with anybody.
 pub(super) async fn until_settled(scene: &Scene, group: &Group, deaths: u64) {
-    let settled = async {
-        loop {
-            let status = group.status().await.expect("a status");
-            if status.lag_events == 0 && status.dead_letters == deaths {
-                return;
-            }
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
+    let is_settled = || async {
+        let status = group.status().await.expect("a status");
+        status.lag_events == 0 && status.dead_letters == deaths
     };
-    scene.pass_until("all is settled", settled).await;
+    scene.until("all is settled", is_settled).await;
 }
 
 /// Ends a consumer, while time passes.
@@ -442,12 +437,9 @@ async fn wait_across(scene: &Scene, diary: &Diary, first: &Group) -> Consumer {
     });
     let consumer = consume(scene, first).run(handler).await.expect("runs");
     diary.wait(1).await;
-    let waits = async {
-        while first.status().await.expect("a status").waiting == 0 {
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
-    };
-    scene.pass_until("the wait to be kept", waits).await;
+    scene
+        .until("the wait to be kept", || async { first.status().await.expect("a status").waiting > 0 })
+        .await;
     consumer
 }
 

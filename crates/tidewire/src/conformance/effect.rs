@@ -22,12 +22,7 @@ async fn kept(channel: &Channel) -> Vec<usize> {
 
 /// Waits until a stream has so many events.
 async fn until_kept(scene: &Scene, channel: &Channel, count: usize) {
-    let kept = async {
-        while kept(channel).await.len() < count {
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
-    };
-    scene.pass_until("the events that follow", kept).await;
+    scene.until("the events that follow", || async { kept(channel).await.len() >= count }).await;
 }
 
 pub(super) async fn what_is_emitted_is_appended_once_with_the_ack(scene: Scene) {
@@ -93,12 +88,9 @@ pub(super) async fn what_was_settled_is_followed_up_after_a_crash(scene: Scene) 
     // Somebody else dies while this one lives.
     group.log().group_change(group.path(), left_over("2", 2)).await.expect("left");
     until_kept(&scene, &follows, 2).await;
-    let removed = async {
-        while group.status().await.expect("a status").outbox > 0 {
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
-    };
-    scene.pass_until("the outbox is empty", removed).await;
+    scene
+        .until("the outbox is empty", || async { group.status().await.expect("a status").outbox == 0 })
+        .await;
     assert_eq!(kept(&follows).await, [1, 2]);
     stop(&scene, &consumer).await;
 }
@@ -159,12 +151,7 @@ async fn lose(scene: &Scene, channel: &Channel, partitions: u16, lose: impl Futu
     until_settled(scene, &group, 0).await;
     lose.await;
     append_numbered(channel, 5..10).await;
-    let all = async {
-        while diary.sorted() != (0..10).collect::<Vec<_>>() {
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
-    };
-    scene.pass_until("what came after the loss", all).await;
+    scene.until("what came after the loss", || async { diary.sorted() == (0..10).collect::<Vec<_>>() }).await;
     assert_eq!((consumer.stats().rebuilt, told.reasons()), (1, vec![GapReason::HistoryLost]));
     until_settled(scene, &group, 0).await;
     stop(scene, &consumer).await;
@@ -199,12 +186,7 @@ pub(super) async fn a_loss_is_told_whoever_makes_the_group_again(scene: Scene) {
     scene.destroy_history().await;
     // A publisher declares its groups when it starts, and does not know what was there.
     group.declare().await.expect("declared");
-    let word = async {
-        while told.reasons().is_empty() {
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
-    };
-    scene.pass_until("the word of it", word).await;
+    scene.until("the word of it", || async { !told.reasons().is_empty() }).await;
     assert_eq!(told.reasons(), [GapReason::HistoryLost]);
     stop(&scene, &consumer).await;
 }
@@ -223,12 +205,8 @@ pub(super) async fn a_slow_group_is_waited_for_at_the_bound(scene: Scene) {
     let consumer = consume(&scene, &group).run(diary.handler(|_, _| Outcome::Ack)).await.expect("runs");
     until_settled(&scene, &group, 0).await;
     for number in 5..10 {
-        let confirmed = async {
-            while channel.append(numbered(number)).retention(retention).await.is_err() {
-                scene.clock().sleep(scene.ticks(1) / 10).await;
-            }
-        };
-        scene.pass_until("room", confirmed).await;
+        let append = || channel.append(numbered(number)).retention(retention);
+        scene.until("room", || async { append().await.is_ok() }).await;
         until_settled(&scene, &group, 0).await;
     }
     assert_eq!(diary.sorted(), (0..10).collect::<Vec<_>>());

@@ -80,18 +80,13 @@ fn check_order(notes: &[Note], numbers: std::ops::Range<usize>) {
 /// Waits until each of so many sessions has its share of the partitions.
 async fn until_shared(scene: &Scene, group: &Group, mut shares: Vec<u64>) {
     shares.sort_unstable();
-    let shared = async {
-        loop {
-            let status = group.status().await.expect("a status");
-            let mut partitions: Vec<u64> = status.sessions.iter().map(|session| session.partitions).collect();
-            partitions.sort_unstable();
-            if partitions == shares {
-                return;
-            }
-            scene.clock().sleep(scene.ticks(1) / 10).await;
-        }
+    let is_shared = || async {
+        let status = group.status().await.expect("a status");
+        let mut partitions: Vec<u64> = status.sessions.iter().map(|session| session.partitions).collect();
+        partitions.sort_unstable();
+        partitions == shares
     };
-    scene.pass_until("each has its share", shared).await;
+    scene.until("each has its share", is_shared).await;
 }
 
 pub(super) async fn partitions_are_shared_out_after_a_join_and_a_leave(scene: Scene) {

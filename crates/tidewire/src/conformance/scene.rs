@@ -128,6 +128,16 @@ impl Scene {
         patiently(what, passing).await
     }
 
+    /// Looks again and again, while time passes, until `is_so`.
+    pub(super) async fn until<F: Future<Output = bool>>(&self, what: &str, mut is_so: impl FnMut() -> F) {
+        let looking = async {
+            while !is_so().await {
+                self.clock.sleep(self.ticks(1) / 10).await;
+            }
+        };
+        self.pass_until(what, looking).await;
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
