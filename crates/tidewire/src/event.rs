@@ -2,6 +2,7 @@
 
 mod envelope;
 mod id;
+mod json;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
 pub(crate) use envelope::{identity_of, node_of};
+pub use json::{JsonFault, JsonLimits, JsonRule, check_json};
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.
