@@ -1,7 +1,8 @@
 //! One version of one event type.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens as _, quote};
+use quote::{ToTokens as _, quote, quote_spanned};
+use syn::spanned::Spanned as _;
 use syn::{
     Data, DeriveInput, Error, Field, Fields, GenericArgument, Ident, LitStr, PathArguments, Result, Type,
 };
@@ -22,7 +23,7 @@ pub(crate) fn expand(input: &DeriveInput, declared: Declared) -> Result<TokenStr
     let mirror = mirror::of(input, &declared)?;
     let (ident, mirrored, version) = (&input.ident, &input.ident, declared.number());
     let (is_signed, is_sealed) = (declared.sign.is_some(), declared.seal.is_some());
-    let channel = option(declared.channel.as_ref());
+    let (channel, sent) = channel_of(ident, declared.channel.as_ref());
     let lifted = Lifted::of(&declared, name);
     let Lifted { check, lift, contracts } = &lifted;
     Ok(quote! {
@@ -50,8 +51,6 @@ pub(crate) fn expand(input: &DeriveInput, declared: Declared) -> Result<TokenStr
         }
 
         impl ::tidewire::EventSet for #ident {
-            const CHANNEL: ::core::option::Option<&'static str> = #channel;
-
             fn has(event_type: &str) -> bool {
                 event_type == #name
             }
@@ -72,6 +71,7 @@ pub(crate) fn expand(input: &DeriveInput, declared: Declared) -> Result<TokenStr
             }
         }
 
+        #sent
         #check
     }
     .into_iter()
@@ -119,14 +119,14 @@ impl Lifted {
             name.value(),
         );
         Self {
-            check: quote! {
+            check: quote_spanned! { previous.span() =>
                 const _: () = ::core::assert!(
                     <#previous as ::tidewire::EventType>::VERSION == #before
                         && ::tidewire::derive::is_same(<#previous as ::tidewire::EventType>::NAME, #name),
                     #text
                 );
             },
-            lift: quote! {
+            lift: quote_spanned! { previous.span() =>
                 if version > #version {
                     return ::core::result::Result::Err(::tidewire::derive::unknown_version::<Self>(version));
                 }
@@ -198,10 +198,10 @@ fn text_of(
         let text = format!("`{named}` is marked redact and cannot be the {method}, which everybody sees");
         return Err(Error::new_spanned(named, text));
     }
-    let method = Ident::new(method, named.span());
+    let (at, method) = (named.span(), Ident::new(method, named.span()));
     let value = match is_option(field) {
-        true => quote!(self.#named.as_ref().map(|value| value as &dyn ::core::fmt::Display)),
-        false => quote!(::core::option::Option::Some(&self.#named)),
+        true => quote_spanned!(at => self.#named.as_ref().map(|value| value as &dyn ::core::fmt::Display)),
+        false => quote_spanned!(at => ::core::option::Option::Some(&self.#named)),
     };
     Ok(quote! {
         fn #method(&self) -> ::core::option::Option<&dyn ::core::fmt::Display> {
@@ -218,9 +218,13 @@ fn is_option(field: &Field) -> bool {
     last.ident == "Option" && matches!(arguments.args.first(), Some(GenericArgument::Type(_)))
 }
 
-fn option(text: Option<&LitStr>) -> TokenStream {
-    match text {
-        Some(text) => quote!(::core::option::Option::Some(#text)),
-        None => quote!(::core::option::Option::None),
-    }
+/// The channel as an option, and what makes the type one that is sent there.
+fn channel_of(ident: &Ident, channel: Option<&LitStr>) -> (TokenStream, TokenStream) {
+    let Some(channel) = channel else { return (quote!(::core::option::Option::None), quote!()) };
+    let sent = quote! {
+        impl ::tidewire::EventChannel for #ident {
+            const CHANNEL: &'static str = #channel;
+        }
+    };
+    (quote!(::core::option::Option::Some(#channel)), sent)
 }

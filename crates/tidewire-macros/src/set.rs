@@ -1,7 +1,8 @@
 //! A set of event types: an enum with one of them in each variant.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned as _;
 use syn::{DataEnum, DeriveInput, Error, Fields, Ident, Result, Type, Variant};
 
 use crate::attributes::Declared;
@@ -30,10 +31,19 @@ pub(crate) fn expand(input: &DeriveInput, variants: &DataEnum, declared: &Declar
     let set = ident.to_string();
     let text = format!("the events of {set} are declared for different channels: a set is sent to one");
     let argument = argument(ident);
+    let checks = types.iter().map(|event| {
+        quote_spanned! { event.span() =>
+            const _: () = ::core::assert!(
+                ::tidewire::derive::is_same(
+                    <#first as ::tidewire::EventChannel>::CHANNEL,
+                    <#event as ::tidewire::EventChannel>::CHANNEL,
+                ),
+                #text
+            );
+        }
+    });
     Ok(quote! {
         impl ::tidewire::EventSet for #ident {
-            const CHANNEL: ::core::option::Option<&'static str> = <#first as ::tidewire::EventSet>::CHANNEL;
-
             fn has(event_type: &str) -> bool {
                 #(<#types as ::tidewire::EventSet>::has(event_type))||*
             }
@@ -63,15 +73,11 @@ pub(crate) fn expand(input: &DeriveInput, variants: &DataEnum, declared: &Declar
             }
         }
 
-        #(
-            const _: () = ::core::assert!(
-                ::tidewire::derive::is_same_channel(
-                    <#first as ::tidewire::EventSet>::CHANNEL,
-                    <#types as ::tidewire::EventSet>::CHANNEL,
-                ),
-                #text
-            );
-        )*
+        impl ::tidewire::EventChannel for #ident {
+            const CHANNEL: &'static str = <#first as ::tidewire::EventChannel>::CHANNEL;
+        }
+
+        #(#checks)*
 
         #argument
     })

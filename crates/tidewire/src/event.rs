@@ -26,10 +26,8 @@ pub(crate) use envelope::{identity_of, node_of};
 pub use json::{JsonFault, JsonLimits, JsonRule, check_json};
 pub use keys::Keys;
 pub(crate) use typed::opened;
-pub use typed::{EventSet, EventType, Receiving, Sending, Unreadable};
-pub use typed::{
-    contract, from_event, is_same, is_same_channel, read, to_event, unknown_type, unknown_version,
-};
+pub use typed::{EventChannel, EventSet, EventType, Receiving, Sending, Unreadable};
+pub use typed::{contract, from_event, is_same, read, to_event, unknown_type, unknown_version};
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.

@@ -35,8 +35,8 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
-    Catalog, Contract, Definition, Event, EventSet, EventType, HIDDEN, JsonFault, JsonLimits, JsonRule, Keys,
-    Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation, check_json,
+    Catalog, Contract, Definition, Event, EventChannel, EventSet, EventType, HIDDEN, JsonFault, JsonLimits,
+    JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation, check_json,
 };
 pub use limits::Limits;
 pub use position::{Epoch, Position};
@@ -51,11 +51,10 @@ pub use tidewire_macros::Event;
 #[doc(hidden)]
 pub mod derive {
     pub use schemars;
+    pub use serde;
 
     pub use crate::bus::typed;
-    pub use crate::event::{
-        contract, from_event, is_same, is_same_channel, read, to_event, unknown_type, unknown_version,
-    };
+    pub use crate::event::{contract, from_event, is_same, read, to_event, unknown_type, unknown_version};
 }
 
 /// Pages whose examples are compiled and run.

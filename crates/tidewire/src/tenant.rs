@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use crate::bus::{Bus, Channel, Events, Subscribing};
 use crate::engine::{Condition, Interest};
 use crate::error::Result;
-use crate::event::{Catalog, Event, EventSet};
+use crate::event::{Catalog, Event, EventChannel, EventSet};
 use crate::name::{self, ChannelPath, EntryPath, PatternPath};
 
 /// A tenant's channels and entries. No name given to it can reach another tenant. Cheap to clone.
@@ -44,16 +44,8 @@ impl Tenant {
     ///
     /// # Errors
     /// `Conflict` if a type of the program is declared twice, and not alike; `Codec` if a schema is not valid.
-    pub fn events<E: EventSet>(&self) -> Result<Events<E>> {
-        let channel = const {
-            match E::CHANNEL {
-                Some(channel) => channel,
-                None => panic!(
-                    "this event declares no channel: write #[event(channel = \"..\")], or use events_on()"
-                ),
-            }
-        };
-        self.events_on(channel)
+    pub fn events<E: EventChannel>(&self) -> Result<Events<E>> {
+        self.events_on(E::CHANNEL)
     }
 
     /// Another channel than the one that event type `E` declares, as a channel of such events.

@@ -37,8 +37,11 @@ const FORMAT: u32 = 1;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    by_type: Arc<BTreeMap<Box<str>, BTreeMap<u32, Arc<Contract>>>>,
+    by_type: Arc<BTreeMap<Box<str>, Versions>>,
 }
+
+/// The contracts of one event type.
+type Versions = BTreeMap<u32, Arc<Contract>>;
 
 /// A catalog as it is written.
 #[derive(Serialize, Deserialize)]
@@ -100,7 +103,7 @@ impl Catalog {
 
     /// All contracts, by type and then by version.
     pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
-        self.by_type.values().flat_map(BTreeMap::values)
+        self.by_type.values().flat_map(Versions::values)
     }
 
     /// How many contracts there are.
@@ -158,7 +161,7 @@ impl Catalog {
                 )),
             };
         }
-        let elsewhere = known.into_iter().flat_map(BTreeMap::values).find_map(|other| {
+        let elsewhere = known.into_iter().flat_map(Versions::values).find_map(|other| {
             let declared = other.definition().channel.as_deref()?;
             (declared != channel.as_deref()?).then_some(declared)
         });

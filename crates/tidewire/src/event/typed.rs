@@ -60,9 +60,6 @@ pub trait EventType: EventSet + Serialize + DeserializeOwned {
             or `#[derive(tidewire::Event)]` on an enum with one event in each variant"
 )]
 pub trait EventSet: Sized + Send + Sync + 'static {
-    /// The channel that all of them are declared for.
-    const CHANNEL: Option<&'static str>;
-
     /// Whether it has an event of this type, in any version.
     fn has(event_type: &str) -> bool;
 
@@ -81,6 +78,16 @@ pub trait EventSet: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`Unreadable`] says why it is none of these.
     fn from_event(event: &Event, receiving: &Receiving<'_>) -> Result<Self, Unreadable>;
+}
+
+/// Events that are declared for a channel. Implemented by `#[derive(Event)]` where `#[event(channel = "..")]` says which.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` declares no channel",
+    note = "write `#[event(name = \"..\", channel = \"..\")]`, or name the channel with `events_on`"
+)]
+pub trait EventChannel: EventSet {
+    /// The channel that all of them are sent to.
+    const CHANNEL: &'static str;
 }
 
 /// What an event is sent with.
@@ -311,13 +318,4 @@ pub const fn is_same(one: &str, other: &str) -> bool {
         index += 1;
     }
     true
-}
-
-/// Whether two events are declared for one channel, where the compiler asks.
-pub const fn is_same_channel(one: Option<&str>, other: Option<&str>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => is_same(one, other),
-        (None, None) => true,
-        _ => false,
-    }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{Delivery, Emitted, States};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Contract, Event, EventSet, Receiving, Sending, Unreadable};
+use crate::event::{Contract, Event, EventChannel, EventSet, Receiving, Sending, Unreadable};
 use crate::name;
 
 /// What a delivery can give to a handler as an argument.
@@ -184,17 +184,11 @@ impl Emit {
     ///
     /// # Errors
     /// As [`append`](Self::append); `Codec`, `Conflict` and `NotFound` as [`Events::event`](crate::Events::event).
-    pub fn event<E: EventSet>(&self, event: &E) -> Result<()> {
-        let channel = const {
-            match E::CHANNEL {
-                Some(channel) => channel,
-                None => panic!("this event declares no channel: write #[event(channel = \"..\")]"),
-            }
-        };
+    pub fn event<E: EventChannel>(&self, event: &E) -> Result<()> {
         let group = &self.0.parts().group;
         let tenant = group.path.channel().tenant();
         let sending = Sending { tenant, keys: &group.keys, now: group.clock.now() };
-        self.append(channel, event.to_event(&sending)?)
+        self.append(E::CHANNEL, event.to_event(&sending)?)
     }
 }
 
