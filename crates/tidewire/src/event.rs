@@ -3,6 +3,11 @@
 mod envelope;
 mod id;
 mod json;
+mod keys;
+#[cfg_attr(not(test), expect(dead_code, reason = "typed handles seal"))]
+pub(crate) mod seal;
+#[cfg_attr(not(test), expect(dead_code, reason = "typed handles sign"))]
+pub(crate) mod sign;
 
 use std::fmt;
 
@@ -15,6 +20,7 @@ use crate::limits::{self, Limits};
 
 pub(crate) use envelope::{identity_of, node_of};
 pub use json::{JsonFault, JsonLimits, JsonRule, check_json};
+pub use keys::Keys;
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.

@@ -33,7 +33,7 @@ pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, JsonFault, JsonLimits, JsonRule, NodeId, Priority, check_json};
+pub use event::{Event, JsonFault, JsonLimits, JsonRule, Keys, NodeId, Priority, check_json};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
