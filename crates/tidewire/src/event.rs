@@ -1,13 +1,14 @@
 //! An event: CloudEvents attributes beside opaque data.
 
+mod catalog;
+mod contract;
 mod envelope;
 mod id;
 mod json;
 mod keys;
-#[cfg_attr(not(test), expect(dead_code, reason = "typed handles seal"))]
-pub(crate) mod seal;
-#[cfg_attr(not(test), expect(dead_code, reason = "typed handles sign"))]
-pub(crate) mod sign;
+mod seal;
+mod sign;
+mod typed;
 
 use std::fmt;
 
@@ -18,9 +19,15 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
+pub use catalog::Catalog;
+pub(crate) use contract::version_of;
+pub use contract::{Contract, Definition, HIDDEN, Mark, Violation};
 pub(crate) use envelope::{identity_of, node_of};
 pub use json::{JsonFault, JsonLimits, JsonRule, check_json};
 pub use keys::Keys;
+pub(crate) use typed::opened;
+pub use typed::{EventChannel, EventSet, EventType, Receiving, Sending, Unreadable};
+pub use typed::{contract, from_event, is_same, read, to_event, unknown_type, unknown_version};
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.
@@ -110,6 +117,11 @@ enum Attribute {
 impl Event {
     /// An event of type `event_type` (CloudEvents `type`, such as `order.placed`) with a fresh UUIDv7 as its id.
     pub fn new(event_type: &str, data: impl Into<Bytes>) -> Self {
+        Self::bare(data.into()).with(Attribute::Type, event_type)
+    }
+
+    /// An event without attributes, with a fresh id.
+    fn bare(data: Bytes) -> Self {
         Self {
             id: id::fresh(),
             time: Timestamp::default(),
@@ -117,9 +129,8 @@ impl Event {
             priority: Priority::default(),
             is_retried: false,
             attributes: Bytes::new(),
-            data: data.into(),
+            data,
         }
-        .with(Attribute::Type, event_type)
     }
 
     /// `id`: unique per source.

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::Event;
 use super::envelope::put_field;
 use super::keys::{Keys, is_key_id};
-use super::sign::{Mark, Untrusted, VERSION};
+use super::sign::{Guard, Untrusted, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The extension attribute that says that data is sealed, and with which key.
-pub(crate) const SEALED: &str = "sealed";
+pub(super) const SEALED: &str = "sealed";
 /// Bytes of the tag of AES-GCM.
 const TAG_BYTES: usize = 16;
 /// How much longer data becomes.
-pub(crate) const SEAL_BYTES: usize = NONCE_LEN + TAG_BYTES;
+pub(super) const SEAL_BYTES: usize = NONCE_LEN + TAG_BYTES;
 
 /// Seals the data of `event` with the first sealing key of `tenant`: AES-256-GCM
 /// ([SP 800-38D](https://doi.org/10.6028/NIST.SP.800-38D)) with a random nonce.
@@ -27,7 +27,7 @@ pub(crate) const SEAL_BYTES: usize = NONCE_LEN + TAG_BYTES;
 /// # Errors
 /// `NotFound` if the tenant has no sealing key, `Conflict` if the event is sealed already, `Unavailable` if the system has no
 /// random bytes.
-pub(crate) fn seal(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
+pub(super) fn seal(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
     let mut nonce = [0; NONCE_LEN];
     rand::fill(&mut nonce).map_err(|_| {
         Error::new(ErrorKind::Unavailable, "the system has no random bytes to seal data with")
@@ -41,7 +41,7 @@ fn seal_with(mut event: Event, tenant: &str, keys: &Keys, nonce: [u8; NONCE_LEN]
     let Some((id, key)) = ring.as_ref().and_then(|ring| ring.first()) else {
         return Err(Error::new(ErrorKind::NotFound, format!("tenant {tenant:?} has no sealing key")));
     };
-    if event.extension(SEALED).is_some() {
+    if is_sealed(&event) {
         return Err(Error::new(ErrorKind::Conflict, format!("event {} is sealed already", event.id)));
     }
     let mut sealed = Vec::with_capacity(event.data.len() + SEAL_BYTES);
@@ -57,20 +57,25 @@ fn seal_with(mut event: Event, tenant: &str, keys: &Keys, nonce: [u8; NONCE_LEN]
     Ok(event.with_extension(SEALED, id))
 }
 
+/// Whether `event` says that its data is sealed.
+pub(super) fn is_sealed(event: &Event) -> bool {
+    event.extension(SEALED).is_some()
+}
+
 /// The data of `event` as it was before it was sealed for `tenant`.
 ///
 /// # Errors
 /// [`Untrusted`] says why it cannot be opened.
-pub(crate) fn open(event: &Event, tenant: &str, keys: &Keys) -> Result<Bytes, Untrusted> {
-    let id = event.extension(SEALED).ok_or(Untrusted::Missing(Mark::Seal))?;
+pub(super) fn open(event: &Event, tenant: &str, keys: &Keys) -> Result<Bytes, Untrusted> {
+    let id = event.extension(SEALED).ok_or(Untrusted::Missing(Guard::Seal))?;
     if !is_key_id(id) {
-        return Err(Untrusted::Cut(Mark::Seal));
+        return Err(Untrusted::Cut(Guard::Seal));
     }
-    let (nonce, rest) = event.data.split_first_chunk::<NONCE_LEN>().ok_or(Untrusted::Cut(Mark::Seal))?;
-    let (sealed, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(Untrusted::Cut(Mark::Seal))?;
+    let (nonce, rest) = event.data.split_first_chunk::<NONCE_LEN>().ok_or(Untrusted::Cut(Guard::Seal))?;
+    let (sealed, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(Untrusted::Cut(Guard::Seal))?;
     let ring = keys.sealing(tenant);
     let key = ring.as_ref().and_then(|ring| ring.get(id));
-    let key = key.ok_or_else(|| Untrusted::UnknownKey(Mark::Seal, id.into()))?;
+    let key = key.ok_or_else(|| Untrusted::UnknownKey(Guard::Seal, id.into()))?;
     let mut data = vec![0; sealed.len()];
     key.0
         .open_separate_gather(
@@ -80,7 +85,7 @@ pub(crate) fn open(event: &Event, tenant: &str, keys: &Keys) -> Result<Bytes, Un
             tag,
             &mut data,
         )
-        .map_err(|_| Untrusted::Wrong(Mark::Seal))?;
+        .map_err(|_| Untrusted::Wrong(Guard::Seal))?;
     Ok(data.into())
 }
 

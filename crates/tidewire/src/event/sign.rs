@@ -14,7 +14,7 @@ use super::seal::SEALED;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The extension attribute that holds a signature: the key's id, a colon, and the tag in base64url without padding.
-pub(crate) const SIGNATURE: &str = "signature";
+pub(super) const SIGNATURE: &str = "signature";
 /// The first field of what is signed or sealed. Fields never change meaning under one version.
 pub(super) const VERSION: &str = "tidewire/1";
 /// Bytes of HMAC-SHA-256 ([RFC 2104](https://www.rfc-editor.org/rfc/rfc2104)).
@@ -32,7 +32,7 @@ const TAG_BYTES: usize = 32;
 ///
 /// # Errors
 /// `NotFound` if the tenant has no signing key.
-pub(crate) fn sign(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
+pub(super) fn sign(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
     let ring = keys.signing(tenant);
     let Some((id, key)) = ring.as_ref().and_then(|ring| ring.first()) else {
         return Err(Error::new(ErrorKind::NotFound, format!("tenant {tenant:?} has no signing key")));
@@ -46,19 +46,19 @@ pub(crate) fn sign(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
 ///
 /// # Errors
 /// [`Untrusted`] says why it cannot be trusted.
-pub(crate) fn verify(event: &Event, tenant: &str, keys: &Keys) -> Result<(), Untrusted> {
-    let signature = event.extension(SIGNATURE).ok_or(Untrusted::Missing(Mark::Signature))?;
-    let (id, text) = signature.split_once(':').ok_or(Untrusted::Cut(Mark::Signature))?;
+pub(super) fn verify(event: &Event, tenant: &str, keys: &Keys) -> Result<(), Untrusted> {
+    let signature = event.extension(SIGNATURE).ok_or(Untrusted::Missing(Guard::Signature))?;
+    let (id, text) = signature.split_once(':').ok_or(Untrusted::Cut(Guard::Signature))?;
     let mut found = [0; TAG_BYTES];
     let decoded = URL_SAFE_NO_PAD.decode_slice(text, &mut found);
     if !is_key_id(id) || !decoded.is_ok_and(|bytes| bytes == TAG_BYTES) {
-        return Err(Untrusted::Cut(Mark::Signature));
+        return Err(Untrusted::Cut(Guard::Signature));
     }
     let ring = keys.signing(tenant);
     let key = ring.as_ref().and_then(|ring| ring.get(id));
-    let key = key.ok_or_else(|| Untrusted::UnknownKey(Mark::Signature, id.into()))?;
+    let key = key.ok_or_else(|| Untrusted::UnknownKey(Guard::Signature, id.into()))?;
     constant_time::verify_slices_are_equal(tag(&key.0, event, tenant).as_ref(), &found)
-        .map_err(|_| Untrusted::Wrong(Mark::Signature))
+        .map_err(|_| Untrusted::Wrong(Guard::Signature))
 }
 
 fn tag(key: &hmac::Key, event: &Event, tenant: &str) -> hmac::Tag {
@@ -92,27 +92,27 @@ fn tag(key: &hmac::Key, event: &Event, tenant: &str) -> hmac::Tag {
 
 /// Why an event cannot be trusted, or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Untrusted {
-    /// It has no such mark.
-    Missing(Mark),
-    /// The mark has not the shape of one.
-    Cut(Mark),
+pub(super) enum Untrusted {
+    /// It has none.
+    Missing(Guard),
+    /// It has not the shape of one.
+    Cut(Guard),
     /// The key is not among those of the tenant. Later it may be: a rotation reaches nodes one after the other.
-    UnknownKey(Mark, Box<str>),
-    /// The key is known, and did not make this mark for this event in this tenant.
-    Wrong(Mark),
+    UnknownKey(Guard, Box<str>),
+    /// The key is known, and did not make it for this event in this tenant.
+    Wrong(Guard),
 }
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(super) enum Guard {
     /// The signature of an event.
     Signature,
     /// The seal of its data.
     Seal,
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Signature => "signature",
@@ -124,15 +124,15 @@ impl fmt::Display for Mark {
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(mark) => write!(f, "{mark} is missing"),
-            Self::Cut(mark) => write!(f, "{mark} is cut or malformed"),
-            Self::UnknownKey(Mark::Signature, id) => {
+            Self::Missing(guard) => write!(f, "{guard} is missing"),
+            Self::Cut(guard) => write!(f, "{guard} is cut or malformed"),
+            Self::UnknownKey(Guard::Signature, id) => {
                 write!(f, "signed with key {id:?}, which this node does not have")
             }
-            Self::UnknownKey(Mark::Seal, id) => {
+            Self::UnknownKey(Guard::Seal, id) => {
                 write!(f, "sealed with key {id:?}, which this node does not have")
             }
-            Self::Wrong(mark) => write!(f, "{mark} is wrong"),
+            Self::Wrong(guard) => write!(f, "{guard} is wrong"),
         }
     }
 }

@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 pub(super) const SECRET_BYTES: usize = 32;
 
 /// Keys of one tenant and kind: the first one signs or seals, all of them verify or open.
-pub(crate) struct Ring<K> {
+pub(in crate::event) struct Ring<K> {
     keys: Box<[(Box<str>, K)]>,
 }
 
@@ -20,12 +20,12 @@ impl<K> Ring<K> {
     }
 
     /// The id and the key to sign or seal with; there is one in every ring that was read.
-    pub(crate) fn first(&self) -> Option<(&str, &K)> {
+    pub(in crate::event) fn first(&self) -> Option<(&str, &K)> {
         self.keys.first().map(|(id, key)| (&**id, key))
     }
 
     /// The key of that id.
-    pub(crate) fn get(&self, id: &str) -> Option<&K> {
+    pub(in crate::event) fn get(&self, id: &str) -> Option<&K> {
         self.keys.iter().find_map(|(known, key)| (**known == *id).then_some(key))
     }
 
@@ -40,7 +40,7 @@ impl<K> Ring<K> {
 }
 
 /// A key of HMAC-SHA-256.
-pub(crate) struct SigningKey(pub(crate) hmac::Key);
+pub(in crate::event) struct SigningKey(pub(in crate::event) hmac::Key);
 
 impl SigningKey {
     pub(super) fn new(secret: &[u8]) -> Self {
@@ -49,7 +49,7 @@ impl SigningKey {
 }
 
 /// A key of AES-256-GCM.
-pub(crate) struct SealingKey(pub(crate) LessSafeKey);
+pub(in crate::event) struct SealingKey(pub(in crate::event) LessSafeKey);
 
 impl SealingKey {
     /// `None` unless the secret has [`SECRET_BYTES`].

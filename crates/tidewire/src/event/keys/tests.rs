@@ -140,10 +140,10 @@ fn tenants_under_one_master_cannot_read_or_sign_for_each_other() {
     let event = Event::new("order.placed", "{}");
     let sealed = seal::seal(event.clone(), "shop", &keys).unwrap();
     assert_eq!(seal::open(&sealed, "shop", &keys).unwrap(), "{}");
-    assert_eq!(seal::open(&sealed, "bank", &keys), Err(sign::Untrusted::Wrong(sign::Mark::Seal)));
+    assert_eq!(seal::open(&sealed, "bank", &keys), Err(sign::Untrusted::Wrong(sign::Guard::Seal)));
     let signed = sign::sign(event, "shop", &keys).unwrap();
     assert_eq!(sign::verify(&signed, "shop", &keys), Ok(()));
-    assert_eq!(sign::verify(&signed, "bank", &keys), Err(sign::Untrusted::Wrong(sign::Mark::Signature)));
+    assert_eq!(sign::verify(&signed, "bank", &keys), Err(sign::Untrusted::Wrong(sign::Guard::Signature)));
 }
 
 #[test]

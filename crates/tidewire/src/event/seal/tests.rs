@@ -64,15 +64,15 @@ fn sealed_data_opens_for_the_same_event_and_tenant_alone() {
         ("shop", retyped),
     ];
     for (tenant, event) in changed {
-        assert_eq!(open(&event, tenant, &keys), Err(Untrusted::Wrong(Mark::Seal)), "{event:?}");
+        assert_eq!(open(&event, tenant, &keys), Err(Untrusted::Wrong(Guard::Seal)), "{event:?}");
     }
     for at in 0..sealed.data().len() {
         let mut data = sealed.data().to_vec();
         data[at] ^= 0x80;
         let event = Event { data: data.into(), ..sealed.clone() };
-        assert_eq!(open(&event, "shop", &keys), Err(Untrusted::Wrong(Mark::Seal)), "{at}");
+        assert_eq!(open(&event, "shop", &keys), Err(Untrusted::Wrong(Guard::Seal)), "{at}");
         let event = Event { data: sealed.data().slice(..at), ..sealed.clone() };
-        let cut = if at < SEAL_BYTES { Untrusted::Cut(Mark::Seal) } else { Untrusted::Wrong(Mark::Seal) };
+        let cut = if at < SEAL_BYTES { Untrusted::Cut(Guard::Seal) } else { Untrusted::Wrong(Guard::Seal) };
         assert_eq!(open(&event, "shop", &keys), Err(cut), "{at}");
     }
 }
@@ -93,7 +93,7 @@ fn after_a_rotation_old_seals_open_until_their_key_is_taken_out() {
     assert_eq!(seal(event(), "shop", &keys).unwrap().extension(SEALED), Some("new"));
     keys.replace(&super::tests::keys(&[("new", 11)]));
     let unknown = open(&sealed, "shop", &keys).unwrap_err();
-    assert_eq!(unknown, Untrusted::UnknownKey(Mark::Seal, "old".into()));
+    assert_eq!(unknown, Untrusted::UnknownKey(Guard::Seal, "old".into()));
     assert_eq!(unknown.to_string(), "sealed with key \"old\", which this node does not have");
 }
 
@@ -108,7 +108,7 @@ fn what_cannot_be_sealed_or_opened_says_why() {
     assert_eq!(seal(sealed, "shop", &keys).unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(open(&event(), "shop", &keys).unwrap_err().to_string(), "seal is missing");
     let odd = open(&event().with_extension(SEALED, "not an id"), "shop", &keys);
-    assert_eq!(odd, Err(Untrusted::Cut(Mark::Seal)));
+    assert_eq!(odd, Err(Untrusted::Cut(Guard::Seal)));
 }
 
 #[test]
@@ -120,5 +120,5 @@ fn a_signature_covers_the_seal() {
     assert_eq!(open(&signed, "shop", &keys).unwrap(), r#"{"id":7}"#);
     // The same secret under another id opens it, but that is not what was signed.
     let renamed = signed.with_extension(SEALED, "l");
-    assert_eq!(sign::verify(&renamed, "shop", &keys), Err(Untrusted::Wrong(Mark::Signature)));
+    assert_eq!(sign::verify(&renamed, "shop", &keys), Err(Untrusted::Wrong(Guard::Signature)));
 }

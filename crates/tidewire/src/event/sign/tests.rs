@@ -65,7 +65,7 @@ fn whatever_says_what_the_event_is_cannot_be_changed() {
         without(bare),
     ];
     for event in changed {
-        assert_eq!(verify(&event, "shop", &keys), Err(Untrusted::Wrong(Mark::Signature)), "{event:?}");
+        assert_eq!(verify(&event, "shop", &keys), Err(Untrusted::Wrong(Guard::Signature)), "{event:?}");
     }
     let retyped = |event_type: &str, data: &[u8]| {
         Event { data: data.to_vec().into(), ..signed.clone() }.retyped(event_type)
@@ -118,7 +118,7 @@ fn a_signature_of_another_shape_is_told_apart_from_a_wrong_one() {
         assert!(verify_with(&signature[..at]).is_err(), "{at}");
     }
     let tag = &signature[2..];
-    let cut = Err(Untrusted::Cut(Mark::Signature));
+    let cut = Err(Untrusted::Cut(Guard::Signature));
     for text in [
         "",
         "k",
@@ -131,8 +131,8 @@ fn a_signature_of_another_shape_is_told_apart_from_a_wrong_one() {
     ] {
         assert_eq!(verify_with(text), cut, "{text}");
     }
-    assert_eq!(verify_with(&format!("k:{}", "A".repeat(43))), Err(Untrusted::Wrong(Mark::Signature)));
-    assert_eq!(verify(&event(), "shop", &keys), Err(Untrusted::Missing(Mark::Signature)));
+    assert_eq!(verify_with(&format!("k:{}", "A".repeat(43))), Err(Untrusted::Wrong(Guard::Signature)));
+    assert_eq!(verify(&event(), "shop", &keys), Err(Untrusted::Missing(Guard::Signature)));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn after_a_rotation_old_keys_verify_until_they_are_taken_out() {
     assert_eq!((verify(&old, "shop", &keys), verify(&new, "shop", &keys)), (Ok(()), Ok(())));
     keys.replace(&super::tests::keys(&[("2026-11", 11)]));
     let unknown = verify(&old, "shop", &keys).unwrap_err();
-    assert_eq!(unknown, Untrusted::UnknownKey(Mark::Signature, "2026-10".into()));
+    assert_eq!(unknown, Untrusted::UnknownKey(Guard::Signature, "2026-10".into()));
     assert_eq!(unknown.to_string(), "signed with key \"2026-10\", which this node does not have");
     // Signed again, it has one signature.
     let again = sign(old, "shop", &keys).unwrap();
@@ -160,7 +160,7 @@ fn a_tenant_without_keys_cannot_sign_and_trusts_nobody() {
     let text = "tenant \"bank\" has no signing key";
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotFound, text));
     let signed = sign(event(), "shop", &keys).unwrap();
-    assert_eq!(verify(&signed, "bank", &keys), Err(Untrusted::UnknownKey(Mark::Signature, "k".into())));
-    assert_eq!(Untrusted::Missing(Mark::Signature).to_string(), "signature is missing");
-    assert_eq!(Untrusted::Wrong(Mark::Signature).to_string(), "signature is wrong");
+    assert_eq!(verify(&signed, "bank", &keys), Err(Untrusted::UnknownKey(Guard::Signature, "k".into())));
+    assert_eq!(Untrusted::Missing(Guard::Signature).to_string(), "signature is missing");
+    assert_eq!(Untrusted::Wrong(Guard::Signature).to_string(), "signature is wrong");
 }
