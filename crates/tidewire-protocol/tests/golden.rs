@@ -54,6 +54,7 @@ fn commands() -> Vec<(&'static str, u32, Method<'static>)> {
                 token: "a.b.c".into(),
                 name: "js".into(),
                 version: "5.8.0".into(),
+                ..ConnectRequest::default()
             }),
         ),
         ("subscribe", 2, Method::Subscribe(subscribe.clone())),

@@ -5,7 +5,7 @@ mod text;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct Config {
     pub engine: EngineUrl,
     /// What stands in front of every key.
     pub environment: String,
+    /// Where the keys are that events are signed and sealed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_file: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
     /// Waits and intervals.
@@ -212,6 +215,7 @@ impl Default for Config {
             listen: "127.0.0.1:8000".into(),
             engine: EngineUrl::from("file:tidewire-data"),
             environment: "prod".into(),
+            keys_file: None,
             limits: Limits::default(),
             timing: Timing::default(),
             metrics: MetricsConfig::default(),

@@ -13,6 +13,7 @@ mod failure;
 mod gateway;
 mod history;
 mod hub;
+mod keys;
 mod metrics;
 mod node;
 mod permission;

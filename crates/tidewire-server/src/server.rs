@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::node::Node;
-use crate::{accept, api};
+use crate::{accept, api, keys};
 
 /// How long a server that cannot start waits for its engine to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -94,6 +94,9 @@ impl Server {
                 _ => StartError::Engine { url, source },
             });
         }
+        if let Some(file) = &node.config.keys_file {
+            keys::follow(node.tidewire.keys(), file, &node.tasks, &node.clock);
+        }
         let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
         node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");
@@ -124,7 +127,9 @@ impl Server {
 async fn open_engine(config: &Config, clock: Clock) -> Result<Tidewire, StartError> {
     let mut limits = tidewire::Limits::default();
     limits.event_bytes_max = config.limits.event_bytes_max;
+    let keys = keys::of(config).map_err(|error| StartError::Usage(error.to_string()))?;
     let builder = Tidewire::builder(config.engine.expose())
+        .keys(keys)
         .environment(&config.environment)
         .clock(clock)
         .limits(limits);

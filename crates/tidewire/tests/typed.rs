@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidewire::testing::Bench;
 use tidewire::{
-    Catalog, DeadKind, Emit, ErrorKind, Event, EventType, Json, Outcome, Start, State, Tidewire, TypedItem,
-    Unknown, Unreadable,
+    Catalog, DeadKind, Emit, ErrorKind, Event, EventType, Json, Keys, Outcome, Retries, Start, State,
+    Tidewire, TypedItem, Unknown, Unreadable,
 };
 
 /// An order, as it was at first.
@@ -239,4 +241,112 @@ fn a_type_that_is_declared_twice_and_not_alike_is_told_at_the_start() {
     let error = catalog.with::<Elsewhere>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(Other::VERSION, 1);
+}
+
+/// A payment was made.
+#[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+#[event(name = "payment.made", channel = "payments", tenant = shop, key = id, sign, seal)]
+struct PaymentMade {
+    shop: String,
+    id: u64,
+    #[event(redact)]
+    iban: String,
+}
+
+fn keys(signing: &str, sealing: &str) -> Keys {
+    let text = serde_json::json!({"tenants": {"*": {
+        "signing": [{"id": signing, "secret": BASE64.encode(signing.repeat(32).as_bytes().first_chunk::<32>().unwrap())}],
+        "sealing": [{"id": sealing, "secret": BASE64.encode(sealing.repeat(32).as_bytes().first_chunk::<32>().unwrap())}],
+    }}});
+    Keys::from_json(&text.to_string()).unwrap()
+}
+
+fn paid() -> PaymentMade {
+    PaymentMade { shop: "shop".into(), id: 7, iban: "DE02120300000000202051".into() }
+}
+
+#[tokio::test]
+async fn a_sealed_event_is_opened_by_who_has_the_key_and_a_forged_one_is_a_dead_letter() {
+    let tidewire = Tidewire::builder("memory:").keys(keys("s1", "e1")).open().await.unwrap();
+    let payments = tidewire.tenant("shop").unwrap().events::<PaymentMade>().unwrap();
+    let group = payments.group("billing", Start::Earliest).unwrap();
+    async fn handle(
+        payment: PaymentMade,
+        State(seen): State<Arc<Mutex<Vec<PaymentMade>>>>,
+    ) -> Result<(), Outcome> {
+        let iban = payment.iban.clone();
+        seen.lock().push(payment);
+        Err(Outcome::reject(format!("no account {iban}")))
+    }
+    group.declare().await.unwrap();
+    payments.append(&paid()).await.unwrap();
+
+    let good = payments.event(&paid()).unwrap();
+    assert!(good.is_sealed() && !good.data().windows(4).any(|window| window == b"DE02"));
+    let forged = [
+        Event::new("payment.made", r#"{"shop":"shop","id":7,"iban":"x"}"#),
+        good.clone().with_key("8"),
+        good.clone().with_data_schema("tidewire:payment.made/2"),
+        tidewire
+            .tenant("other")
+            .unwrap()
+            .events::<PaymentMade>()
+            .unwrap()
+            .event(&PaymentMade { shop: "other".into(), ..paid() })
+            .unwrap(),
+    ];
+    for event in forged {
+        payments.channel().append(event).await.unwrap();
+    }
+    let seen = Arc::<Mutex<Vec<PaymentMade>>>::default();
+    let consumer = group.consume().state(seen.clone()).run(handle).await.unwrap();
+    while consumer.stats().dead < 5 {
+        tokio::task::yield_now().await;
+    }
+    consumer.stop().await;
+    assert_eq!(*seen.lock(), [paid()]);
+    let letters = group.dead_letters().list("", 10).await.unwrap().letters;
+    let mut reasons: Vec<_> =
+        letters.iter().map(|letter| (letter.position.offset, letter.reason.to_string())).collect();
+    reasons.sort();
+    let reasons: Vec<_> = reasons.iter().map(|(_, reason)| reason.as_str()).collect();
+    let wrong = "signature is wrong";
+    assert_eq!(reasons, ["no account ***", "signature is missing", wrong, wrong, wrong]);
+    let shown = payments.channel().redacted(&good);
+    assert_eq!(shown, Some("***".into()), "of what is sealed nothing is shown");
+}
+
+#[tokio::test]
+async fn keys_rotate_while_the_node_runs() {
+    async fn handle(_payment: PaymentMade) {}
+    let newer = |event: &Event, node: &Tidewire| {
+        let tenant = node.tenant("shop").unwrap();
+        tenant.events::<PaymentMade>().unwrap().channel().opened(event).is_some()
+    };
+    let node = Tidewire::builder("memory:").keys(keys("s1", "e1")).open().await.unwrap();
+    let payments = node.tenant("shop").unwrap().events::<PaymentMade>().unwrap();
+    let before = payments.event(&paid()).unwrap();
+    node.keys().replace(&keys("s2", "e2"));
+    let after = payments.event(&paid()).unwrap();
+    assert_eq!((newer(&before, &node), newer(&after, &node)), (false, true));
+
+    // A key that is not known may be on its way: that is tried again, and not given up at once.
+    let bench =
+        Bench::with(handle, |consuming| consuming.retries(Retries { attempts_max: 3, ..Retries::default() }))
+            .await
+            .unwrap();
+    let run = bench.run(before).await.unwrap();
+    assert_eq!((run.assert_dead().kind, run.assert_dead().attempts), (DeadKind::AttemptsUsedUp, 3));
+    assert!(run.assert_dead().reason.contains("s1"), "{}", run.assert_dead().reason);
+}
+
+#[tokio::test]
+async fn an_event_of_another_tenant_is_refused() {
+    let node = Tidewire::builder("memory:").keys(keys("s1", "e1")).open().await.unwrap();
+    let payments = node.tenant("other").unwrap().events::<PaymentMade>().unwrap();
+    let error = payments.append(&paid()).await.unwrap_err();
+    assert_eq!(error.to_string(), "payment.made is of tenant \"shop\" and is sent in tenant \"other\"");
+    let unsigned = Tidewire::open("memory:").await.unwrap().tenant("shop").unwrap();
+    let error = unsigned.events::<PaymentMade>().unwrap().publish(&paid()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }

@@ -192,8 +192,8 @@ async fn recover(
         let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
         return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
     };
-    let prepare = |received| Prepared::kept(relay.channel(), received, answer.view);
-    let prepared: Vec<Prepared<'_>> = missed.iter().map(prepare).collect();
+    let prepared = missed.iter().map(|received| relay.prepare(received, answer.view));
+    let prepared: Vec<Prepared<'_>> = prepared.collect();
     if !relay.answer(key, answer.recovered(from, &prepared)) {
         return Err(ErrorCode::INTERNAL.into());
     }
@@ -206,7 +206,7 @@ async fn recover(
         };
         for received in missed.iter() {
             outbox.room().await;
-            outbox.push(prepare(received).push(relay.name()));
+            outbox.push(relay.prepare(received, answer.view).push(relay.name()));
         }
         position = missed.end().unwrap_or(top);
     }

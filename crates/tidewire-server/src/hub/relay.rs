@@ -123,9 +123,9 @@ impl Relay {
         Ok(relay)
     }
 
-    /// The channel.
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
+    /// An event of the stream, ready for subscribers with this view.
+    pub(crate) fn prepare<'e>(&self, received: &'e Received, view: View) -> Prepared<'e> {
+        Prepared::kept(&self.channel, received, view)
     }
 
     /// The channel's name.

@@ -37,7 +37,7 @@ impl Stage {
     fn join(&self, key: ConnectionKey, outbox: &Arc<Outbox>, offset: u64) -> Standing {
         let since = Since { epoch: None, offset, end: None };
         let reply = |standing| (!matches!(standing, Standing::Behind(_))).then(|| frame("{\"reply\":1}"));
-        self.relay.join(key, outbox, Some(since), reply).unwrap()
+        self.relay.join(key, outbox, View::Whole, Some(since), reply).unwrap()
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
     }
     assert_eq!(take(&outbox).await.last().map(String::as_str), Some("unsubscribed 2500"));
     assert!(!stage.relay.has(1));
-    let again = stage.relay.join(1, &outbox, None, |_| None);
+    let again = stage.relay.join(1, &outbox, View::Whole, None, |_| None);
     assert!(matches!(again, Err(Ended)), "who comes again finds another relay");
 }
 
@@ -126,7 +126,9 @@ async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
     let (first, second) = (stage.append().await, stage.append().await);
     let outbox = Arc::new(Outbox::new(10_000));
     let since = |end| Some(Since { epoch: Some(first.epoch), offset: second.offset, end });
-    let join = |end| stage.relay.join(1, &outbox, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap();
+    let join = |end| {
+        stage.relay.join(1, &outbox, View::Whole, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap()
+    };
     assert_eq!(stage.relay.state.lock().top, 0, "nothing has arrived at the relay yet");
     assert_eq!(join(None), Standing::Ahead);
     assert!(!stage.relay.has(1));
