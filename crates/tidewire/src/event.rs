@@ -1,5 +1,6 @@
 //! An event: CloudEvents attributes beside opaque data.
 
+pub mod cloudevents;
 mod envelope;
 mod id;
 

@@ -33,7 +33,7 @@ pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, NodeId, Priority};
+pub use event::{Event, NodeId, Priority, cloudevents};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
