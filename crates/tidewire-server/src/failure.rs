@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tidewire::ErrorKind;
 use tidewire_protocol::codes::ErrorCode;
+use tidewire_protocol::http::ApiError;
 
 /// A failed command or request. Logged once, where it is answered, and only if it has a detail.
 #[derive(Debug)]
@@ -14,12 +15,36 @@ pub(crate) struct Failure {
     pub(crate) message: Cow<'static, str>,
     /// What only the log is told, beside the id of the connection or request.
     pub(crate) detail: Option<String>,
+    /// Where data is wrong.
+    pub(crate) violation: Option<Box<Violation>>,
+}
+
+/// Where data breaks a rule that it is to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// A JSON pointer (RFC 6901); empty for the data as a whole.
+    pub(crate) pointer: String,
+    /// The rule, for programs.
+    pub(crate) rule: Cow<'static, str>,
 }
 
 impl Failure {
     /// The caller's fault; `message` names the thing, the limit and the fix.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), detail: None }
+        Self { code, message: message.into(), detail: None, violation: None }
+    }
+}
+
+impl From<Failure> for ApiError<'static> {
+    fn from(failure: Failure) -> Self {
+        let error = Self::new(failure.code, failure.message);
+        match failure.violation {
+            None => error,
+            Some(violation) => {
+                let Violation { pointer, rule } = *violation;
+                Self { pointer: Some(pointer.into()), rule: Some(rule), ..error }
+            }
+        }
     }
 }
 
@@ -50,7 +75,7 @@ impl From<tidewire::Error> for Failure {
             }
             _ => (ErrorCode::INTERNAL, ErrorCode::INTERNAL.text),
         };
-        Self { code, message: message.into(), detail: Some(error.to_string()) }
+        Self { detail: Some(error.to_string()), ..Self::new(code, message) }
     }
 }
 

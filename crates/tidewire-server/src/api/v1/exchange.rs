@@ -1,5 +1,6 @@
 //! What all routes under `/v1` share: the channel and the group of a path, who asks, and how it is refused.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tidewire::{Channel, ErrorKind, Group, Start, Timestamp};
 use tidewire_protocol::codes::ErrorCode;
 
 use crate::api::exchange::{Caller, Refusal, answer};
-use crate::failure::Failure;
+use crate::failure::{Failure, Violation};
 use crate::node::Node;
 use crate::tenants::Tenant;
 
@@ -92,6 +93,12 @@ impl From<Refused> for Refusal {
     }
 }
 
+impl Refused {
+    pub(super) fn into_parts(self) -> (StatusCode, Failure) {
+        self.0.into_parts()
+    }
+}
+
 impl From<tidewire::Error> for Refused {
     fn from(error: tidewire::Error) -> Self {
         let status = match error.kind() {
@@ -111,6 +118,17 @@ impl From<tidewire::Error> for Refused {
 pub(super) fn bad_request(message: impl Into<String>) -> Refused {
     let failure = Failure::new(ErrorCode::BAD_REQUEST, message.into());
     Refused(Refusal::new(StatusCode::BAD_REQUEST, failure))
+}
+
+/// Data breaks a rule: `pointer` says where (RFC 6901), `rule` which.
+pub(super) fn invalid_data(
+    message: impl Into<String>,
+    pointer: impl Into<String>,
+    rule: impl Into<Cow<'static, str>>,
+) -> Refused {
+    let violation = Some(Box::new(Violation { pointer: pointer.into(), rule: rule.into() }));
+    let failure = Failure { violation, ..Failure::new(ErrorCode::INVALID_DATA, message.into()) };
+    Refused(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, failure))
 }
 
 /// Answers a request with a body of its own, and counts it.
