@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tidewire::ErrorKind;
+use tidewire::{ErrorKind, Violation};
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::ApiError;
 
@@ -15,17 +15,8 @@ pub(crate) struct Failure {
     pub(crate) message: Cow<'static, str>,
     /// What only the log is told, beside the id of the connection or request.
     pub(crate) detail: Option<String>,
-    /// Where data is wrong.
+    /// Where data is wrong, and which rule it breaks there.
     pub(crate) violation: Option<Box<Violation>>,
-}
-
-/// Where data breaks a rule that it is to follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// A JSON pointer (RFC 6901); empty for the data as a whole.
-    pub(crate) pointer: String,
-    /// The rule, for programs.
-    pub(crate) rule: Cow<'static, str>,
 }
 
 impl Failure {
@@ -41,8 +32,9 @@ impl From<Failure> for ApiError<'static> {
         match failure.violation {
             None => error,
             Some(violation) => {
-                let Violation { pointer, rule } = *violation;
-                Self { pointer: Some(pointer.into()), rule: Some(rule), ..error }
+                let Violation { pointer, rule, .. } = *violation;
+                let [pointer, rule] = [pointer, rule].map(|text| Some(String::from(text).into()));
+                Self { pointer, rule, ..error }
             }
         }
     }

@@ -2,8 +2,10 @@
 
 mod append;
 mod batch;
+mod catalogs;
 mod channel;
 mod event_log;
+mod events;
 mod fold;
 mod group;
 mod hub;
@@ -24,6 +26,7 @@ pub use append::{Appending, Receipt};
 pub use batch::{Batcher, Batching, Confirmation};
 pub use channel::{Channel, ChannelStats};
 pub use event_log::TARGET as EVENT_LOG_TARGET;
+pub use events::{Events, Typed, TypedItem, TypedSubscription};
 pub use fold::{Folded, Folding};
 pub use group::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
@@ -32,8 +35,8 @@ pub use group::{
 pub use group::{
     BreakerState, Breaking, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
     Emit, EventHandler, FromDelivery, Group, GroupActivity, HandlerService, HandlerTimes, Handling,
-    IntoOutcome, Json, Lost, Outcome, Pool, Pulled, Rate, Retries, Settling, Share, State, States,
-    fingerprint,
+    IntoOutcome, Json, Lost, Outcome, Pool, Pulled, Rate, Retries, Settling, Share, State, States, Unknown,
+    fingerprint, typed,
 };
 pub use item::{Gap, GapReason, Item, Received};
 pub use read::{History, Reading};
@@ -44,12 +47,13 @@ pub use subscription::{Subscribing, Subscription};
 pub(crate) use group::Consumers;
 pub(crate) use hub::Hub;
 
+use self::catalogs::Catalogs;
 use self::in_flight::{Call, InFlight};
 use self::stats::{Counters, Stats};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Append, Appended, AtBound, Engine, Retention};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, NodeId};
+use crate::event::{Catalog, Contract, Event, Keys, NodeId, Receiving, opened};
 use crate::limits::Limits;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
@@ -65,6 +69,8 @@ pub(crate) struct Bus {
     pub(crate) node: NodeId,
     pub(crate) tasks: Tasks,
     pub(crate) consumers: Consumers,
+    pub(crate) keys: Keys,
+    pub(crate) catalogs: Catalogs,
     stats: Stats,
     in_flight: InFlight,
 }
@@ -75,14 +81,41 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) retry: RetryPolicy,
     pub(crate) retention: Retention,
+    pub(crate) catalog: Catalog,
+    pub(crate) keys: Keys,
 }
 
 impl Bus {
     pub(crate) fn new(engine: Engine, hub: Arc<Hub>, tasks: Tasks, settings: Settings) -> Self {
-        let Settings { clock, limits, retry, retention } = settings;
+        let Settings { clock, limits, retry, retention, catalog, keys } = settings;
         let stats = Stats::new(clock.clone());
         let (node, consumers, in_flight) = (NodeId::random(), Consumers::default(), InFlight::default());
-        Self { engine, hub, clock, limits, retry, retention, node, tasks, consumers, stats, in_flight }
+        let catalogs = Catalogs::new(catalog);
+        Self {
+            engine,
+            hub,
+            clock,
+            limits,
+            retry,
+            retention,
+            node,
+            tasks,
+            consumers,
+            keys,
+            catalogs,
+            stats,
+            in_flight,
+        }
+    }
+
+    /// Adds contracts of the program's own types.
+    fn declare(&self, contracts: Vec<&'static Arc<Contract>>) -> Result<()> {
+        self.catalogs.declare(contracts)
+    }
+
+    /// A text that was made while the event was handled, without what is hidden of it; none if it may stay as it is.
+    fn scrubbed(&self, tenant: &str, event: &Event, text: &str) -> Option<Box<str>> {
+        self.catalogs.scrubbed(tenant, event, text, || opened(event, &Receiving { tenant, keys: &self.keys }))
     }
 
     /// Marks a call as in flight until the mark is dropped, so that closing waits for it.

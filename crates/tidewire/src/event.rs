@@ -1,8 +1,15 @@
 //! An event: CloudEvents attributes beside opaque data.
 
+mod catalog;
 pub mod cloudevents;
+mod contract;
 mod envelope;
 mod id;
+mod json;
+mod keys;
+mod seal;
+mod sign;
+mod typed;
 
 use std::fmt;
 
@@ -13,7 +20,15 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
+pub use catalog::Catalog;
+pub(crate) use contract::version_of;
+pub use contract::{Contract, Definition, HIDDEN, Mark, Violation};
 pub(crate) use envelope::{identity_of, node_of};
+pub use json::{JsonFault, JsonLimits, JsonRule, check_json};
+pub use keys::Keys;
+pub(crate) use typed::opened;
+pub use typed::{EventChannel, EventSet, EventType, Receiving, Sending, Unreadable};
+pub use typed::{contract, from_event, is_same, read, to_event, unknown_type, unknown_version};
 
 /// A typed fact: attributes of [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 /// and data that is never parsed on the way.
@@ -103,6 +118,11 @@ enum Attribute {
 impl Event {
     /// An event of type `event_type` (CloudEvents `type`, such as `order.placed`) with a fresh UUIDv7 as its id.
     pub fn new(event_type: &str, data: impl Into<Bytes>) -> Self {
+        Self::bare(data.into()).with(Attribute::Type, event_type)
+    }
+
+    /// An event without attributes, with a fresh id.
+    fn bare(data: Bytes) -> Self {
         Self {
             id: id::fresh(),
             time: Timestamp::default(),
@@ -110,9 +130,8 @@ impl Event {
             priority: Priority::default(),
             is_retried: false,
             attributes: Bytes::new(),
-            data: data.into(),
+            data,
         }
-        .with(Attribute::Type, event_type)
     }
 
     /// `id`: unique per source.

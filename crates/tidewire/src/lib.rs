@@ -19,10 +19,11 @@ mod tidewire;
 pub use bus::{
     Appending, Batcher, Batching, BreakerState, Breaking, Channel, ChannelActivity, ChannelStats,
     Confirmation, Consumer, ConsumerStats, Consuming, DeadKind, DeadLetter, Deliveries, Delivery,
-    EVENT_LOG_TARGET, Emit, EventHandler, Folded, Folding, FromDelivery, Gap, GapReason, Group,
+    EVENT_LOG_TARGET, Emit, EventHandler, Events, Folded, Folding, FromDelivery, Gap, GapReason, Group,
     GroupActivity, HandlerService, HandlerTimes, Handling, History, IntoOutcome, Item, Json, Lost, Outcome,
     Pool, PublisherStats, Pulled, Rate, Rates, Reading, Receipt, Received, Retries, RetryPolicy, Settling,
-    Share, State, States, SubscriberStats, Subscribing, Subscription, fingerprint,
+    Share, State, States, SubscriberStats, Subscribing, Subscription, Typed, TypedItem, TypedSubscription,
+    Unknown, fingerprint,
 };
 pub use bus::{
     AuditAction, AuditEntry, DeadLetterPage, DeadLetters, DeadReason, DeadReasons, GroupStatus, Purge,
@@ -33,11 +34,29 @@ pub use engine::{
     AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, NodeId, Priority, cloudevents};
+pub use event::{
+    Catalog, Contract, Definition, Event, EventChannel, EventSet, EventType, HIDDEN, JsonFault, JsonLimits,
+    JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation, check_json,
+    cloudevents,
+};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
 pub use tidewire::{Builder, Health, Tidewire};
+/// Makes a struct, or an enum with a name, one version of an event type; and an enum of such, without a name, a set of them.
+///
+/// `docs/events.md` shows what can be said.
+pub use tidewire_macros::Event;
+
+/// What `#[derive(Event)]` writes. Nothing of it is for people.
+#[doc(hidden)]
+pub mod derive {
+    pub use schemars;
+    pub use serde;
+
+    pub use crate::bus::typed;
+    pub use crate::event::{contract, from_event, is_same, read, to_event, unknown_type, unknown_version};
+}
 
 /// Pages whose examples are compiled and run.
 #[cfg(doctest)]

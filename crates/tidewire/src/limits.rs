@@ -13,6 +13,8 @@ pub const TENANT_NAME_BYTES_MAX: usize = 64;
 pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 32;
 /// Wildcards in a pattern. Each costs a scan of the name, so the bound keeps matching cheap.
 pub const PATTERN_WILDCARDS_MAX: usize = 4;
+/// Bytes of the type of an event that has a contract: it stands in every envelope, and in names of schemas.
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
 /// All attributes of an event together, bytes, as encoded. Metadata is read on paths that never read data.
 pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// A dedup id, bytes. Kept in memory and beside each record for the length of its window.

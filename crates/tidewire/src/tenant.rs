@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::bus::{Bus, Channel, Subscribing};
+use crate::bus::{Bus, Channel, Events, Subscribing};
 use crate::engine::{Condition, Interest};
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Catalog, Event, EventChannel, EventSet};
 use crate::name::{self, ChannelPath, EntryPath, PatternPath};
 
 /// A tenant's channels and entries. No name given to it can reach another tenant. Cheap to clone.
@@ -38,6 +38,37 @@ impl Tenant {
     /// `InvalidName`: 1 to 255 visible ASCII characters except `" * ? [ ] \ { }`.
     pub fn channel(&self, name: &str) -> Result<Channel> {
         Ok(Channel::new(self.bus.clone(), ChannelPath::new(&self.environment, &self.name, name)?))
+    }
+
+    /// The channel that event type `E` declares, or that all of them do where `E` is an enum of several.
+    ///
+    /// # Errors
+    /// `Conflict` if a type of the program is declared twice, and not alike; `Codec` if a schema is not valid.
+    pub fn events<E: EventChannel>(&self) -> Result<Events<E>> {
+        self.events_on(E::CHANNEL)
+    }
+
+    /// Another channel than the one that event type `E` declares, as a channel of such events.
+    ///
+    /// # Errors
+    /// `InvalidName`; as [`events`](Self::events) otherwise.
+    pub fn events_on<E: EventSet>(&self, channel: &str) -> Result<Events<E>> {
+        Events::new(self.channel(channel)?)
+    }
+
+    /// What this tenant agrees on of its events, beside what the program's own types do; empty unless it was set.
+    pub fn catalog(&self) -> Catalog {
+        self.bus.catalogs.of_tenant(&self.name)
+    }
+
+    /// Sets what this tenant agrees on of its events, in place of what it did before.
+    pub fn set_catalog(&self, catalog: Catalog) {
+        self.bus.catalogs.set_tenant(&self.name, catalog);
+    }
+
+    /// The data of an event as those may see it who only operate the system; none if nothing of it is hidden.
+    pub fn redacted(&self, event: &Event) -> Option<serde_json::Value> {
+        self.bus.catalogs.redacted(&self.name, event)
     }
 
     /// Listens to every channel of this tenant whose name matches, such as `match:*`; see [`name::check_pattern`].

@@ -10,7 +10,7 @@ use crate::bus::{
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::NodeId;
+use crate::event::{Catalog, Keys, NodeId};
 use crate::limits::Limits;
 use crate::name;
 use crate::tasks::Tasks;
@@ -92,6 +92,8 @@ impl Tidewire {
                 limits: Limits::default(),
                 retry: RetryPolicy::default(),
                 retention: Retention::BOUNDED,
+                catalog: Catalog::new(),
+                keys: Keys::default(),
             },
         }
     }
@@ -102,6 +104,16 @@ impl Tidewire {
     /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
     pub fn tenant(&self, name: &str) -> Result<Tenant> {
         Tenant::new(self.bus.clone(), self.environment.clone(), name)
+    }
+
+    /// What is agreed of the event types that this program has used or declared so far.
+    pub fn catalog(&self) -> Catalog {
+        self.bus.catalogs.program()
+    }
+
+    /// The keys that events are signed and sealed with; [`Keys::replace`] changes them while the node runs.
+    pub fn keys(&self) -> &Keys {
+        &self.bus.keys
     }
 
     /// This node's id, which [`Subscribing::skip_own`](crate::Subscribing::skip_own) compares.
@@ -209,6 +221,19 @@ impl Builder {
     /// What a stream keeps where an append does not say; 1,000,000 events and 1 GiB.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.settings.retention = retention;
+        self
+    }
+
+    /// The event types of the program. Those that are not named here are added when they are used first; those that are
+    /// have been checked against each other before anything is sent.
+    pub fn catalog(mut self, catalog: Catalog) -> Self {
+        self.settings.catalog = catalog;
+        self
+    }
+
+    /// The keys that events are signed and sealed with.
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.settings.keys = keys;
         self
     }
 

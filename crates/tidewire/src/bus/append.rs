@@ -52,7 +52,7 @@ pub struct Appending {
     bus: Arc<Bus>,
     counters: Arc<Counters>,
     channel: ChannelPath,
-    event: Event,
+    event: Result<Event>,
     options: AppendOptions,
 }
 
@@ -69,7 +69,12 @@ pub(super) struct AppendOptions {
 }
 
 impl Appending {
-    pub(super) fn new(bus: Arc<Bus>, counters: Arc<Counters>, channel: ChannelPath, event: Event) -> Self {
+    pub(super) fn new(
+        bus: Arc<Bus>,
+        counters: Arc<Counters>,
+        channel: ChannelPath,
+        event: Result<Event>,
+    ) -> Self {
         Self { bus, counters, channel, event, options: AppendOptions::default() }
     }
 
@@ -87,7 +92,7 @@ impl Appending {
 
     /// Sets the event's key: events of one key are ordered among each other.
     pub fn key(mut self, key: &str) -> Self {
-        self.event = self.event.with_key(key);
+        self.event = self.event.map(|event| event.with_key(key));
         self
     }
 
@@ -123,7 +128,8 @@ impl Appending {
     }
 
     async fn run(self) -> Result<Receipt> {
-        let Self { bus, counters, channel, mut event, options } = self;
+        let Self { bus, counters, channel, event, options } = self;
+        let mut event = event?;
         let _in_flight = bus.enter()?;
         let now = bus.clock.now();
         let append = options.append(&bus, &channel, &mut event, now)?;

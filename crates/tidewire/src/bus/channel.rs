@@ -96,7 +96,15 @@ impl Channel {
     /// when the outcome is unknown - only an append with a [`dedup`](Appending::dedup) id is tried again then;
     /// `Engine` when the engine refuses, for instance on a full disk; `Closed`.
     pub fn append(&self, event: Event) -> Appending {
+        self.appending(Ok(event))
+    }
+
+    pub(super) fn appending(&self, event: Result<Event>) -> Appending {
         Appending::new(self.bus.clone(), self.counters.clone(), self.path.clone(), event)
+    }
+
+    pub(super) fn bus(&self) -> &Arc<Bus> {
+        &self.bus
     }
 
     /// Collects appends into batches by size and time.

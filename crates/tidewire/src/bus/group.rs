@@ -38,7 +38,7 @@ pub use consumers::GroupActivity;
 pub use counters::{ConsumerStats, HandlerTimes};
 pub use dead_letter::{DeadKind, DeadLetter, fingerprint};
 pub use delivery::{Delivery, States};
-pub use extract::{Emit, FromDelivery, Json, Lost, State};
+pub use extract::{Emit, FromDelivery, Json, Lost, State, Unknown, typed};
 pub use handler::{EventHandler, HandlerService, Handling};
 pub use letters::{DeadLetterPage, DeadLetters, DeadReason, DeadReasons};
 pub use operate::{GroupStatus, SeekPreview, SessionStatus};

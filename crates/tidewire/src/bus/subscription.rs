@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::stream::{self, Stream};
 use rustc_hash::FxHashMap;
 
 use super::Bus;
+use super::events::TypedSubscription;
 use super::item::{Gap, GapReason, Item, Received};
 use super::lane::{Arrival, Burst, Lane};
 use super::stats::{Counters, SubscriberStats};
@@ -16,7 +18,7 @@ use super::wanted::Wanted;
 use crate::clock::Timestamp;
 use crate::engine::{Interest, Kept, Page, Range, Stored};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, EventSet};
 use crate::limits;
 use crate::name::ChannelPath;
 use crate::position::Position;
@@ -36,16 +38,17 @@ enum Start {
 
 /// How to listen; [`open`](Self::open) starts it.
 #[must_use = "a subscription starts with open()"]
-pub struct Subscribing {
+pub struct Subscribing<E = Event> {
     bus: Arc<Bus>,
     interest: Interest,
     start: Start,
     skips_own: bool,
+    set: PhantomData<fn() -> E>,
 }
 
-impl Subscribing {
+impl<E> Subscribing<E> {
     pub(crate) fn new(bus: Arc<Bus>, interest: Interest) -> Self {
-        Self { bus, interest, start: Start::Now, skips_own: false }
+        Self { bus, interest, start: Start::Now, skips_own: false, set: PhantomData }
     }
 
     /// First every kept event after `position`, then what comes.
@@ -72,13 +75,8 @@ impl Subscribing {
         self
     }
 
-    /// Starts to listen. When this returns, everything published or appended from then on arrives.
-    ///
-    /// # Errors
-    /// `PositionLost` if the position is past the end of its stream; `InvalidName` if a pattern is to start
-    /// anywhere but now; errors of the engine.
-    pub async fn open(self) -> Result<Subscription> {
-        let Self { bus, interest, start, skips_own } = self;
+    async fn listen(self) -> Result<Subscription> {
+        let Self { bus, interest, start, skips_own, .. } = self;
         let channel = match &interest {
             Interest::Channel(channel) => Some(channel.clone()),
             Interest::Pattern(pattern) if start != Start::Now => {
@@ -114,6 +112,27 @@ impl Subscribing {
             subscription.start(channel, start).await?;
         }
         Ok(subscription)
+    }
+}
+
+impl Subscribing {
+    /// Starts to listen. When this returns, everything published or appended from then on arrives.
+    ///
+    /// # Errors
+    /// `PositionLost` if the position is past the end of its stream; `InvalidName` if a pattern is to start
+    /// anywhere but now; errors of the engine.
+    pub async fn open(self) -> Result<Subscription> {
+        self.listen().await
+    }
+}
+
+impl<E: EventSet> Subscribing<E> {
+    /// As [`Subscribing::open`], for typed events.
+    ///
+    /// # Errors
+    /// As [`Subscribing::open`].
+    pub async fn open(self) -> Result<TypedSubscription<E>> {
+        Ok(TypedSubscription::new(self.listen().await?))
     }
 }
 
@@ -186,6 +205,10 @@ impl Subscription {
             }
             self.counters.handled(outcome.is_ok());
         }
+    }
+
+    pub(super) fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     /// What this subscription's channel received, processed and failed on this node.

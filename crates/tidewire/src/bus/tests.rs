@@ -17,7 +17,7 @@ use crate::engine::{
     Turned, embedded,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Catalog, Event, Keys};
 use crate::limits::Limits;
 use crate::name::{ChannelPath, GroupPath};
 use crate::tasks::Tasks;
@@ -160,7 +160,8 @@ fn rig(faults: impl IntoIterator<Item = Fault>) -> (Channel, Arc<Faulty>, Arc<Hu
     let engine = Engine { pubsub: faulty.clone(), log: faulty.clone(), ..memory };
     hub.attach(engine.pubsub.clone());
     let retry = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::default() };
-    let settings = Settings { clock, limits, retry, retention: Retention::BOUNDED };
+    let (catalog, keys) = (Catalog::new(), Keys::default());
+    let settings = Settings { clock, limits, retry, retention: Retention::BOUNDED, catalog, keys };
     let bus = Bus::new(engine, hub.clone(), tasks, settings);
     let path = ChannelPath::new("dev", "default", "orders").unwrap();
     (Channel::new(Arc::new(bus), path), faulty, hub)

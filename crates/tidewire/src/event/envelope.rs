@@ -13,6 +13,9 @@
 //! ..  data
 //! ```
 
+use std::fmt;
+use std::io::Write as _;
+
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
@@ -68,6 +71,18 @@ pub(super) fn put_attribute(out: &mut Vec<u8>, tag: u8, text: &str) {
     let [a, b, c, d] = length(text.len()).to_be_bytes();
     out.extend_from_slice(&[tag, a, b, c, d]);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// As [`put_attribute`], with a text that is written for the first time.
+pub(super) fn put_display(out: &mut Vec<u8>, tag: u8, text: &dyn fmt::Display) {
+    let start = out.len();
+    put_attribute(out, tag, "");
+    // Into memory: only a `Display` that fails by itself can fail, and then says less.
+    let _said = write!(out, "{text}");
+    let bytes = length(out.len() - start - ATTRIBUTE_HEADER_BYTES);
+    if let Some(field) = out.get_mut(start + 1..start + ATTRIBUTE_HEADER_BYTES) {
+        field.copy_from_slice(&bytes.to_be_bytes());
+    }
 }
 
 /// Splits the first attribute off `rest`; `None` at the end and at anything that is not an attribute.

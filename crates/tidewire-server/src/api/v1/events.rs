@@ -7,11 +7,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tidewire::{Event, cloudevents, limits};
+use tidewire::{Event, JsonLimits, check_json, cloudevents, limits};
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::ApiError;
 use tidewire_protocol::v1::{AcceptedEvent, EventOutcome, EventOutcomes, RefusedEvent};
-use tidewire_protocol::{JsonData, JsonDataError};
 
 use super::exchange::{OnChannel, Refused, bad_request, invalid_data, respond};
 use crate::api::exchange::{Body, Refusal};
@@ -135,16 +134,7 @@ fn check(event: &Event) -> Result<(), Refused> {
     if event.data().is_empty() || !cloudevents::is_json(event.content_type()) {
         return Ok(());
     }
-    match JsonData::from_json(event.data()) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let rule = match error {
-                JsonDataError::NotJson => "syntax",
-                JsonDataError::TooDeep => "depth",
-            };
-            Err(invalid_data(error.to_string(), "", rule))
-        }
-    }
+    check_json(event.data(), &JsonLimits::default()).map_err(|fault| invalid_data(fault.into()))
 }
 
 fn mode_of(headers: &HeaderMap) -> Result<Mode, Refused> {

@@ -1,6 +1,5 @@
 //! What all routes under `/v1` share: the channel and the group of a path, who asks, and how it is refused.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidewire::{Channel, ErrorKind, Group, Start, Timestamp};
+use tidewire::{Channel, ErrorKind, Group, Start, Timestamp, Violation};
 use tidewire_protocol::codes::ErrorCode;
 
 use crate::api::exchange::{Caller, Refusal, answer};
-use crate::failure::{Failure, Violation};
+use crate::failure::Failure;
 use crate::node::Node;
 use crate::tenants::Tenant;
 
@@ -120,14 +119,10 @@ pub(super) fn bad_request(message: impl Into<String>) -> Refused {
     Refused(Refusal::new(StatusCode::BAD_REQUEST, failure))
 }
 
-/// Data breaks a rule: `pointer` says where (RFC 6901), `rule` which.
-pub(super) fn invalid_data(
-    message: impl Into<String>,
-    pointer: impl Into<String>,
-    rule: impl Into<Cow<'static, str>>,
-) -> Refused {
-    let violation = Some(Box::new(Violation { pointer: pointer.into(), rule: rule.into() }));
-    let failure = Failure { violation, ..Failure::new(ErrorCode::INVALID_DATA, message.into()) };
+/// Data breaks a rule that it is to follow; the answer says where and which.
+pub(super) fn invalid_data(violation: Violation) -> Refused {
+    let failure = Failure::new(ErrorCode::INVALID_DATA, violation.to_string());
+    let failure = Failure { violation: Some(Box::new(violation)), ..failure };
     Refused(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, failure))
 }
 

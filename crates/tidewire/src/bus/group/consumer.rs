@@ -16,6 +16,7 @@ use super::Group;
 use super::breaker::{Breaker, BreakerState, Breaking};
 use super::counters::{ConsumerStats, Counters, add};
 use super::delivery::{Delivery, States};
+use super::extract::Unknown;
 use super::gate::{Gate, Leave};
 use super::handler::{EventHandler, HandlerService};
 use super::outcome::{IntoOutcome, Outcome};
@@ -118,6 +119,13 @@ impl Consuming {
         self
     }
 
+    /// What becomes of an event of a type or version that the handler does not take, where it takes typed events: it is a
+    /// dead letter, unless this says otherwise.
+    pub fn unknown(mut self, unknown: Unknown) -> Self {
+        self.settings.unknown = unknown;
+        self
+    }
+
     /// Is called with every stretch of events that the group does not get: trimmed, damaged, or lost by the engine. It must
     /// not block.
     pub fn on_gap(mut self, told: impl Fn(&Gap) + Send + Sync + 'static) -> Self {
@@ -182,6 +190,7 @@ impl Consuming {
         let service = layers.fold(HandlerService::new(handler), |service, layer| layer(service));
         let service = service.with_timeout(self.settings.timeout, self.group.bus.clock.clone());
         service.check(&self.states)?;
+        self.group.bus.declare(service.contracts())?;
         Ok((self, service))
     }
 

@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Timestamp;
+use super::extract::Unknown;
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, Keys};
 use crate::limits::{self, Limits};
 use crate::name::GroupPath;
 use crate::position::Position;
@@ -40,6 +41,10 @@ pub(super) struct Shared {
     pub(super) lost: CancellationToken,
     /// What is emitted is dropped, as in a replay into a shadow group.
     pub(super) is_muted: bool,
+    pub(super) keys: Keys,
+    pub(super) clock: Clock,
+    /// What becomes of events that a typed handler does not take.
+    pub(super) unknown: Unknown,
 }
 
 /// An event that is appended in the same step as its delivery is acknowledged.
@@ -183,6 +188,9 @@ impl Delivery {
             limits: Limits::default(),
             lost: CancellationToken::new(),
             is_muted: false,
+            keys: Keys::default(),
+            clock: Clock::system(),
+            unknown: Unknown::default(),
         };
         Self::new(Parts {
             group: Arc::new(shared),

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{Delivery, Emitted, States};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Contract, Event, EventChannel, EventSet, Receiving, Sending, Unreadable};
 use crate::name;
 
 /// What a delivery can give to a handler as an argument.
@@ -51,6 +52,11 @@ pub trait FromDelivery: Sized {
         let _nothing_needed = states;
         Ok(())
     }
+
+    /// The contracts of the events that this reads, which the node then knows.
+    fn contracts() -> Vec<&'static Arc<Contract>> {
+        Vec::new()
+    }
 }
 
 impl FromDelivery for Delivery {
@@ -70,6 +76,34 @@ impl FromDelivery for Bytes {
     fn from_delivery(delivery: &Delivery) -> Result<Self, Outcome> {
         Ok(delivery.event().data().clone())
     }
+}
+
+/// What becomes of an event of a type or version that a typed handler does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// It goes to the dead letters.
+    #[default]
+    DeadLetter,
+    /// It is acknowledged and has no effect.
+    Skip,
+    /// It waits for [`Consuming::park_time`](super::Consuming::park_time), in case a newer program comes to take it.
+    Park,
+}
+
+/// A typed event, whatever its version; what the derive of `Event` makes a handler's argument of.
+///
+/// # Errors
+/// A type or version that `E` does not have: as [`Consuming::unknown`](super::Consuming::unknown) says. A key that this node
+/// does not have: a retry, for a rotation may be on its way. What keeps to no contract, or cannot be trusted: a reject.
+pub fn typed<E: EventSet>(delivery: &Delivery) -> Result<E, Outcome> {
+    let group = &delivery.parts().group;
+    let receiving = Receiving { tenant: group.path.channel().tenant(), keys: &group.keys };
+    E::from_event(delivery.event(), &receiving).map_err(|why| match (&why, group.unknown) {
+        (Unreadable::UnknownKey(_), _) => Outcome::retry(why),
+        (Unreadable::Invalid(_), _) | (_, Unknown::DeadLetter) => Outcome::reject(why),
+        (_, Unknown::Skip) => Outcome::Ack,
+        (_, Unknown::Park) => Outcome::park(why),
+    })
 }
 
 /// The event's data, read as JSON, whatever its content type says. Data that cannot be read is rejected with the place
@@ -144,6 +178,17 @@ impl Emit {
         let event = event.caused_by(&parts.event);
         event.check(&parts.group.limits)?;
         parts.emitted.lock().push(Emitted { channel: channel.into(), event })
+    }
+
+    /// Appends a typed event to the channel that its type declares; see [`append`](Self::append).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); `Codec`, `Conflict` and `NotFound` as [`Events::event`](crate::Events::event).
+    pub fn event<E: EventChannel>(&self, event: &E) -> Result<()> {
+        let group = &self.0.parts().group;
+        let tenant = group.path.channel().tenant();
+        let sending = Sending { tenant, keys: &group.keys, now: group.clock.now() };
+        self.append(E::CHANNEL, event.to_event(&sending)?)
     }
 }
 

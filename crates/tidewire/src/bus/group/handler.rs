@@ -20,6 +20,7 @@ use super::extract::FromDelivery;
 use super::outcome::{IntoOutcome, Outcome};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::event::Contract;
 
 /// What handles deliveries: an async function or closure of up to six arguments, each of which a delivery can give
 /// ([`FromDelivery`]), that returns what becomes of the delivery ([`IntoOutcome`]).
@@ -40,6 +41,9 @@ pub trait EventHandler<Args>: Clone + Send + Sync + 'static {
     /// # Errors
     /// That of the first argument that lacks something.
     fn check(states: &States) -> Result<()>;
+
+    /// The contracts of the events that its arguments read.
+    fn contracts() -> Vec<&'static Arc<Contract>>;
 }
 
 /// A handler, whatever its arguments, as a `tower` service; what [`Layer`]s wrap. Cheap to clone.
@@ -47,6 +51,7 @@ pub trait EventHandler<Args>: Clone + Send + Sync + 'static {
 pub struct HandlerService {
     serve: Arc<dyn Serve>,
     check: fn(&States) -> Result<()>,
+    contracts: fn() -> Vec<&'static Arc<Contract>>,
     time_limit: Option<TimeLimit>,
 }
 
@@ -63,7 +68,7 @@ struct TimeLimit {
 impl HandlerService {
     pub(super) fn new<H: EventHandler<Args>, Args: 'static>(handler: H) -> Self {
         let bare = Bare { handler, args: PhantomData };
-        Self { serve: Arc::new(bare), check: H::check, time_limit: None }
+        Self { serve: Arc::new(bare), check: H::check, contracts: H::contracts, time_limit: None }
     }
 
     /// The same inside `layer`. An error of the layer becomes a retry.
@@ -76,8 +81,8 @@ impl HandlerService {
             + Sync
             + 'static,
     {
-        let check = self.check;
-        Self { serve: Arc::new(Layered(layer.layer(self))), check, time_limit: None }
+        let (check, contracts) = (self.check, self.contracts);
+        Self { serve: Arc::new(Layered(layer.layer(self))), check, contracts, time_limit: None }
     }
 
     /// The same, but a call that takes longer is dropped and becomes a retry.
@@ -89,6 +94,11 @@ impl HandlerService {
     /// Whether the program gave what the handler's arguments ask for.
     pub(super) fn check(&self, states: &States) -> Result<()> {
         (self.check)(states)
+    }
+
+    /// The contracts of the events that the handler reads.
+    pub(super) fn contracts(&self) -> Vec<&'static Arc<Contract>> {
+        (self.contracts)()
     }
 
     /// Handles one delivery. Never panics: a panic of the handler or of a layer becomes a retry.
@@ -206,6 +216,11 @@ macro_rules! handlers {
             fn check(states: &States) -> Result<()> {
                 $($argument::check(states)?;)*
                 Ok(())
+            }
+
+            fn contracts() -> Vec<&'static Arc<Contract>> {
+                let all: &[Vec<&'static Arc<Contract>>] = &[$($argument::contracts()),*];
+                all.concat()
             }
         }
     };

@@ -573,5 +573,8 @@ fn share(bus: &Bus, path: &GroupPath, states: &States, settings: &Settings) -> A
         limits: bus.limits.clone(),
         lost: CancellationToken::new(),
         is_muted: settings.is_muted,
+        unknown: settings.unknown,
+        keys: bus.keys.clone(),
+        clock: bus.clock.clone(),
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::extract::Unknown;
 use super::retries::Retries;
 use crate::bus::Gap;
 
@@ -21,6 +22,7 @@ pub(super) struct Settings {
     pub(super) park_time: Duration,
     pub(super) stop_within: Duration,
     pub(super) is_muted: bool,
+    pub(super) unknown: Unknown,
     pub(super) on_gap: Option<OnGap>,
 }
 
@@ -35,6 +37,7 @@ impl Default for Settings {
             park_time: Duration::from_secs(300),
             stop_within: Duration::from_secs(10),
             is_muted: false,
+            unknown: Unknown::default(),
             on_gap: None,
         }
     }

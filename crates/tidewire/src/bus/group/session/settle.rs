@@ -52,6 +52,7 @@ impl Session {
                 _ => self.twins.release(delivery.event().id()),
             }
         }
+        let verdict = self.scrubbed(&delivery, verdict);
         self.counters.took(took);
         match &verdict {
             Verdict::Abandoned => event_log::settled(&delivery, None, took),
@@ -77,6 +78,23 @@ impl Session {
                 }
             },
         }
+    }
+
+    /// The verdict without what is hidden of the event: a handler may say of it what it likes, and reasons are logged and
+    /// listed.
+    fn scrubbed(&self, delivery: &Delivery, mut verdict: Verdict) -> Verdict {
+        let why = match &mut verdict {
+            Verdict::Settled(
+                Outcome::Retry { error: why, .. }
+                | Outcome::Reject { reason: why }
+                | Outcome::Park { reason: why },
+            ) => why,
+            Verdict::Settled(_) | Verdict::Abandoned => return verdict,
+        };
+        if let Some(scrubbed) = self.bus.scrubbed(self.path.channel().tenant(), delivery.event(), why) {
+            *why = scrubbed;
+        }
+        verdict
     }
 
     fn ack(&mut self, record: u16, offset: u64, delivery: &Delivery) {

@@ -1,0 +1,80 @@
+//! What a node knows of event types: what the program declares, and what each tenant does.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::event::{Catalog, Contract, Event, HIDDEN};
+
+/// The catalogs of a node.
+#[derive(Default)]
+pub(crate) struct Catalogs {
+    program: RwLock<Catalog>,
+    tenants: RwLock<FxHashMap<Box<str>, Catalog>>,
+}
+
+impl Catalogs {
+    pub(super) fn new(program: Catalog) -> Self {
+        Self { program: RwLock::new(program), tenants: RwLock::default() }
+    }
+
+    /// Adds contracts of the program's own types.
+    pub(super) fn declare(&self, contracts: Vec<&'static Arc<Contract>>) -> Result<()> {
+        if contracts.is_empty() {
+            return Ok(());
+        }
+        // Made beside, so that a conflict leaves what was there as it was.
+        let mut program = self.program.write();
+        let mut with = program.clone();
+        with.add_all(contracts)?;
+        *program = with;
+        Ok(())
+    }
+
+    pub(crate) fn program(&self) -> Catalog {
+        self.program.read().clone()
+    }
+
+    /// The catalog of a tenant, empty unless one was set.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> Catalog {
+        self.tenants.read().get(tenant).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn set_tenant(&self, tenant: &str, catalog: Catalog) {
+        self.tenants.write().insert(tenant.into(), catalog);
+    }
+
+    /// What has been agreed of an event: the contract that it names, else the newest of its type. The tenant's word comes
+    /// before the program's.
+    fn contract(&self, tenant: &str, event: &Event) -> Option<Arc<Contract>> {
+        let find =
+            |catalog: &Catalog| catalog.of(event).or_else(|| catalog.newest(event.event_type())).cloned();
+        self.tenants.read().get(tenant).and_then(find).or_else(|| find(&self.program.read()))
+    }
+
+    /// The data of an event as those may see it who only operate the system; none if nothing of it is hidden.
+    pub(crate) fn redacted(&self, tenant: &str, event: &Event) -> Option<Value> {
+        let contract = self.contract(tenant, event)?;
+        if !contract.has_redactions() {
+            return None;
+        }
+        // Of a version that is not known nobody can say what is hidden.
+        let is_known = crate::event::version_of(event) == Some(contract.definition().version);
+        Some(if is_known { contract.redacted(event) } else { HIDDEN.into() })
+    }
+
+    /// The text without what is hidden of `event`; none if it may stay as it is. `open` gives the event's data in clear.
+    pub(super) fn scrubbed(
+        &self,
+        tenant: &str,
+        event: &Event,
+        text: &str,
+        open: impl FnOnce() -> Option<bytes::Bytes>,
+    ) -> Option<Box<str>> {
+        let contract = self.contract(tenant, event).filter(|contract| contract.has_redactions())?;
+        contract.scrubbed(text, &open()?)
+    }
+}

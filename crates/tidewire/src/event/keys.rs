@@ -1,0 +1,4 @@
+//! Stub.
+/// Keys.
+#[derive(Debug, Clone, Default)]
+pub struct Keys;

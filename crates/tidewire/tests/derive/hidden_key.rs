@@ -1,0 +1,10 @@
+use tidewire::Event;
+use tidewire::derive::serde::{self, Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(crate = "self::serde")]
+#[event(name = "order.placed", key = card)]
+struct OrderPlaced {
+    #[event(redact)]
+    card: String,
+}

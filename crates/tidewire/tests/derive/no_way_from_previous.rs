@@ -1,0 +1,16 @@
+use tidewire::Event;
+use tidewire::derive::serde::{self, Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(crate = "self::serde")]
+#[event(name = "order.placed")]
+struct OrderPlacedV1 {
+    id: u64,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(crate = "self::serde")]
+#[event(name = "order.placed", version = 2, previous = OrderPlacedV1)]
+struct OrderPlaced {
+    id: u64,
+}

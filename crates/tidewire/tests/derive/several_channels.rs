@@ -1,0 +1,22 @@
+use tidewire::Event;
+use tidewire::derive::serde::{self, Deserialize, Serialize};
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(crate = "self::serde")]
+#[event(name = "order.placed", channel = "orders")]
+struct OrderPlaced {
+    id: u64,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[serde(crate = "self::serde")]
+#[event(name = "user.left", channel = "users")]
+struct UserLeft {
+    id: u64,
+}
+
+#[derive(Event)]
+enum ShopEvent {
+    Placed(OrderPlaced),
+    Left(UserLeft),
+}
