@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use futures_util::{SinkExt, StreamExt};
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::{
-    Command, ConnectRequest, EMPTY_FRAME, Method, Reply, ReplyBody, ReplyError, decode_replies,
+    Command, ConnectData, ConnectRequest, EMPTY_FRAME, Method, Reply, ReplyBody, ReplyError, decode_replies,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -58,6 +58,7 @@ impl Wire {
                 token: token.unwrap_or_default().into(),
                 name: env!("CARGO_BIN_NAME").into(),
                 version: env!("CARGO_PKG_VERSION").into(),
+                data: ConnectData { redact: true },
             }))
             .await?;
         let frame = wire.next().await?;

@@ -67,6 +67,22 @@ pub struct ConnectRequest<'a> {
     /// The client's version.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub version: Cow<'a, str>,
+    /// What tools of ours say of themselves. Applications may send any data; it says nothing to us.
+    #[serde(deserialize_with = "ours", skip_serializing_if = "is_default")]
+    pub data: ConnectData,
+}
+
+/// What `tidewire tail` and other tools of operators say when they connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectData {
+    /// Show nothing that contracts of events mark as personal.
+    pub redact: bool,
+}
+
+fn ours<'de, D: Deserializer<'de>>(data: D) -> Result<ConnectData, D::Error> {
+    let data = <&RawValue>::deserialize(data)?;
+    Ok(serde_json::from_str(data.get()).unwrap_or_default())
 }
 
 /// Which channel to listen to, and from where.

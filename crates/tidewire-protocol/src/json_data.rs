@@ -62,6 +62,11 @@ impl<'a> JsonData<'a> {
         }
     }
 
+    /// The same, holding its text itself.
+    pub fn into_owned(self) -> JsonData<'static> {
+        JsonData(Cow::Owned(self.0.into_owned()))
+    }
+
     /// The value as raw JSON, to be placed into a frame.
     pub fn as_raw(&self) -> &RawValue {
         &self.0

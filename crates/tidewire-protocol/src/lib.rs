@@ -23,8 +23,8 @@ mod reply;
 pub mod v1;
 
 pub use command::{
-    Command, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest, StreamPosition,
-    SubscribeRequest, UnsubscribeRequest,
+    Command, ConnectData, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest,
+    StreamPosition, SubscribeRequest, UnsubscribeRequest,
 };
 pub use frame::{DecodeError, EMPTY_FRAME, decode_commands, decode_replies};
 pub use json_data::{JsonData, JsonDataError};

@@ -1,12 +1,11 @@
 //! Reading what a channel keeps, as the wire asks for it.
 
-use tidewire::{Epoch, History, Position};
+use tidewire::{Channel, Epoch, History, Position};
 use tidewire_protocol::StreamPosition;
 use tidewire_protocol::codes::ErrorCode;
 
 use crate::config::ChannelRule;
 use crate::failure::Failure;
-use crate::tenants::Tenant;
 
 /// Which kept events to read.
 #[derive(Clone, Copy, Debug)]
@@ -21,24 +20,22 @@ pub(crate) struct Wanted<'a> {
 
 /// Reads a page of a kept channel, at most `events_max` events.
 pub(crate) async fn read(
-    tenant: &Tenant,
+    channel: &Channel,
     rule: &ChannelRule,
-    channel: &str,
     wanted: Wanted<'_>,
     events_max: usize,
 ) -> Result<History, Failure> {
     if rule.keep.is_none() {
         return Err(Failure::new(ErrorCode::NOT_AVAILABLE, "not available: channel is not kept"));
     }
-    let handle = tenant.handle.channel(channel)?;
     let limit = usize::try_from(wanted.limit).map_or(events_max, |limit| limit.min(events_max));
-    let reading = handle.read().limit(limit);
+    let reading = channel.read().limit(limit);
     let reading = match wanted.since {
         None => reading,
         Some(since) => {
             let epoch = match epoch_of(&since.epoch) {
                 Some(epoch) => epoch,
-                None => handle.read().limit(0).await?.epoch,
+                None => channel.read().limit(0).await?.epoch,
             };
             let position = Position { epoch, offset: since.offset };
             if wanted.is_reverse { reading.before(position) } else { reading.after(position) }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use tidewire::{Event, Received};
+use tidewire::{Channel, Event, Received};
 use tidewire_protocol::{ClientInfo, JsonData, Publication, Push};
 
 use crate::gateway::authenticate::Identity;
@@ -42,6 +42,16 @@ pub(crate) fn event_of_api(data: &JsonData<'_>, tags: &Tags<'_>) -> Event {
     event.with_extension(TAGS, &serde_json::to_string(tags).unwrap_or_default())
 }
 
+/// What of an event is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum View {
+    /// All of it, in clear.
+    #[default]
+    Whole,
+    /// Nothing that its contract marks as personal, and nothing that is sealed.
+    Redacted,
+}
+
 /// An event made ready to be written into frames: its data is checked once.
 pub(crate) struct Prepared<'e> {
     event: &'e Event,
@@ -51,17 +61,17 @@ pub(crate) struct Prepared<'e> {
 }
 
 impl<'e> Prepared<'e> {
-    /// `offset` is 0 where subscribers are not to see one.
-    pub(crate) fn new(event: &'e Event, offset: u64) -> Self {
+    /// An event of `channel`; `offset` is 0 where subscribers are not to see one.
+    pub(crate) fn new(channel: &Channel, event: &'e Event, offset: u64, view: View) -> Self {
         // A service may write any text there; subscribers get it only if it is JSON.
         let info =
             event.extension(CONNECTION_INFO).and_then(|info| JsonData::from_json(info.as_bytes()).ok());
-        Self { event, data: JsonData::from_any(event.data()), info, offset }
+        Self { event, data: shown(channel, event, view), info, offset }
     }
 
     /// An event of a page of a stream.
-    pub(crate) fn kept(received: &'e Received) -> Self {
-        Self::new(&received.event, received.position.map_or(0, |position| position.offset))
+    pub(crate) fn kept(channel: &Channel, received: &'e Received, view: View) -> Self {
+        Self::new(channel, &received.event, received.position.map_or(0, |position| position.offset), view)
     }
 
     /// The event as it stands in replies and pushes.
@@ -87,5 +97,17 @@ impl<'e> Prepared<'e> {
             client: client.into(),
             conn_info: self.info.as_ref().map(JsonData::as_raw),
         })
+    }
+}
+
+/// The data of an event as `view` has it.
+pub(crate) fn shown<'e>(channel: &Channel, event: &'e Event, view: View) -> JsonData<'e> {
+    let other = match view {
+        View::Whole => channel.opened(event),
+        View::Redacted => channel.redacted(event).map(|data| data.to_string().into()),
+    };
+    match other {
+        Some(data) => JsonData::from_any(&data).into_owned(),
+        None => JsonData::from_any(event.data()),
     }
 }

@@ -311,6 +311,11 @@ impl Event {
         })
     }
 
+    /// Whether its data is sealed: `data` are bytes that only a node with the key can open.
+    pub fn is_sealed(&self) -> bool {
+        seal::is_sealed(self)
+    }
+
     /// The data, as it was published.
     pub fn data(&self) -> &Bytes {
         &self.data

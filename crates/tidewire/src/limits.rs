@@ -68,6 +68,16 @@ pub const AUDIT_TEXT_BYTES_MAX: usize = 255;
 /// Events of a stream that one trace looks at; past it the trace says how far it came.
 pub const TRACE_EVENTS_MAX: u64 = 100_000;
 
+/// Keys of one ring of a tenant. Only one signs or seals; the others are there until what they signed or sealed is gone.
+pub const RING_KEYS_MAX: usize = 16;
+/// Id of a key, bytes. It stands in an attribute of each event that is signed or sealed with it.
+pub const KEY_ID_BYTES_MAX: usize = 64;
+/// Keys of all tenants as JSON, bytes; some 50,000 tenants with keys of their own.
+pub const KEYS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Tenants whose keys, derived from a master's, a node remembers; past it all are forgotten and derived again, each in some
+/// microseconds.
+pub const DERIVED_TENANTS_MAX: usize = 10_000;
+
 /// The bounds that a program may change, with [`crate::Builder::limits`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -66,11 +66,6 @@ impl Tenant {
         self.bus.catalogs.set_tenant(&self.name, catalog);
     }
 
-    /// The data of an event as those may see it who only operate the system; none if nothing of it is hidden.
-    pub fn redacted(&self, event: &Event) -> Option<serde_json::Value> {
-        self.bus.catalogs.redacted(&self.name, event)
-    }
-
     /// Listens to every channel of this tenant whose name matches, such as `match:*`; see [`name::check_pattern`].
     ///
     /// # Errors

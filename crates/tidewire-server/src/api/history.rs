@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tidewire_protocol::http::{HistoryRequest, HistoryResult};
 
 use super::exchange::{Body, Caller, Refusal, answer, encode, parse};
+use crate::failure::Failure;
 use crate::history::{self, Wanted};
 use crate::node::Node;
 use crate::permission;
-use crate::publication::Prepared;
+use crate::publication::{Prepared, View};
 use crate::tenants::Tenant;
 
 pub(super) async fn history(
@@ -27,8 +28,10 @@ async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusa
     let rule = permission::rule_of(&tenant.rules, &request.channel)?;
     let wanted = Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
     let events_max = node.config.limits.history_events_max;
-    let page = history::read(tenant, rule, &request.channel, wanted, events_max).await?;
-    let prepared: Vec<Prepared<'_>> = page.events.iter().map(Prepared::kept).collect();
+    let channel = tenant.handle.channel(&request.channel).map_err(Failure::from)?;
+    let page = history::read(&channel, rule, wanted, events_max).await?;
+    let prepare = |received| Prepared::kept(&channel, received, View::Whole);
+    let prepared: Vec<Prepared<'_>> = page.events.iter().map(prepare).collect();
     Ok(encode(HistoryResult {
         publications: prepared.iter().map(Prepared::publication).collect(),
         epoch: page.epoch.to_string().into(),

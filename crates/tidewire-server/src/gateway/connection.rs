@@ -23,7 +23,7 @@ use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
-use crate::publication::{self, Prepared};
+use crate::publication::{self, Prepared, View};
 use crate::publishing;
 use crate::tenants::Tenant;
 
@@ -60,6 +60,7 @@ pub(crate) struct Connection {
 pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
+    pub(super) view: View,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
 }
 
@@ -192,7 +193,9 @@ impl Connection {
             "connected"
         );
         tenant.connections.inc();
-        self.admitted = Some(Admitted { tenant, identity, subscriptions: HashMap::default() });
+        // A connection that says nothing of this is an application's, which shows its users what is theirs.
+        let view = if request.data.redact { View::Redacted } else { View::Whole };
+        self.admitted = Some(Admitted { tenant, identity, view, subscriptions: HashMap::default() });
         self.vitals.is_connected.store(true, Relaxed);
         let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
         let result = ConnectResult {
@@ -278,7 +281,7 @@ impl Connection {
 
     async fn history(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<(), Failure> {
         let events_max = self.node.config.limits.history_events_max;
-        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let Admitted { tenant, identity, view, .. } = self.admitted()?;
         let rule = permission::admit(
             &tenant.rules,
             &request.channel,
@@ -287,8 +290,10 @@ impl Connection {
         )?;
         let wanted =
             Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
-        let page = history::read(tenant, rule, &request.channel, wanted, events_max).await?;
-        let prepared: Vec<Prepared<'_>> = page.events.iter().map(Prepared::kept).collect();
+        let channel = tenant.handle.channel(&request.channel)?;
+        let page = history::read(&channel, rule, wanted, events_max).await?;
+        let prepare = |received| Prepared::kept(&channel, received, *view);
+        let prepared: Vec<Prepared<'_>> = page.events.iter().map(prepare).collect();
         let result = HistoryResult {
             publications: prepared.iter().map(Prepared::publication).collect(),
             epoch: page.epoch.to_string().into(),

@@ -16,7 +16,7 @@ use crate::hub::registry::Lease;
 use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
 use crate::permission::{self, Action};
-use crate::publication::Prepared;
+use crate::publication::{Prepared, View};
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
@@ -56,6 +56,7 @@ struct Answer {
     id: u32,
     was_recovering: bool,
     rejects_unrecovered: bool,
+    view: View,
 }
 
 impl Answer {
@@ -100,7 +101,7 @@ impl Answer {
 impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
-        let Admitted { tenant, identity, subscriptions } = self.admitted()?;
+        let Admitted { tenant, identity, view, subscriptions } = self.admitted()?;
         let channel: &str = &request.channel;
         let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
         if request.kind != 0 {
@@ -128,12 +129,14 @@ impl Connection {
             id,
             was_recovering: since.is_some(),
             rejects_unrecovered: request.rejects_unrecovered(),
+            view: *view,
         };
 
         for _ in 0..JOIN_TRIES {
             let (lease, relay) = tenant.registry.lease(channel, mode).await?;
             let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
-            let Ok(standing) = relay.join(key, &outbox, since, |standing| answer.at_join(standing)) else {
+            let Ok(standing) = relay.join(key, &outbox, *view, since, |standing| answer.at_join(standing))
+            else {
                 continue;
             };
             match (standing, &mut since) {
@@ -189,7 +192,8 @@ async fn recover(
         let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
         return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
     };
-    let prepared: Vec<Prepared<'_>> = missed.iter().map(Prepared::kept).collect();
+    let prepare = |received| Prepared::kept(relay.channel(), received, answer.view);
+    let prepared: Vec<Prepared<'_>> = missed.iter().map(prepare).collect();
     if !relay.answer(key, answer.recovered(from, &prepared)) {
         return Err(ErrorCode::INTERNAL.into());
     }
@@ -202,7 +206,7 @@ async fn recover(
         };
         for received in missed.iter() {
             outbox.room().await;
-            outbox.push(Prepared::kept(received).push(relay.name()));
+            outbox.push(prepare(received).push(relay.name()));
         }
         position = missed.end().unwrap_or(top);
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
-use crate::publication::Prepared;
+use crate::publication::{Prepared, View};
 
 /// A connection, unique on this node.
 pub(crate) type ConnectionKey = u64;
@@ -51,6 +51,7 @@ struct State {
 
 struct Subscriber {
     outbox: Arc<Outbox>,
+    view: View,
     /// The last offset that it needs no more.
     floor: u64,
     /// While the subscriber is given what it missed: what came in the meantime.
@@ -122,6 +123,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// The channel.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
     /// The channel's name.
     pub(crate) fn name(&self) -> &str {
         self.channel.name()
@@ -147,6 +153,7 @@ impl Relay {
         &self,
         connection: ConnectionKey,
         outbox: &Arc<Outbox>,
+        view: View,
         since: Option<Since>,
         reply: impl FnOnce(Standing) -> Option<Frame>,
     ) -> Result<Standing, Ended> {
@@ -155,7 +162,7 @@ impl Relay {
             return Err(Ended);
         }
         let standing = standing(self.position(state.top), since);
-        let mut subscriber = Subscriber { outbox: outbox.clone(), floor: 0, held: None };
+        let mut subscriber = Subscriber { outbox: outbox.clone(), view, floor: 0, held: None };
         match standing {
             Standing::Ahead => return Ok(standing),
             Standing::Behind(_) => subscriber.held = Some(Held::default()),
@@ -264,7 +271,9 @@ impl Relay {
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
         let offset = kept.map_or(0, |position| position.offset);
-        let frame = Prepared::new(&received.event, offset).push(self.name());
+        let encode = |view| Prepared::new(&self.channel, &received.event, offset, view).push(self.name());
+        let whole = encode(View::Whole);
+        let mut redacted = None;
         let mut state = self.state.lock();
         if kept.is_some() {
             if offset <= state.top {
@@ -278,6 +287,10 @@ impl Relay {
             if offset != 0 && offset <= subscriber.floor {
                 continue;
             }
+            let frame = match subscriber.view {
+                View::Whole => &whole,
+                View::Redacted => redacted.get_or_insert_with(|| encode(View::Redacted)),
+            };
             match &mut subscriber.held {
                 None => subscriber.outbox.push(frame.clone()),
                 Some(held) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Bus;
@@ -16,7 +18,7 @@ use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
 use super::subscription::Subscribing;
 use crate::engine::{Interest, Start, StreamStats, Trimmed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, Receiving, opened};
 use crate::name::{ChannelPath, GroupPath};
 use crate::position::Position;
 
@@ -151,6 +153,20 @@ impl Channel {
     pub async fn cancel(&self, scheduled: &str) -> Result<bool> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.cancel(&self.path, scheduled).await
+    }
+
+    /// The data of an event as those may see it who only operate the system: what its contract marks is hidden. `None` if
+    /// nothing of it is.
+    pub fn redacted(&self, event: &Event) -> Option<Value> {
+        self.bus.catalogs.redacted(self.path.tenant(), event)
+    }
+
+    /// The data of a sealed event in clear, for those whom its tenant lets have it. `None` if it is not sealed, or this node
+    /// does not have the key.
+    pub fn opened(&self, event: &Event) -> Option<Bytes> {
+        (event.is_sealed())
+            .then(|| opened(event, &Receiving { tenant: self.path.tenant(), keys: &self.bus.keys }))
+            .flatten()
     }
 
     /// Reads what the stream keeps.

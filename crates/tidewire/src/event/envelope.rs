@@ -63,7 +63,7 @@ pub(super) fn header(event: &Event) -> [u8; HEADER_BYTES] {
 }
 
 /// Lengths are checked against limits far below 4 GiB before an event leaves the process.
-fn length(bytes: usize) -> u32 {
+pub(super) fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -71,6 +71,12 @@ pub(super) fn put_attribute(out: &mut Vec<u8>, tag: u8, text: &str) {
     let [a, b, c, d] = length(text.len()).to_be_bytes();
     out.extend_from_slice(&[tag, a, b, c, d]);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// A part of what is signed or sealed: its length, then its bytes.
+pub(super) fn put_field(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&length(bytes.len()).to_be_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// As [`put_attribute`], with a text that is written for the first time.

@@ -143,7 +143,7 @@ impl From<Unreadable> for Error {
 impl From<Untrusted> for Unreadable {
     fn from(why: Untrusted) -> Self {
         match why {
-            Untrusted::UnknownKey(_) => Self::UnknownKey(why.to_string().into()),
+            Untrusted::UnknownKey(..) => Self::UnknownKey(why.to_string().into()),
             _ => Self::Invalid(why.to_string().into()),
         }
     }

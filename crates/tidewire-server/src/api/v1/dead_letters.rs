@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
-use tidewire::{DeadKind, DeadLetter, DeadLetters, Event};
+use tidewire::{Channel, DeadKind, DeadLetter, DeadLetters, Event};
 use tidewire_protocol::v1::{self, DeadLetterFilter};
 use tidewire_protocol::{JsonData, RawValue};
 
 use super::exchange::{OnGroup, Refused, bad_request, query, respond, time_of};
 use crate::node::Node;
+use crate::publication::{self, View};
 
 /// Letters of a page unless the query says otherwise.
 const LETTERS_DEFAULT: usize = 100;
@@ -32,7 +33,7 @@ struct ListQuery {
 
 pub(super) async fn list(
     State(node): State<Arc<Node>>,
-    OnGroup { group, .. }: OnGroup,
+    OnGroup { group, on }: OnGroup,
     uri: Uri,
 ) -> Response {
     let outcome = async {
@@ -40,7 +41,8 @@ pub(super) async fn list(
         let filter = DeadLetterFilter { ids: Vec::new(), reason, kind, event_type, since, before };
         let letters = pick(group.dead_letters(), filter)?;
         let page = letters.list(&after, limit.unwrap_or(LETTERS_DEFAULT)).await?;
-        let letters = page.letters.iter().map(|letter| view(letter, Shown::WithoutData)).collect();
+        let letters =
+            page.letters.iter().map(|letter| view(&on.channel, letter, Shown::Attributes)).collect();
         Ok(v1::DeadLetters { letters, next: page.next.map(Into::into) })
     };
     respond(&node, "dead_letters", outcome.await)
@@ -48,7 +50,11 @@ pub(super) async fn list(
 
 pub(super) async fn get(State(node): State<Arc<Node>>, OnGroup { group, on }: OnGroup) -> Response {
     let letter = group.dead_letters().get(on.parameter("id")).await.map_err(Refused::from);
-    respond(&node, "dead_letter", letter.map(|letter| view(&letter, Shown::Whole)))
+    respond(
+        &node,
+        "dead_letter",
+        letter.map(|letter| view(&on.channel, &letter, Shown::Data(View::Redacted))),
+    )
 }
 
 pub(super) async fn reasons(State(node): State<Arc<Node>>, OnGroup { group, .. }: OnGroup) -> Response {
@@ -93,16 +99,18 @@ pub(super) fn pick(letters: DeadLetters, filter: DeadLetterFilter) -> Result<Dea
     Ok(letters)
 }
 
-/// How much of an event is shown. Listings leave its data out: it may be personal, and it may be large.
+/// How much of an event is shown.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Shown {
-    WithoutData,
-    Whole,
+    /// In listings: its data may be large.
+    Attributes,
+    /// Its data too.
+    Data(View),
 }
 
-pub(super) fn view(letter: &DeadLetter, shown: Shown) -> v1::DeadLetter {
+pub(super) fn view(channel: &Channel, letter: &DeadLetter, shown: Shown) -> v1::DeadLetter {
     let event = letter.event().ok();
-    let is_unreadable = event.is_none() && shown == Shown::Whole;
+    let is_unreadable = event.is_none() && shown != Shown::Attributes;
     v1::DeadLetter {
         id: letter.id().into(),
         kind: letter.kind.to_string(),
@@ -117,18 +125,23 @@ pub(super) fn view(letter: &DeadLetter, shown: Shown) -> v1::DeadLetter {
         died: letter.died.to_string(),
         session: letter.session.to_string(),
         node: letter.node.to_string(),
-        event: event.map(|event| event_view(&event, shown)),
+        event: event.map(|event| event_view(channel, &event, shown)),
         envelope: is_unreadable.then(|| raw(&letter.envelope)),
     }
 }
 
-pub(super) fn event_view(event: &Event, shown: Shown) -> v1::Event {
+pub(super) fn event_view(channel: &Channel, event: &Event, shown: Shown) -> v1::Event {
+    let data = match shown {
+        Shown::Attributes => None,
+        Shown::Data(view) => Some(publication::shown(channel, event, view)),
+    };
+
     v1::Event {
         id: event.id().to_string(),
         event_type: event.event_type().to_owned(),
         time: event.time().to_string(),
         attributes: event.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        data: (shown == Shown::Whole).then(|| raw(event.data())),
+        data: data.map(|data| data.as_raw().to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use tidewire::{Delivery, Outcome, Position};
+use tidewire::{Channel, Delivery, Outcome, Position};
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::v1::{
     self, ExtendRequest, Extended, FetchRequest, Fetched, SettleRequest, Settled, Settlement,
@@ -18,6 +18,7 @@ use super::exchange::{OnGroup, Refused, bad_request, respond};
 use crate::api::exchange::{Body, Refusal, parse};
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::publication::View;
 use crate::pulls::Answered;
 
 const DELIVERIES_MAX: usize = 1_000;
@@ -28,7 +29,7 @@ const LEASE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 
 pub(super) async fn fetch(
     State(node): State<Arc<Node>>,
-    OnGroup { group, .. }: OnGroup,
+    OnGroup { group, on }: OnGroup,
     Body(body): Body,
 ) -> Response {
     let outcome = async {
@@ -50,7 +51,7 @@ pub(super) async fn fetch(
         };
         Ok(fetch?.map_or_else(Fetched::default, |fetch| Fetched {
             lease: Some(fetch.lease.to_string()),
-            deliveries: fetch.deliveries.iter().map(view).collect(),
+            deliveries: fetch.deliveries.iter().map(|delivery| view(&on.channel, delivery)).collect(),
         }))
     };
     respond(&node, "group_fetch", outcome.await)
@@ -154,13 +155,13 @@ fn texts(positions: &[Position]) -> Vec<String> {
     positions.iter().map(ToString::to_string).collect()
 }
 
-fn view(delivery: &Delivery) -> v1::Delivery {
+fn view(channel: &Channel, delivery: &Delivery) -> v1::Delivery {
     v1::Delivery {
         id: delivery.position().to_string(),
         time: delivery.time().to_string(),
         attempt: delivery.attempt(),
         first_delivered: delivery.first_delivered().to_string(),
         fence: delivery.fence(),
-        event: event_view(delivery.event(), Shown::Whole),
+        event: event_view(channel, delivery.event(), Shown::Data(View::Whole)),
     }
 }

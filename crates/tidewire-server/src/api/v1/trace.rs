@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
-use tidewire::{Trace, TracedInGroup, Whereabouts};
+use tidewire::{Channel, Trace, TracedInGroup, Whereabouts};
 use tidewire_protocol::v1;
 use uuid::Uuid;
 
@@ -29,12 +29,12 @@ pub(super) async fn trace(State(node): State<Arc<Node>>, on: OnChannel, uri: Uri
         if let Some(since) = since {
             tracing = tracing.since(time_of(&since)?);
         }
-        Ok(view(tracing.await?))
+        Ok(view(&on.channel, tracing.await?))
     };
     respond(&node, "trace", outcome.await)
 }
 
-fn view(trace: Trace) -> v1::Trace {
+fn view(channel: &Channel, trace: Trace) -> v1::Trace {
     let copies = trace.copies.into_iter().map(|copy| v1::TracedCopy {
         position: copy.position.to_string(),
         time: copy.time.to_string(),
@@ -44,14 +44,14 @@ fn view(trace: Trace) -> v1::Trace {
     v1::Trace {
         event: trace.event.to_string(),
         copies: copies.collect(),
-        groups: trace.groups.into_iter().map(in_group).collect(),
+        groups: trace.groups.into_iter().map(|group| in_group(channel, group)).collect(),
         first: trace.looked_at.0,
         last: trace.looked_at.1,
         has_more: trace.has_more,
     }
 }
 
-fn in_group(found: TracedInGroup) -> v1::TracedInGroup {
+fn in_group(channel: &Channel, found: TracedInGroup) -> v1::TracedInGroup {
     let view = v1::TracedInGroup {
         group: found.group.into(),
         position: found.position.to_string(),
@@ -75,7 +75,7 @@ fn in_group(found: TracedInGroup) -> v1::TracedInGroup {
             ..view
         },
         Whereabouts::Dead(letter) => {
-            v1::TracedInGroup { letter: Some(letter_view(&letter, Shown::WithoutData)), ..view }
+            v1::TracedInGroup { letter: Some(letter_view(channel, &letter, Shown::Attributes)), ..view }
         }
         _ => view,
     }
