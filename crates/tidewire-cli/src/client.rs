@@ -94,7 +94,7 @@ impl Api {
         match (serde_json::from_str(text), status) {
             (Ok(ApiReply::Result(result)), 200) => Ok(result),
             (_, 401) => bail!("{} does not accept this API key (status 401)", self.url),
-            (Ok(ApiReply::Error(ApiError { code, message })), _) => bail!(explain(code, &message)),
+            (Ok(ApiReply::Error(ApiError { code, message, .. })), _) => bail!(explain(code, &message)),
             _ => Err(self.foreign(answer)),
         }
     }

@@ -58,6 +58,8 @@ impl ErrorCode {
     pub const NOT_FOUND: Self = Self::terminal(301, "not found");
     /// Somebody else holds or has changed the thing.
     pub const CONFLICT: Self = Self::terminal(302, "conflict");
+    /// Data breaks a rule that it is to follow; the error says where and which.
+    pub const INVALID_DATA: Self = Self::terminal(303, "invalid data");
 
     /// The whole table, ascending.
     pub const ALL: &[Self] = &[
@@ -77,6 +79,7 @@ impl ErrorCode {
         Self::CONCURRENT_PAGINATION,
         Self::NOT_FOUND,
         Self::CONFLICT,
+        Self::INVALID_DATA,
     ];
 }
 

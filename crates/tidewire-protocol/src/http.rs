@@ -164,11 +164,17 @@ pub struct ApiError<'a> {
     /// What is wrong, in words.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
+    /// Where in the data it is wrong: a JSON pointer (RFC 6901), empty for the data as a whole.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Cow<'a, str>>,
+    /// Which rule the data breaks there, for programs.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Cow<'a, str>>,
 }
 
 impl<'a> ApiError<'a> {
     /// The code with a message of its own.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'a, str>>) -> Self {
-        Self { code: code.number, message: message.into() }
+        Self { code: code.number, message: message.into(), pointer: None, rule: None }
     }
 }

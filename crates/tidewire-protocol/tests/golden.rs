@@ -315,6 +315,7 @@ fn bodies_of_the_rest_api_are_read_and_written_as_released() {
     assert_released::<v1::DisableRequest>(&mut vectors, "disable-request");
     assert_released::<v1::WebhookTest>(&mut vectors, "webhook-test");
     assert_released::<v1::WebhookTest>(&mut vectors, "webhook-test-failed");
+    assert_released::<v1::EventOutcomes>(&mut vectors, "event-outcomes");
     vectors.finish();
 }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use tidewire::ErrorKind;
+use tidewire::{ErrorKind, Violation};
 use tidewire_protocol::codes::ErrorCode;
+use tidewire_protocol::http::ApiError;
 
 /// A failed command or request. Logged once, where it is answered, and only if it has a detail.
 #[derive(Debug)]
@@ -14,12 +15,28 @@ pub(crate) struct Failure {
     pub(crate) message: Cow<'static, str>,
     /// What only the log is told, beside the id of the connection or request.
     pub(crate) detail: Option<String>,
+    /// Where data is wrong, and which rule it breaks there.
+    pub(crate) violation: Option<Box<Violation>>,
 }
 
 impl Failure {
     /// The caller's fault; `message` names the thing, the limit and the fix.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), detail: None }
+        Self { code, message: message.into(), detail: None, violation: None }
+    }
+}
+
+impl From<Failure> for ApiError<'static> {
+    fn from(failure: Failure) -> Self {
+        let error = Self::new(failure.code, failure.message);
+        match failure.violation {
+            None => error,
+            Some(violation) => {
+                let Violation { pointer, rule, .. } = *violation;
+                let [pointer, rule] = [pointer, rule].map(|text| Some(String::from(text).into()));
+                Self { pointer, rule, ..error }
+            }
+        }
     }
 }
 
@@ -50,7 +67,7 @@ impl From<tidewire::Error> for Failure {
             }
             _ => (ErrorCode::INTERNAL, ErrorCode::INTERNAL.text),
         };
-        Self { code, message: message.into(), detail: Some(error.to_string()) }
+        Self { detail: Some(error.to_string()), ..Self::new(code, message) }
     }
 }
 

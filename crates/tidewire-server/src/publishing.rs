@@ -1,10 +1,8 @@
 //! Publishing to a channel by its rule: kept channels append, live ones publish.
 
-use tidewire::{Condition, ErrorKind, Event, Position, Retention};
-use tidewire_protocol::codes::ErrorCode;
+use tidewire::{Condition, Error, ErrorKind, Event, Position, Retention};
 
 use crate::config::{ChannelRule, Keep};
-use crate::failure::Failure;
 use crate::node::Node;
 use crate::tenants::Tenant;
 
@@ -20,7 +18,16 @@ pub(crate) struct Options<'a> {
     pub(crate) skips_history: bool,
 }
 
-/// Publishes an event. The position is `None` for a live one.
+/// What was published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Published {
+    /// Where it is in the stream; `None` for a live event.
+    pub(crate) position: Option<Position>,
+    /// Nothing was published: an event with the same idempotency key was, and the position is that of it.
+    pub(crate) is_duplicate: bool,
+}
+
+/// Publishes an event.
 ///
 /// With an idempotency key a repetition has no second effect and the position of the first: on a kept channel as part of
 /// the append, so over retries and restarts alike; on a live channel the first request that marks the key publishes.
@@ -32,23 +39,24 @@ pub(crate) async fn publish(
     channel: &str,
     event: Event,
     options: Options<'_>,
-) -> Result<Option<Position>, Failure> {
+) -> tidewire::Result<Published> {
     let key = options.idempotency_key;
     if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
         let message =
             format!("idempotency_key is {} bytes, limit is {IDEMPOTENCY_KEY_BYTES_MAX} bytes", key.len());
-        return Err(Failure::new(ErrorCode::BAD_REQUEST, message));
+        return Err(Error::new(ErrorKind::TooLarge, message));
     }
     let handle = tenant.handle.channel(channel)?;
     let window = node.config.timing.idempotency_window;
     if let (Some(keep), false) = (rule.keep, options.skips_history) {
         let append = handle.append(event).retention(retention(keep)).durability(keep.durability);
         let append = if key.is_empty() { append } else { append.dedup(key).dedup_window(window) };
-        return Ok(append.await?.position);
+        let receipt = append.await?;
+        return Ok(Published { position: receipt.position, is_duplicate: receipt.is_duplicate });
     }
     if key.is_empty() {
         handle.publish(event).await?;
-        return Ok(None);
+        return Ok(Published::default());
     }
     let mark = mark_of(channel, key);
     let is_first = tenant.handle.put(&mark, "", Some(window), Condition::Absent).await?;
@@ -57,9 +65,9 @@ pub(crate) async fn publish(
         if error.kind() != ErrorKind::TimedOut {
             let _removed = tenant.handle.remove(&mark).await;
         }
-        return Err(error.into());
+        return Err(error);
     }
-    Ok(None)
+    Ok(Published { position: None, is_duplicate: !is_first })
 }
 
 pub(crate) fn retention(keep: Keep) -> Retention {

@@ -1,6 +1,7 @@
 //! An event: CloudEvents attributes beside opaque data.
 
 mod catalog;
+pub mod cloudevents;
 mod contract;
 mod envelope;
 mod id;

@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::http::{ApiError, ApiReply, BroadcastRequest, BroadcastResult};
+use tidewire_protocol::http::{ApiReply, BroadcastRequest, BroadcastResult};
 
 use super::exchange::{Body, Caller, Refusal, answer, encode, parse};
 use super::publish::{data_of, result_of, to_channel};
@@ -53,7 +53,7 @@ async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusa
                     "broadcast failed"
                 );
             }
-            ApiReply::Error(ApiError::new(failure.code, failure.message))
+            ApiReply::Error(failure.into())
         }
     });
     Ok(encode(BroadcastResult { responses: responses.collect() }))

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::http::{ApiError, ApiReply};
+use tidewire_protocol::http::ApiReply;
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -100,6 +100,10 @@ impl Refusal {
         Self { status, failure }
     }
 
+    pub(super) fn into_parts(self) -> (StatusCode, Failure) {
+        (self.status, self.failure)
+    }
+
     fn of_body(rejection: &BytesRejection, bytes_max: usize) -> Self {
         let message = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
@@ -123,10 +127,10 @@ struct Detail(String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Failure { code, message, detail } = self.failure;
-        let body =
-            serde_json::to_vec(&ApiReply::<()>::Error(ApiError::new(code, message))).unwrap_or_default();
-        let mut response = (self.status, JSON, body).into_response();
+        let Self { status, mut failure } = self;
+        let detail = failure.detail.take();
+        let body = serde_json::to_vec(&ApiReply::<()>::Error(failure.into())).unwrap_or_default();
+        let mut response = (status, JSON, body).into_response();
         if let Some(detail) = detail {
             response.extensions_mut().insert(Detail(detail));
         }

@@ -53,7 +53,8 @@ pub(super) async fn to_channel(
     options: Options<'_>,
 ) -> Result<Option<Position>, Failure> {
     let rule = permission::rule_of(&tenant.rules, channel)?;
-    publishing::publish(node, tenant, rule, channel, publication::event_of_api(data, tags), options).await
+    let event = publication::event_of_api(data, tags);
+    Ok(publishing::publish(node, tenant, rule, channel, event, options).await?.position)
 }
 
 /// A position as the wire tells it; empty for a live event.

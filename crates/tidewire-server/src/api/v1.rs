@@ -1,7 +1,8 @@
-//! The REST API under `/v1`: what is ours - groups, their dead letters, webhooks, and where an
+//! The REST API under `/v1`: what is ours - events as CloudEvents, groups, their dead letters, webhooks, and where an
 //! event is.
 
 mod dead_letters;
+mod events;
 mod exchange;
 mod fetch;
 mod groups;
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/dead-letters/purge", post(sweep::purge))
         .route("/dead-letters/{id}", get(dead_letters::get));
     let channel = Router::new()
+        .route("/events", post(events::publish))
         .route("/groups", get(groups::list))
         .nest("/groups/{group}", group)
         .route("/trace/{event}", get(trace::trace));

@@ -69,6 +69,8 @@ pub enum WebhookBody {
     Standard,
     /// The event as CloudEvents JSON, with all of its attributes.
     CloudEvents,
+    /// The event's data, and its attributes as CloudEvents headers.
+    CloudEventsBinary,
     /// The event's data alone.
     Data,
 }

@@ -1,37 +1,34 @@
-//! What is in a request: an event in one of three shapes.
+//! What is in a request: an event in one of four shapes.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
-use tidewire::Event;
+use serde::Serialize;
 use tidewire::name::ChannelPath;
+use tidewire::{Event, cloudevents};
 use tidewire_protocol::{JsonData, RawValue};
 
 use crate::config::WebhookBody;
 
+const CONTENT_TYPE: &str = "content-type";
 const JSON: &str = "application/json";
 
-/// The body of a request, and its content type.
-pub(super) fn of(event: &Event, channel: &ChannelPath, shape: WebhookBody) -> (Bytes, String) {
+/// The body of a request, and the headers that say what it is: `content-type`, and in binary mode an event's attributes.
+pub(super) fn of(event: &Event, channel: &ChannelPath, shape: WebhookBody) -> (Vec<(String, String)>, Bytes) {
+    let only = |content_type: &str| vec![(CONTENT_TYPE.to_owned(), content_type.to_owned())];
     match shape {
         WebhookBody::Standard => {
             let data = JsonData::from_any(event.data());
             let timestamp = event.time().to_string();
             let body = Standard { event_type: event.event_type(), timestamp, data: data.as_raw() };
-            (encode(&body), JSON.into())
+            // Strings and checked raw JSON into memory: there is nothing that can fail.
+            (only(JSON), serde_json::to_vec(&body).unwrap_or_default().into())
         }
         WebhookBody::CloudEvents => {
-            (encode(&CloudEvent { event, channel }), "application/cloudevents+json; charset=utf-8".into())
+            let content_type = format!("{}; charset=utf-8", cloudevents::STRUCTURED);
+            (only(&content_type), cloudevents::to_json(event, channel))
         }
-        WebhookBody::Data => (event.data().clone(), event.content_type().unwrap_or(JSON).into()),
+        WebhookBody::CloudEventsBinary => cloudevents::to_binary(event, channel),
+        WebhookBody::Data => (only(event.content_type().unwrap_or(JSON)), event.data().clone()),
     }
-}
-
-fn encode(body: &impl Serialize) -> Bytes {
-    // Strings and checked raw JSON into memory: there is nothing that can fail.
-    serde_json::to_vec(body).unwrap_or_default().into()
 }
 
 #[derive(Serialize)]
@@ -42,46 +39,6 @@ struct Standard<'e> {
     data: &'e RawValue,
 }
 
-/// An event in the [JSON format](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) of
-/// CloudEvents, structured mode.
-struct CloudEvent<'e> {
-    event: &'e Event,
-    channel: &'e ChannelPath,
-}
-
-impl Serialize for CloudEvent<'_> {
-    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
-        let Self { event, channel } = self;
-        let mut map = output.serialize_map(None)?;
-        map.serialize_entry("specversion", "1.0")?;
-        map.serialize_entry("id", &event.id().to_string())?;
-        map.serialize_entry("type", event.event_type())?;
-        map.serialize_entry("time", &event.time().to_string())?;
-        // CloudEvents knows no event without a source; a channel is one.
-        match event.source() {
-            Some(source) => map.serialize_entry("source", source)?,
-            None => map.serialize_entry("source", &format!("/{}/{}", channel.tenant(), channel.channel()))?,
-        }
-        for (name, value) in event.attributes().filter(|(name, _)| *name != "source") {
-            map.serialize_entry(name, value)?;
-        }
-        match JsonData::from_json(event.data()) {
-            _ if event.data().is_empty() => {}
-            Ok(data) if event.content_type().is_none_or(is_json) => {
-                map.serialize_entry("data", data.as_raw())?;
-            }
-            _ => map.serialize_entry("data_base64", &BASE64.encode(event.data()))?,
-        }
-        map.end()
-    }
-}
-
-fn is_json(content_type: &str) -> bool {
-    let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
-    let kind = kind.trim().to_ascii_lowercase();
-    kind == JSON || kind.ends_with("+json")
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -90,7 +47,7 @@ mod tests {
 
     fn body(event: &Event, shape: WebhookBody) -> Value {
         let channel = ChannelPath::new("test", "shop", "orders").unwrap();
-        serde_json::from_slice(&of(event, &channel, shape).0).unwrap()
+        serde_json::from_slice(&of(event, &channel, shape).1).unwrap()
     }
 
     #[test]
@@ -103,27 +60,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cloud_event_has_every_attribute_and_bytes_that_are_no_json_as_base64() {
-        let event = Event::new("order.placed", r#"{"id":7}"#)
-            .with_time("2026-01-31T12:00:00Z".parse().unwrap())
-            .with_subject("order/7")
-            .with_key("7")
-            .with_extension("region", "eu");
+    fn a_cloud_event_is_whole_in_the_body_or_in_headers_and_body() {
+        let event =
+            Event::new("order.placed", r#"{"id":7}"#).with_subject("order 7").with_extension("region", "eu");
         let expected = json!({
-            "specversion": "1.0", "id": event.id().to_string(), "type": "order.placed", "time": "2026-01-31T12:00:00Z",
-            "source": "/shop/orders", "subject": "order/7", "partitionkey": "7", "region": "eu", "data": {"id": 7},
+            "specversion": "1.0", "id": event.id().to_string(), "type": "order.placed", "source": "/shop/orders",
+            "subject": "order 7", "region": "eu", "data": {"id": 7},
         });
         assert_eq!(body(&event, WebhookBody::CloudEvents), expected);
-        let text = event.with_content_type("text/plain").with_source("/erp");
-        let text = body(&text, WebhookBody::CloudEvents);
-        assert_eq!((&text["source"], &text["data_base64"]), (&json!("/erp"), &json!("eyJpZCI6N30=")));
-        assert_eq!(text.get("data"), None);
+        let channel = ChannelPath::new("test", "shop", "orders").unwrap();
+        let (headers, data) = of(&event, &channel, WebhookBody::CloudEventsBinary);
+        assert!(headers.contains(&("ce-subject".into(), "order%207".into())), "{headers:?}");
+        assert!(headers.contains(&("content-type".into(), "application/json".into())), "{headers:?}");
+        assert_eq!(data, event.data());
     }
 
     #[test]
     fn data_alone_is_sent_as_it_is() {
         let event = Event::new("a", "x=1").with_content_type("text/plain");
         let channel = ChannelPath::new("test", "shop", "orders").unwrap();
-        assert_eq!(of(&event, &channel, WebhookBody::Data), (Bytes::from("x=1"), "text/plain".into()));
+        let (headers, data) = of(&event, &channel, WebhookBody::Data);
+        assert_eq!((headers, data), (vec![("content-type".into(), "text/plain".into())], Bytes::from("x=1")));
     }
 }

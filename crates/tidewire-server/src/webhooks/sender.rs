@@ -10,9 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1;
-use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -139,7 +137,7 @@ impl Sender {
         event: &Event,
         channel: &ChannelPath,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let (body, content_type) = body::of(event, channel, self.shape);
+        let (headers, body) = body::of(event, channel, self.shape);
         // Of the request, not of the event: a receiver refuses old ones, so that nobody can send them again.
         let seconds = self.clock.now().as_millis() / 1_000;
         let id = event.id().to_string();
@@ -154,10 +152,12 @@ impl Sender {
             .header(HOST, authority)
             .header(USER_AGENT, concat!("tidewire/", env!("CARGO_PKG_VERSION")))
             .header(CONNECTION, "close")
-            .header(CONTENT_TYPE, content_type)
             .header(ID, id)
             .header(TIMESTAMP, seconds)
             .header(SIGNATURE, signature);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         if let Some(trace_parent) = event.trace_parent().and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace_parent);
         }

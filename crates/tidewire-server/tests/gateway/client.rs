@@ -278,7 +278,14 @@ pub(crate) async fn rest(server: &Server, verb: &str, path: &str, key: &str, bod
     request(server.addr(), verb, path, &[("X-API-Key", key)], body).await
 }
 
-async fn request(addr: SocketAddr, verb: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+/// A request with headers of its own.
+pub(crate) async fn request(
+    addr: SocketAddr,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
     let mut text = format!("{verb} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));

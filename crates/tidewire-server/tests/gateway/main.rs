@@ -10,6 +10,7 @@ mod api;
 mod client;
 mod commands;
 mod connect;
+mod events;
 mod frames;
 mod groups;
 mod receiver;

@@ -108,6 +108,20 @@ async fn an_event_is_posted_signed_and_settled_by_a_2xx() {
 }
 
 #[tokio::test]
+async fn an_event_is_posted_as_data_with_its_attributes_as_headers() {
+    let mut receiver = Receiver::start(&[]).await;
+    let server =
+        start(with(dev(), WebhookConfig { body: WebhookBody::CloudEventsBinary, ..of(&receiver) })).await;
+    publish(&server, "orders", json!({"order": 7})).await;
+    let got = receiver.next().await;
+    assert_eq!((got.json(), &*got.headers["content-type"]), (json!({"order": 7}), "application/json"));
+    let sent = ["ce-specversion", "ce-type", "ce-source"].map(|name| &*got.headers[name]);
+    assert_eq!(sent, ["1.0", "tidewire.publication", "/default/orders"]);
+    assert_eq!(got.headers["ce-id"], got.headers["webhook-id"]);
+    assert!(is_signed_with(&got, SECRET_BYTES), "{got:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_accepted_is_sent_again_under_its_id_and_redirects_are_not_followed() {
     let elsewhere = "302 Found\r\nLocation: http://127.0.0.1:1/";
     let mut receiver =

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidewire::{Channel, ErrorKind, Group, Start, Timestamp};
+use tidewire::{Channel, ErrorKind, Group, Start, Timestamp, Violation};
 use tidewire_protocol::codes::ErrorCode;
 
 use crate::api::exchange::{Caller, Refusal, answer};
@@ -92,6 +92,12 @@ impl From<Refused> for Refusal {
     }
 }
 
+impl Refused {
+    pub(super) fn into_parts(self) -> (StatusCode, Failure) {
+        self.0.into_parts()
+    }
+}
+
 impl From<tidewire::Error> for Refused {
     fn from(error: tidewire::Error) -> Self {
         let status = match error.kind() {
@@ -111,6 +117,13 @@ impl From<tidewire::Error> for Refused {
 pub(super) fn bad_request(message: impl Into<String>) -> Refused {
     let failure = Failure::new(ErrorCode::BAD_REQUEST, message.into());
     Refused(Refusal::new(StatusCode::BAD_REQUEST, failure))
+}
+
+/// Data breaks a rule that it is to follow; the answer says where and which.
+pub(super) fn invalid_data(violation: Violation) -> Refused {
+    let failure = Failure::new(ErrorCode::INVALID_DATA, violation.to_string());
+    let failure = Failure { violation: Some(Box::new(violation)), ..failure };
+    Refused(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, failure))
 }
 
 /// Answers a request with a body of its own, and counts it.
