@@ -197,11 +197,21 @@ pub fn from_event<E: EventType>(event: &Event, receiving: &Receiving<'_>) -> Res
     if definition.is_signed {
         sign::verify(event, receiving.tenant, receiving.keys)?;
     }
-    if definition.is_sealed {
-        let data = seal::open(event, receiving.tenant, receiving.keys)?;
-        return E::lift(version, &data);
+    let typed = match definition.is_sealed {
+        true => E::lift(version, &seal::open(event, receiving.tenant, receiving.keys)?)?,
+        false => E::lift(version, event.data())?,
+    };
+    match typed.tenant().map(ToString::to_string) {
+        Some(tenant) if tenant != receiving.tenant => {
+            let text = format!(
+                "{} is of another tenant than {:?}, where it was received",
+                E::NAME,
+                receiving.tenant
+            );
+            Err(Unreadable::Invalid(text.into()))
+        }
+        _ => Ok(typed),
     }
-    E::lift(version, event.data())
 }
 
 /// The data of an event in clear; none if it is sealed and cannot be opened.
