@@ -187,7 +187,7 @@ impl Pulls {
         // Tells how many partitions it has, and that it is there at all: a fetch makes no group.
         let partitions = group.status().await?.partitions;
         let group = if partitions == 0 { group.clone() } else { group.clone().ordered(partitions) };
-        let deliveries = group.consume().concurrency(TAKEN_AHEAD).deliveries().await?;
+        let deliveries = group.consume().concurrency(TAKEN_AHEAD).verified().deliveries().await?;
         let held = Held { leases: BTreeMap::new(), waiting: 0, used: self.clock.now() };
         let pull = Arc::new(Pull { deliveries, held: Mutex::new(held), changed: Notify::new() });
         let waiting = self.enter(group.path(), Some(&pull))?;

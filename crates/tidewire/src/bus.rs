@@ -53,7 +53,7 @@ use self::stats::{Counters, Stats};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Append, Appended, AtBound, Engine, Retention};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Catalog, Contract, Event, Keys, NodeId, Receiving, opened};
+use crate::event::{Catalog, Contract, Event, Keys, NodeId, Receiving, Unreadable, opened, verify};
 use crate::limits::Limits;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
@@ -111,6 +111,12 @@ impl Bus {
     /// Adds contracts of the program's own types.
     fn declare(&self, contracts: Vec<&'static Arc<Contract>>) -> Result<()> {
         self.catalogs.declare(contracts)
+    }
+
+    /// Holds a received event against the contract of its type, if it has one.
+    fn verify(&self, tenant: &str, event: &Event) -> Result<(), Unreadable> {
+        let catalog = self.catalogs.speaking_of(tenant, event);
+        verify(event, &catalog, &Receiving { tenant, keys: &self.keys })
     }
 
     /// A text that was made while the event was handled, without what is hidden of it; none if it may stay as it is.

@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod cloudevents;
+mod conform;
 mod contract;
 mod envelope;
 mod id;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
 pub use catalog::Catalog;
+pub(crate) use conform::{conform, verify};
 pub(crate) use contract::version_of;
 pub use contract::{Contract, Definition, HIDDEN, Mark, Violation};
 pub(crate) use envelope::{identity_of, node_of};
@@ -314,6 +316,11 @@ impl Event {
     /// Whether its data is sealed: `data` are bytes that only a node with the key can open.
     pub fn is_sealed(&self) -> bool {
         seal::is_sealed(self)
+    }
+
+    /// Whether it is signed. Whether the signature is right is not said here.
+    pub fn is_signed(&self) -> bool {
+        sign::is_signed(self)
     }
 
     /// The data, as it was published.

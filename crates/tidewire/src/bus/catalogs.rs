@@ -47,12 +47,16 @@ impl Catalogs {
         self.tenants.write().insert(tenant.into(), catalog);
     }
 
-    /// What has been agreed of an event: the contract that it names, else the newest of its type. The tenant's word comes
-    /// before the program's.
+    /// The catalog that speaks of an event's type: the tenant's, else the program's.
+    pub(super) fn speaking_of(&self, tenant: &str, event: &Event) -> Catalog {
+        let own = self.of_tenant(tenant);
+        if own.newest(event.event_type()).is_some() { own } else { self.program() }
+    }
+
+    /// What has been agreed of an event: the contract that it names, else the newest of its type.
     fn contract(&self, tenant: &str, event: &Event) -> Option<Arc<Contract>> {
-        let find =
-            |catalog: &Catalog| catalog.of(event).or_else(|| catalog.newest(event.event_type())).cloned();
-        self.tenants.read().get(tenant).and_then(find).or_else(|| find(&self.program.read()))
+        let catalog = self.speaking_of(tenant, event);
+        catalog.of(event).or_else(|| catalog.newest(event.event_type())).cloned()
     }
 
     /// The data of an event as those may see it who only operate the system; none if nothing of it is hidden.

@@ -18,7 +18,7 @@ use super::stats::{Counters, PublisherStats, Rates, SubscriberStats};
 use super::subscription::Subscribing;
 use crate::engine::{Interest, Start, StreamStats, Trimmed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Receiving, opened};
+use crate::event::{Event, Receiving, Sending, Violation, conform, opened};
 use crate::name::{ChannelPath, GroupPath};
 use crate::position::Position;
 
@@ -153,6 +153,19 @@ impl Channel {
     pub async fn cancel(&self, scheduled: &str) -> Result<bool> {
         let _in_flight = self.bus.enter()?;
         self.bus.engine.log.cancel(&self.path, scheduled).await
+    }
+
+    /// An event from outside as the contract of its type has it: its data checked, its schema, key and subject named, sealed and
+    /// signed. One that came with a signature keeps it; one whose type has no contract stays as it is.
+    ///
+    /// Without a `dataschema` it is of the newest version.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, as a [`Violation`]. `NotFound` if the tenant lacks a key to sign or seal it with.
+    pub fn conform(&self, event: Event) -> Result<Result<Event, Violation>> {
+        let (tenant, keys) = (self.path.tenant(), &self.bus.keys);
+        let catalog = self.bus.catalogs.speaking_of(tenant, &event);
+        conform(event, &catalog, &Sending { tenant, keys, now: self.bus.clock.now() })
     }
 
     /// The data of an event as those may see it who only operate the system: what its contract marks is hidden. `None` if

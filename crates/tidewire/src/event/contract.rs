@@ -151,11 +151,19 @@ impl Contract {
     /// # Errors
     /// The first rule that does not hold.
     pub fn check(&self, data: &[u8], bounds: &JsonLimits) -> Result<(), Violation> {
+        self.parse(data, bounds).map(drop)
+    }
+
+    /// As [`check`](Self::check), with what was read.
+    pub(super) fn parse(&self, data: &[u8], bounds: &JsonLimits) -> Result<Value, Violation> {
         check_json(data, bounds)?;
         let wrong = |text: String| Violation { pointer: "".into(), rule: "syntax".into(), text: text.into() };
         let value: Value = serde_json::from_slice(data).map_err(|error| wrong(error.to_string()))?;
         let validator = self.validator().map_err(|error| wrong(error.to_string()))?;
-        validator.validate(&value).map_err(|error| Violation::of_schema(&error, &self.definition.schema))
+        match validator.validate(&value) {
+            Ok(()) => Ok(value),
+            Err(error) => Err(Violation::of_schema(&error, &self.definition.schema)),
+        }
     }
 
     /// The data as those may see it who only operate the system: what is marked is [`HIDDEN`], and all of it where it is no

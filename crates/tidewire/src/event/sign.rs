@@ -42,6 +42,11 @@ pub(super) fn sign(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
     Ok(event.with_extension(SIGNATURE, &signature))
 }
 
+/// Whether it has a signature, be it right or wrong.
+pub(super) fn is_signed(event: &Event) -> bool {
+    event.extension(SIGNATURE).is_some()
+}
+
 /// Checks the signature of `event` against all signing keys of `tenant`; compares in constant time.
 ///
 /// # Errors

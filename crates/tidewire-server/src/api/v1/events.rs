@@ -120,6 +120,8 @@ async fn accept(
     event: Event,
 ) -> Result<AcceptedEvent, Refused> {
     check(&event)?;
+    let handle = tenant.handle.channel(channel)?;
+    let event = handle.conform(event)?.map_err(invalid_data)?;
     let (id, uuid) = (cloudevents::id(&event).into_owned(), event.id().to_string());
     let dedup_id = cloudevents::dedup_id(&event);
     let options = Options { idempotency_key: &dedup_id, skips_history: false };

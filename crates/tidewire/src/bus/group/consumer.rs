@@ -31,6 +31,7 @@ use crate::bus::{Bus, Gap, event_log};
 use crate::clock::Stopwatch;
 use crate::engine::Interest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Unreadable;
 
 /// How a group is consumed on this node; [`run`](Self::run) or [`deliveries`](Self::deliveries) starts it.
 #[must_use = "a consumer starts with run() or deliveries()"]
@@ -40,6 +41,7 @@ pub struct Consuming {
     states: States,
     breaking: Option<Breaking>,
     share: Option<(Pool, Share)>,
+    is_verified: bool,
     layers: Vec<Box<dyn FnOnce(HandlerService) -> HandlerService + Send>>,
 }
 
@@ -51,6 +53,7 @@ impl Consuming {
             states: States::default(),
             breaking: None,
             share: None,
+            is_verified: false,
             layers: Vec::new(),
         }
     }
@@ -199,13 +202,22 @@ impl Consuming {
         (self.settings.timeout, self.settings.lease)
     }
 
+    /// Holds each event against the contract that the tenant or the program has of its type, before it is handed out one by one
+    /// by [`deliveries`](Self::deliveries): its signature, its seal, its data. One that does not keep to it is a dead letter.
+    /// Handlers of typed events do so by themselves.
+    pub fn verified(mut self) -> Self {
+        self.is_verified = true;
+        self
+    }
+
     /// Makes the group if it is not there and hands out its deliveries to whoever asks for the next one.
     ///
     /// # Errors
     /// As [`Group::declare`].
     pub async fn deliveries(self) -> Result<Deliveries> {
-        let Self { group, settings, states, .. } = self;
-        Ok(Deliveries { consumer: Consumer::start(group, settings, states, Gate::default()).await? })
+        let Self { group, settings, states, is_verified, .. } = self;
+        let consumer = Consumer::start(group, settings, states, Gate::default()).await?;
+        Ok(Deliveries { consumer, is_verified })
     }
 }
 
@@ -351,18 +363,43 @@ impl Running {
 /// The deliveries of a group on this node, for whoever asks for the next one. Dropping it stops the consumer.
 pub struct Deliveries {
     consumer: Consumer,
+    is_verified: bool,
 }
 
 impl Deliveries {
     /// The next delivery; `None` once the consumer is stopped. Dropping the future takes nothing.
     pub async fn next(&self) -> Option<Pulled> {
-        let job = self.consumer.running.queue.pop().await?;
-        Some(self.pulled(job))
+        loop {
+            let job = self.consumer.running.queue.pop().await?;
+            if let Some(pulled) = self.admitted(job) {
+                return Some(pulled);
+            }
+        }
     }
 
     /// The next delivery, if there is one now.
     pub fn try_next(&self) -> Option<Pulled> {
-        Some(self.pulled(self.consumer.running.queue.try_pop()?))
+        loop {
+            if let Some(pulled) = self.admitted(self.consumer.running.queue.try_pop()?) {
+                return Some(pulled);
+            }
+        }
+    }
+
+    /// The delivery of a job; none if its event does not keep to its contract, which is settled then.
+    fn admitted(&self, job: Job) -> Option<Pulled> {
+        let pulled = self.pulled(job);
+        if !self.is_verified {
+            return Some(pulled);
+        }
+        let (tenant, event) = (self.consumer.group().path.channel().tenant(), pulled.delivery().event());
+        let outcome = match self.consumer.running.bus.verify(tenant, event) {
+            Ok(()) => return Some(pulled),
+            Err(why @ Unreadable::UnknownKey(_)) => Outcome::retry(why),
+            Err(why) => Outcome::reject(why),
+        };
+        pulled.settle(outcome);
+        None
     }
 
     /// The consumer behind it.

@@ -1,0 +1,143 @@
+//! Events from outside, held against their contracts by a node that does not know their Rust types.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::contract::{Contract, Mark, Violation, version_of};
+use super::json::JsonLimits;
+use super::typed::{Receiving, Sending, Unreadable};
+use super::{Catalog, Event, cloudevents, seal, sign};
+use crate::clock::Timestamp;
+use crate::error::Result;
+
+/// The event as the contract of its type has it: data checked; schema, key and subject named; sealed and signed.
+///
+/// # Errors
+/// The first rule that does not hold; outside of that `NotFound` if a key to sign or seal it with is missing.
+pub(crate) fn conform(
+    event: Event,
+    catalog: &Catalog,
+    sending: &Sending<'_>,
+) -> Result<Result<Event, Violation>> {
+    let Some(newest) = catalog.newest(event.event_type()) else { return Ok(Ok(event)) };
+    let receiving = Receiving { tenant: sending.tenant, keys: sending.keys };
+    let checked = named(catalog, newest, &event)
+        .and_then(|contract| Ok((contract, checked(&event, contract, &receiving)?)));
+    let (contract, data) = match checked {
+        Ok(checked) => checked,
+        Err(violation) => return Ok(Err(violation)),
+    };
+    let definition = newest.definition();
+    let must_seal = definition.is_sealed && !event.is_sealed();
+    if event.is_signed() {
+        return Ok(match must_seal {
+            true => Err(violation("sealed", "is signed and not sealed")),
+            false => Ok(event),
+        });
+    }
+    let mut event = completed(event, contract, &data);
+    if event.time() == Timestamp::default() {
+        event = event.with_time(sending.now);
+    }
+    if must_seal {
+        event = seal::seal(event, sending.tenant, sending.keys)?;
+    }
+    if definition.is_signed {
+        event = sign::sign(event, sending.tenant, sending.keys)?;
+    }
+    Ok(Ok(event))
+}
+
+/// Checks an event that was received: its signature, its seal, its data. One whose type has no contract is right.
+///
+/// # Errors
+/// [`Unreadable`] says what is wrong, and whether a key is missing.
+pub(crate) fn verify(event: &Event, catalog: &Catalog, receiving: &Receiving<'_>) -> Result<(), Unreadable> {
+    let Some(newest) = catalog.newest(event.event_type()) else { return Ok(()) };
+    let Some(contract) = catalog.of(event) else {
+        let (event_type, uri) = (event.event_type(), newest.uri());
+        let text = format!("event is of no known version of {event_type}; the newest is {uri}");
+        return Err(Unreadable::UnknownVersion(text.into()));
+    };
+    // What the newest version asks for holds for all: else a signature is left out by naming an older version.
+    let definition = newest.definition();
+    if definition.is_signed {
+        sign::verify(event, receiving.tenant, receiving.keys)?;
+    }
+    if definition.is_sealed {
+        seal::open(event, receiving.tenant, receiving.keys)?;
+    }
+    let invalid = |violation: Violation| Unreadable::Invalid(violation.to_string().into());
+    checked(event, contract, receiving).map(drop).map_err(invalid)
+}
+
+/// The contract that an event names, else the newest.
+fn named<'c>(
+    catalog: &'c Catalog,
+    newest: &'c Arc<Contract>,
+    event: &Event,
+) -> Result<&'c Contract, Violation> {
+    let Some(uri) = event.data_schema() else { return Ok(newest) };
+    let contract = version_of(event).and_then(|version| catalog.get(event.event_type(), version));
+    contract.map(|contract| &**contract).ok_or_else(|| {
+        violation("dataschema", format!("is of unknown dataschema {uri:?}; the newest is {}", newest.uri()))
+    })
+}
+
+/// The data, once it is known to keep to the schema.
+fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Result<Value, Violation> {
+    if event.is_signed() {
+        sign::verify(event, receiving.tenant, receiving.keys)
+            .map_err(|why| violation("signature", why.to_string()))?;
+    }
+    let data = match event.is_sealed() {
+        true => seal::open(event, receiving.tenant, receiving.keys)
+            .map_err(|why| violation("sealed", why.to_string()))?,
+        false => event.data().clone(),
+    };
+    if !cloudevents::is_json(event.content_type()) {
+        let seen = event.content_type().unwrap_or_default();
+        return Err(violation("datacontenttype", format!("is {seen}, its schema is of JSON")));
+    }
+    let data = contract.parse(&data, &JsonLimits::default())?;
+    if let Some(tenant) = text_of(&data, contract, Mark::Tenant)
+        && tenant != receiving.tenant
+    {
+        let pointer = contract.property(Mark::Tenant).map(|name| format!("/{name}")).unwrap_or_default();
+        let text = format!("is of another tenant than {:?}", receiving.tenant).into();
+        return Err(Violation { pointer: pointer.into(), rule: "x-tenant".into(), text });
+    }
+    Ok(data)
+}
+
+/// The event with what its contract says of every such event.
+fn completed(mut event: Event, contract: &Contract, data: &Value) -> Event {
+    if event.data_schema().is_none() {
+        event = event.with_data_schema(contract.uri());
+    }
+    if event.key().is_none()
+        && let Some(key) = text_of(data, contract, Mark::Key)
+    {
+        event = event.with_key(&key);
+    }
+    if event.subject().is_none()
+        && let Some(subject) = text_of(data, contract, Mark::Subject)
+    {
+        event = event.with_subject(&subject);
+    }
+    event
+}
+
+/// The text of the property that is marked so.
+fn text_of(data: &Value, contract: &Contract, mark: Mark) -> Option<String> {
+    match data.get(contract.property(mark)?)? {
+        Value::String(text) => Some(text.clone()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn violation(rule: &str, text: impl Into<Box<str>>) -> Violation {
+    Violation { pointer: "".into(), rule: rule.into(), text: text.into() }
+}
