@@ -1,5 +1,7 @@
 //! Typed events, as a service uses them: derived, sent, lifted, refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
