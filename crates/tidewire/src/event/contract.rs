@@ -2,6 +2,7 @@
 
 mod marks;
 mod redact;
+mod tape;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub use self::marks::Mark;
 use self::marks::Marks;
 pub use self::redact::HIDDEN;
+use self::tape::{OnTape, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::json::{JsonFault, JsonLimits, check_json};
 use crate::event::{Attribute, Event, envelope};
@@ -64,7 +66,7 @@ pub struct Contract {
     attributes: Bytes,
     marks: Marks,
     /// Compiled when data is checked first: that of most Rust types never is.
-    validator: OnceLock<Result<Validator, Box<str>>>,
+    validator: OnceLock<Result<Validator<OnTape>, Box<str>>>,
 }
 
 /// Data that does not keep to its contract: where, and which rule. It holds no value, for that may be personal.
@@ -155,15 +157,14 @@ impl Contract {
     }
 
     /// As [`check`](Self::check), with what was read.
-    pub(super) fn parse(&self, data: &[u8], bounds: &JsonLimits) -> Result<Value, Violation> {
+    pub(super) fn parse<'d>(&self, data: &'d [u8], bounds: &JsonLimits) -> Result<Tape<'d>, Violation> {
         check_json(data, bounds)?;
         let wrong = |text: String| Violation { pointer: "".into(), rule: "syntax".into(), text: text.into() };
-        let value: Value = serde_json::from_slice(data).map_err(|error| wrong(error.to_string()))?;
+        let tape = Tape::read(data).map_err(|error| wrong(error.to_string()))?;
         let validator = self.validator().map_err(|error| wrong(error.to_string()))?;
-        match validator.validate(&value) {
-            Ok(()) => Ok(value),
-            Err(error) => Err(Violation::of_schema(&error, &self.definition.schema)),
-        }
+        let checked = validator.validate(tape.root());
+        checked.map_err(|error| Violation::of_schema(&error, &self.definition.schema))?;
+        Ok(tape)
     }
 
     /// The data as those may see it who only operate the system: what is marked is [`HIDDEN`], and all of it where it is no
@@ -177,10 +178,10 @@ impl Contract {
         redact::scrubbed(text, data, &self.definition.schema)
     }
 
-    fn validator(&self) -> Result<&Validator> {
+    fn validator(&self) -> Result<&Validator<OnTape>> {
         let compiled = self.validator.get_or_init(|| {
             // Patterns come from schemas, data from anywhere: an engine without backtracking takes linear time.
-            jsonschema::options()
+            jsonschema::options_for::<OnTape>()
                 .should_validate_formats(true)
                 .with_pattern_options(PatternOptions::regex())
                 .build(&self.definition.schema)
