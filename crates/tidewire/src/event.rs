@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod cloudevents;
+mod compatibility;
 mod conform;
 mod contract;
 mod envelope;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
 pub use catalog::Catalog;
+pub use compatibility::{Change, ChangeKind};
 pub(crate) use conform::{conform, verify};
 pub(crate) use contract::version_of;
 pub use contract::{Contract, Definition, HIDDEN, Mark, Violation};
