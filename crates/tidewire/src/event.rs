@@ -1,5 +1,6 @@
 //! An event: CloudEvents attributes beside opaque data.
 
+mod asyncapi;
 mod catalog;
 pub mod cloudevents;
 mod compatibility;
