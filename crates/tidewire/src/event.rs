@@ -13,6 +13,7 @@ mod keys;
 mod seal;
 mod sign;
 mod typed;
+mod typescript;
 
 use std::fmt;
 
