@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::contract::{Contract, Mark, Violation, version_of};
+use super::contract::{Contract, Mark, Violation};
 use super::json::JsonLimits;
 use super::typed::{Receiving, Sending, Unreadable};
 use super::{Catalog, Event, cloudevents, seal, sign};
@@ -27,6 +27,9 @@ pub(crate) fn conform(
         Err(violation) => return Ok(Err(violation)),
     };
     let definition = newest.definition();
+    if event.is_sealed() && !definition.is_sealed {
+        return Ok(Err(violation("sealed", "is sealed, which events of its type are not")));
+    }
     let must_seal = definition.is_sealed && !event.is_sealed();
     if event.is_signed() {
         return Ok(match must_seal {
@@ -70,16 +73,22 @@ pub(crate) fn verify(event: &Event, catalog: &Catalog, receiving: &Receiving<'_>
     checked(event, contract, receiving).map(drop).map_err(invalid)
 }
 
-/// The contract that an event names, else the newest.
+/// The contract that an event names, else the newest. What is signed or sealed cannot be told its version any more: without
+/// one it is read as version 1.
 fn named<'c>(
     catalog: &'c Catalog,
     newest: &'c Arc<Contract>,
     event: &Event,
 ) -> Result<&'c Contract, Violation> {
-    let Some(uri) = event.data_schema() else { return Ok(newest) };
-    let contract = version_of(event).and_then(|version| catalog.get(event.event_type(), version));
-    contract.map(|contract| &**contract).ok_or_else(|| {
-        violation("dataschema", format!("is of unknown dataschema {uri:?}; the newest is {}", newest.uri()))
+    if event.data_schema().is_none() && !event.is_signed() && !event.is_sealed() {
+        return Ok(newest);
+    }
+    catalog.of(event).map(|contract| &**contract).ok_or_else(|| {
+        let why = match event.data_schema() {
+            Some(uri) => format!("is of unknown dataschema {uri:?}"),
+            None => "has no dataschema, and version 1 is not known".into(),
+        };
+        violation("dataschema", format!("{why}; the newest is {}", newest.uri()))
     })
 }
 
@@ -118,7 +127,8 @@ fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Res
 
 /// The event with what its contract says of every such event.
 fn completed(mut event: Event, contract: &Contract, texts: Texts) -> Event {
-    if event.data_schema().is_none() {
+    // A seal holds for the schema that it was made with.
+    if event.data_schema().is_none() && !event.is_sealed() {
         event = event.with_data_schema(contract.uri());
     }
     if event.key().is_none()
@@ -137,3 +147,6 @@ fn completed(mut event: Event, contract: &Contract, texts: Texts) -> Event {
 fn violation(rule: &str, text: impl Into<Box<str>>) -> Violation {
     Violation { pointer: "".into(), rule: rule.into(), text: text.into() }
 }
+
+#[cfg(test)]
+mod tests;

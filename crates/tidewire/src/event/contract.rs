@@ -84,7 +84,8 @@ impl Contract {
     /// Makes a definition ready.
     ///
     /// # Errors
-    /// `InvalidName` for its type, version or channel; `Codec` if the schema is none, or refers to anything outside of it.
+    /// `InvalidName` for its type, version or channel; `Codec` if the schema is none, refers to anything outside of it, or hides
+    /// its key, subject or tenant.
     pub fn new(definition: Definition) -> Result<Self> {
         let Definition { event_type, version, channel, .. } = &definition;
         check_type(event_type)?;
@@ -113,8 +114,16 @@ impl Contract {
     /// Compiles the schema, so that a mistake in it is told when a program starts.
     ///
     /// # Errors
-    /// `Codec` if the schema is none, or refers to anything outside of it.
+    /// `Codec` if the schema is none, refers to anything outside of it, or hides what everybody sees.
     pub(crate) fn prepare(&self) -> Result<()> {
+        let Definition { event_type, version, schema, .. } = &self.definition;
+        if let Some(property) = self.marks.contradiction(schema) {
+            let text = format!(
+                "property {property:?} of {event_type} version {version} is hidden by x-redact, and is its key, subject or tenant, which \
+                 everybody sees"
+            );
+            return Err(Error::new(ErrorKind::Codec, text));
+        }
         self.validator().map(drop)
     }
 
@@ -158,13 +167,32 @@ impl Contract {
 
     /// As [`check`](Self::check), with what was read.
     pub(super) fn parse<'d>(&self, data: &'d [u8], bounds: &JsonLimits) -> Result<Tape<'d>, Violation> {
-        check_json(data, bounds)?;
+        check_json(data, bounds).map_err(|fault| self.told(fault.into()))?;
         let wrong = |text: String| Violation { pointer: "".into(), rule: "syntax".into(), text: text.into() };
         let tape = Tape::read(data).map_err(|error| wrong(error.to_string()))?;
         let validator = self.validator().map_err(|error| wrong(error.to_string()))?;
         let checked = validator.validate(tape.root());
-        checked.map_err(|error| Violation::of_schema(&error, &self.definition.schema))?;
+        checked.map_err(|error| self.told(Violation::of_schema(&error, &self.definition.schema)))?;
         Ok(tape)
+    }
+
+    /// The violation without names that are hidden with what holds them.
+    fn told(&self, mut violation: Violation) -> Violation {
+        let steps =
+            violation.pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let steps_max = self.steps_told(steps);
+        if let Some((end, _)) = violation.pointer.match_indices('/').nth(steps_max) {
+            violation.pointer = violation.pointer.get(..end).unwrap_or_default().into();
+        }
+        violation
+    }
+
+    /// How many of the steps to a place in the data may be told.
+    pub(super) fn steps_told(&self, steps: impl Iterator<Item = impl AsRef<str>>) -> usize {
+        match self.has_redactions() {
+            true => redact::told(steps, &self.definition.schema),
+            false => usize::MAX,
+        }
     }
 
     /// The data as those may see it who only operate the system: what is marked is [`HIDDEN`], and all of it where it is no
