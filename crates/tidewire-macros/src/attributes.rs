@@ -2,8 +2,11 @@
 
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, DeriveInput, Error, Ident, LitInt, LitStr, Result, Type};
+use syn::{
+    Attribute, DeriveInput, Error, Ident, LitInt, LitStr, Meta, Path, Result, Token, Type, parse_quote,
+};
 
 /// The longest type of an event, bytes; as `limits.rs` of the library has it.
 const NAME_BYTES_MAX: usize = 128;
@@ -21,6 +24,8 @@ pub(crate) struct Declared {
     pub(crate) tenant: Option<Ident>,
     pub(crate) sign: Option<Span>,
     pub(crate) seal: Option<Span>,
+    /// Where the library is, if not at `::tidewire`.
+    pub(crate) library: Option<Path>,
 }
 
 impl Declared {
@@ -45,11 +50,27 @@ impl Declared {
             "tenant" => set(&mut self.tenant, meta, meta.value()?.parse()?),
             "sign" => set(&mut self.sign, meta, meta.path.span()),
             "seal" => set(&mut self.seal, meta, meta.path.span()),
+            "crate" => set(&mut self.library, meta, meta.value()?.parse::<LitStr>()?.parse()?),
             "redact" => Err(meta.error("`redact` stands on a field")),
             _ => Err(meta.error(
-                "not known here; known are name, version, previous, oldest, channel, key, subject, tenant, sign, seal",
+                "not known here; known are name, version, previous, oldest, channel, key, subject, tenant, sign, seal, crate",
             )),
         }
+    }
+
+    /// Whether it says what only one event has: a version, a text, a guard.
+    pub(crate) fn says_of_one(&self) -> bool {
+        let spans = [&self.oldest, &self.sign, &self.seal];
+        let texts = [&self.key, &self.subject, &self.tenant];
+        self.version.is_some()
+            || self.previous.is_some()
+            || spans.into_iter().any(Option::is_some)
+            || texts.into_iter().any(Option::is_some)
+    }
+
+    /// The path of the library.
+    pub(crate) fn library(&self) -> Path {
+        self.library.clone().unwrap_or_else(|| parse_quote!(::tidewire))
     }
 
     /// The version as a number.
@@ -71,6 +92,31 @@ pub(crate) fn is_redacted(attributes: &[Attribute]) -> Result<bool> {
         })?;
     }
     Ok(is_redacted)
+}
+
+/// Refuses `#[event(..)]` where it would say nothing.
+pub(crate) fn refuse(attributes: &[Attribute], text: &str) -> Result<()> {
+    events(attributes).next().map_or(Ok(()), |attribute| Err(Error::new_spanned(attribute, text)))
+}
+
+/// Refuses words of serde and schemars that take a field's mark out of the schema, or its value past it.
+pub(crate) fn refuse_unmarked(attributes: &[Attribute], words: &[&str]) -> Result<()> {
+    for attribute in attributes {
+        let shapes = ["serde", "schemars"].iter().any(|known| attribute.path().is_ident(known));
+        let Ok(said) = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else {
+            continue;
+        };
+        for meta in said.iter().filter(|_| shapes) {
+            // What serde skips is in no data; what only schemars skips is.
+            let is_skip = meta.path().is_ident("skip") && attribute.path().is_ident("schemars");
+            if is_skip || words.iter().any(|word| meta.path().is_ident(word)) {
+                let text = "with this the schema does not have what `redact` marks, which would be shown: mark the fields of a type \
+                            of its own, `#[schemars(extend(\"x-redact\" = true))]`, or leave it out";
+                return Err(Error::new_spanned(meta, text));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn events(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{
-    Data, DeriveInput, Error, Field, Fields, GenericArgument, Ident, LitStr, PathArguments, Result, Type,
+    Data, DeriveInput, Error, Field, Fields, GenericArgument, Ident, LitStr, Path, PathArguments, Result,
+    Type,
 };
 
 use crate::attributes::{Declared, is_redacted};
@@ -17,57 +18,58 @@ pub(crate) fn expand(input: &DeriveInput, declared: Declared) -> Result<TokenStr
     };
     check_chain(input, &declared)?;
     let fields = fields_of(input);
+    let tidewire = &declared.library();
     let texts = [("key", &declared.key), ("subject", &declared.subject), ("tenant", &declared.tenant)];
     let texts = texts.into_iter().map(|(method, named)| text_of(input, fields, method, named.as_ref()));
     let texts = texts.collect::<Result<Vec<_>>>()?;
     let mirror = mirror::of(input, &declared)?;
     let (ident, mirrored, version) = (&input.ident, &input.ident, declared.number());
     let (is_signed, is_sealed) = (declared.sign.is_some(), declared.seal.is_some());
-    let (channel, sent) = channel_of(ident, declared.channel.as_ref());
+    let (channel, sent) = channel_of(ident, &declared);
     let lifted = Lifted::of(&declared, name);
     let Lifted { check, lift, contracts } = &lifted;
     Ok(quote! {
-        impl ::tidewire::EventType for #ident {
+        impl #tidewire::EventType for #ident {
             const NAME: &'static str = #name;
             const VERSION: u32 = #version;
 
-            fn contract() -> &'static ::std::sync::Arc<::tidewire::Contract> {
+            fn contract() -> &'static ::std::sync::Arc<#tidewire::Contract> {
                 #mirror
-                static CONTRACT: ::std::sync::LazyLock<::std::sync::Arc<::tidewire::Contract>> =
+                static CONTRACT: ::std::sync::LazyLock<::std::sync::Arc<#tidewire::Contract>> =
                     ::std::sync::LazyLock::new(|| {
-                        ::tidewire::derive::contract::<#mirrored>(#name, #version, #channel, #is_signed, #is_sealed)
+                        #tidewire::derive::contract::<#mirrored>(#name, #version, #channel, #is_signed, #is_sealed)
                     });
                 &CONTRACT
             }
 
             #(#texts)*
 
-            fn lift(version: u32, data: &[u8]) -> ::core::result::Result<Self, ::tidewire::Unreadable> {
+            fn lift(version: u32, data: &[u8]) -> ::core::result::Result<Self, #tidewire::Unreadable> {
                 if version == #version {
-                    return ::tidewire::derive::read(data);
+                    return #tidewire::derive::read(data);
                 }
                 #lift
             }
         }
 
-        impl ::tidewire::EventSet for #ident {
+        impl #tidewire::EventSet for #ident {
             fn has(event_type: &str) -> bool {
                 event_type == #name
             }
 
-            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<::tidewire::Contract>> {
+            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<#tidewire::Contract>> {
                 #contracts
             }
 
-            fn to_event(&self, sending: &::tidewire::Sending<'_>) -> ::tidewire::Result<::tidewire::Event> {
-                ::tidewire::derive::to_event(self, sending)
+            fn to_event(&self, sending: &#tidewire::Sending<'_>) -> #tidewire::Result<#tidewire::Event> {
+                #tidewire::derive::to_event(self, sending)
             }
 
             fn from_event(
-                event: &::tidewire::Event,
-                receiving: &::tidewire::Receiving<'_>,
-            ) -> ::core::result::Result<Self, ::tidewire::Unreadable> {
-                ::tidewire::derive::from_event(event, receiving)
+                event: &#tidewire::Event,
+                receiving: &#tidewire::Receiving<'_>,
+            ) -> ::core::result::Result<Self, #tidewire::Unreadable> {
+                #tidewire::derive::from_event(event, receiving)
             }
         }
 
@@ -75,20 +77,20 @@ pub(crate) fn expand(input: &DeriveInput, declared: Declared) -> Result<TokenStr
         #check
     }
     .into_iter()
-    .chain(argument(ident))
+    .chain(argument(ident, tidewire))
     .collect())
 }
 
 /// What makes a type an argument of a handler.
-pub(crate) fn argument(ident: &Ident) -> TokenStream {
+pub(crate) fn argument(ident: &Ident, tidewire: &Path) -> TokenStream {
     quote! {
-        impl ::tidewire::FromDelivery for #ident {
-            fn from_delivery(delivery: &::tidewire::Delivery) -> ::core::result::Result<Self, ::tidewire::Outcome> {
-                ::tidewire::derive::typed(delivery)
+        impl #tidewire::FromDelivery for #ident {
+            fn from_delivery(delivery: &#tidewire::Delivery) -> ::core::result::Result<Self, #tidewire::Outcome> {
+                #tidewire::derive::typed(delivery)
             }
 
-            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<::tidewire::Contract>> {
-                <Self as ::tidewire::EventSet>::contracts()
+            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<#tidewire::Contract>> {
+                <Self as #tidewire::EventSet>::contracts()
             }
         }
     }
@@ -103,13 +105,14 @@ struct Lifted {
 
 impl Lifted {
     fn of(declared: &Declared, name: &LitStr) -> Self {
+        let tidewire = declared.library();
         let Some(previous) = &declared.previous else {
             return Self {
                 check: quote!(),
-                lift: quote!(::core::result::Result::Err(::tidewire::derive::unknown_version::<Self>(
+                lift: quote!(::core::result::Result::Err(#tidewire::derive::unknown_version::<Self>(
                     version
                 ))),
-                contracts: quote!(::std::vec![<Self as ::tidewire::EventType>::contract()]),
+                contracts: quote!(::std::vec![<Self as #tidewire::EventType>::contract()]),
             };
         };
         let (version, before) = (declared.number(), declared.number() - 1);
@@ -121,20 +124,20 @@ impl Lifted {
         Self {
             check: quote_spanned! { previous.span() =>
                 const _: () = ::core::assert!(
-                    <#previous as ::tidewire::EventType>::VERSION == #before
-                        && ::tidewire::derive::is_same(<#previous as ::tidewire::EventType>::NAME, #name),
+                    <#previous as #tidewire::EventType>::VERSION == #before
+                        && #tidewire::derive::is_same(<#previous as #tidewire::EventType>::NAME, #name),
                     #text
                 );
             },
             lift: quote_spanned! { previous.span() =>
                 if version > #version {
-                    return ::core::result::Result::Err(::tidewire::derive::unknown_version::<Self>(version));
+                    return ::core::result::Result::Err(#tidewire::derive::unknown_version::<Self>(version));
                 }
-                <#previous as ::tidewire::EventType>::lift(version, data).map(<Self as ::core::convert::From<#previous>>::from)
+                <#previous as #tidewire::EventType>::lift(version, data).map(<Self as ::core::convert::From<#previous>>::from)
             },
             contracts: quote! {
-                let mut contracts = <#previous as ::tidewire::EventSet>::contracts();
-                contracts.push(<Self as ::tidewire::EventType>::contract());
+                let mut contracts = <#previous as #tidewire::EventSet>::contracts();
+                contracts.push(<Self as #tidewire::EventType>::contract());
                 contracts
             },
         }
@@ -219,10 +222,11 @@ fn is_option(field: &Field) -> bool {
 }
 
 /// The channel as an option, and what makes the type one that is sent there.
-fn channel_of(ident: &Ident, channel: Option<&LitStr>) -> (TokenStream, TokenStream) {
-    let Some(channel) = channel else { return (quote!(::core::option::Option::None), quote!()) };
+fn channel_of(ident: &Ident, declared: &Declared) -> (TokenStream, TokenStream) {
+    let tidewire = declared.library();
+    let Some(channel) = &declared.channel else { return (quote!(::core::option::Option::None), quote!()) };
     let sent = quote! {
-        impl ::tidewire::EventChannel for #ident {
+        impl #tidewire::EventChannel for #ident {
             const CHANNEL: &'static str = #channel;
         }
     };

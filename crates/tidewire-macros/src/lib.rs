@@ -25,6 +25,7 @@ use crate::attributes::Declared;
 /// | `key = customer`, `subject = order` | the field, `Display` or an `Option` of it, that orders the events, or that they are about |
 /// | `tenant = shop` | the field that says whose they are: sent in another tenant they are refused |
 /// | `sign`, `seal` | every event is signed; its data is sealed |
+/// | `crate = "shop::tidewire"` | where the library is, for who has it from another crate |
 ///
 /// On a field, `#[event(redact)]` hides it from those who only operate the system. `#[serde(..)]` and `#[schemars(..)]` shape the
 /// schema, as in `#[schemars(range(min = 1))]`; doc comments describe it. Types of fields have a schema by

@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{DataEnum, DeriveInput, Error, Fields, Ident, Result, Type, Variant};
 
-use crate::attributes::Declared;
+use crate::attributes::{Declared, refuse};
 use crate::event::argument;
 
 pub(crate) fn expand(input: &DeriveInput, variants: &DataEnum, declared: &Declared) -> Result<TokenStream> {
@@ -15,10 +15,11 @@ pub(crate) fn expand(input: &DeriveInput, variants: &DataEnum, declared: &Declar
             "the events in the variants say which channel they are sent to",
         ));
     }
-    if declared.version.is_some() || declared.previous.is_some() || declared.key.is_some() {
-        let text = "without a name this enum is a set of events, each with a version and a key of its own; with `name = \"..\"` it is one event";
+    if declared.says_of_one() {
+        let text = "without a name this enum is a set of events, each with a version, key and signature of its own; with `name = \"..\"` it is one event";
         return Err(Error::new_spanned(&input.ident, text));
     }
+    refuse_marks(variants)?;
     let members = variants.variants.iter().map(member).collect::<Result<Vec<_>>>()?;
     let Some((_, first)) = members.first() else {
         return Err(Error::new_spanned(
@@ -30,56 +31,66 @@ pub(crate) fn expand(input: &DeriveInput, variants: &DataEnum, declared: &Declar
     let ident = &input.ident;
     let set = ident.to_string();
     let text = format!("the events of {set} are declared for different channels: a set is sent to one");
-    let argument = argument(ident);
+    let tidewire = &declared.library();
+    let argument = argument(ident, tidewire);
     let checks = types.iter().map(|event| {
         quote_spanned! { event.span() =>
             const _: () = ::core::assert!(
-                ::tidewire::derive::is_same(
-                    <#first as ::tidewire::EventChannel>::CHANNEL,
-                    <#event as ::tidewire::EventChannel>::CHANNEL,
+                #tidewire::derive::is_same(
+                    <#first as #tidewire::EventChannel>::CHANNEL,
+                    <#event as #tidewire::EventChannel>::CHANNEL,
                 ),
                 #text
             );
         }
     });
     Ok(quote! {
-        impl ::tidewire::EventSet for #ident {
+        impl #tidewire::EventSet for #ident {
             fn has(event_type: &str) -> bool {
-                #(<#types as ::tidewire::EventSet>::has(event_type))||*
+                #(<#types as #tidewire::EventSet>::has(event_type))||*
             }
 
-            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<::tidewire::Contract>> {
+            fn contracts() -> ::std::vec::Vec<&'static ::std::sync::Arc<#tidewire::Contract>> {
                 let mut contracts = ::std::vec::Vec::new();
-                #(contracts.extend(<#types as ::tidewire::EventSet>::contracts());)*
+                #(contracts.extend(<#types as #tidewire::EventSet>::contracts());)*
                 contracts
             }
 
-            fn to_event(&self, sending: &::tidewire::Sending<'_>) -> ::tidewire::Result<::tidewire::Event> {
+            fn to_event(&self, sending: &#tidewire::Sending<'_>) -> #tidewire::Result<#tidewire::Event> {
                 match self {
-                    #(Self::#names(event) => <#types as ::tidewire::EventSet>::to_event(event, sending),)*
+                    #(Self::#names(event) => <#types as #tidewire::EventSet>::to_event(event, sending),)*
                 }
             }
 
             fn from_event(
-                event: &::tidewire::Event,
-                receiving: &::tidewire::Receiving<'_>,
-            ) -> ::core::result::Result<Self, ::tidewire::Unreadable> {
+                event: &#tidewire::Event,
+                receiving: &#tidewire::Receiving<'_>,
+            ) -> ::core::result::Result<Self, #tidewire::Unreadable> {
                 #(
-                    if <#types as ::tidewire::EventSet>::has(event.event_type()) {
-                        return <#types as ::tidewire::EventSet>::from_event(event, receiving).map(Self::#names);
+                    if <#types as #tidewire::EventSet>::has(event.event_type()) {
+                        return <#types as #tidewire::EventSet>::from_event(event, receiving).map(Self::#names);
                     }
                 )*
-                ::core::result::Result::Err(::tidewire::derive::unknown_type(event, #set))
+                ::core::result::Result::Err(#tidewire::derive::unknown_type(event, #set))
             }
         }
 
-        impl ::tidewire::EventChannel for #ident {
-            const CHANNEL: &'static str = <#first as ::tidewire::EventChannel>::CHANNEL;
+        impl #tidewire::EventChannel for #ident {
+            const CHANNEL: &'static str = <#first as #tidewire::EventChannel>::CHANNEL;
         }
 
         #(#checks)*
 
         #argument
+    })
+}
+
+/// Refuses what would stand on a variant and say nothing.
+fn refuse_marks(variants: &DataEnum) -> Result<()> {
+    let text = "the event in this variant says of itself what is to be said";
+    variants.variants.iter().try_for_each(|variant| {
+        refuse(&variant.attrs, text)?;
+        variant.fields.iter().try_for_each(|field| refuse(&field.attrs, text))
     })
 }
 

@@ -5,11 +5,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads its server from the environment")]
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tidewire::engine::{Announce, Append, Condition, Engine, Heard, Interest, Setup, Sink};
 use tidewire::name::{ChannelPath, EntryPath};
 use tidewire::tasks::Tasks;
@@ -21,6 +23,15 @@ const DATA: &[u8] = &[b'x'; 128];
 const TASKS: u64 = 64;
 /// Of each task, before counting and while counting.
 const OPERATIONS: u64 = 200;
+
+/// An event without constraints, signature, seal or mark.
+#[derive(Event, Serialize, Deserialize)]
+#[event(name = "bench.order", channel = "through", key = customer)]
+struct Order {
+    id: u64,
+    customer: String,
+    note: String,
+}
 
 #[derive(Default)]
 struct Counted(AtomicU64);
@@ -57,6 +68,22 @@ fn main() {
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     });
     count(&runtime, "append, library", async || append(&channel).await);
+    let plain_order = Order { id: 7, customer: "customer-7".into(), note: "x".repeat(90) };
+    let orders = node.tenant("bench").and_then(|tenant| tenant.events::<Order>()).expect("valid names");
+    let data = Bytes::from(serde_json::to_vec(&plain_order).expect("JSON"));
+    count(&runtime, "make an event, untyped", async || {
+        black_box(Event::new("bench.order", data.clone()).with_key("customer-7"));
+    });
+    count(&runtime, "make an event, typed", async || {
+        black_box(orders.event(&plain_order).expect("made"));
+    });
+    count(&runtime, "append, untyped, of JSON", async || {
+        let event = Event::new("bench.order", data.clone()).with_key("customer-7");
+        drop(channel.append(event).await.expect("confirmed"));
+    });
+    count(&runtime, "append, typed", async || {
+        drop(orders.append(&plain_order).await.expect("confirmed"));
+    });
     count(&runtime, "put, engine", async || {
         let value = Bytes::from_static(DATA);
         assert!(engine.store.put(&key, value, None, Condition::Always).await.expect("answered"));

@@ -25,6 +25,7 @@ mod store;
 mod subscription;
 mod tenant;
 mod trap;
+mod typed;
 
 use std::pin::Pin;
 
@@ -102,6 +103,7 @@ cases! {
     1 append::an_append_is_confirmed_when_a_replica_has_it [Replicas];
     1 append::an_append_is_confirmed_when_the_device_has_it [Syncs];
     1 append::an_append_is_not_confirmed_as_more_durable_than_it_is;
+    1 typed::typed_events_of_a_batch_keep_their_keys_and_their_order;
     1 read::reads_a_range_forwards_and_backwards;
     1 read::reads_by_time;
     1 read::refuses_a_position_of_another_epoch;
@@ -110,6 +112,7 @@ cases! {
     2 announce::a_quiet_event_is_not_announced_and_not_lost;
     2 announce::an_event_is_announced_on_another_channel_too;
     2 announce::a_duplicate_is_not_announced;
+    2 typed::a_signature_holds_on_another_channel_of_its_tenant;
     3 subscription::gets_each_kept_event_once_and_in_order_while_appends_go_on;
     3 subscription::resumes_after_a_position;
     3 subscription::starts_at_a_time;
@@ -175,7 +178,15 @@ cases! {
     6 delivery::what_ends_each_process_is_a_dead_letter_alone;
     6 delivery::what_ends_each_process_takes_its_key_not_with_it;
     6 delivery::a_dead_letter_is_there_once_and_is_replayed_once;
+    6 typed::a_signed_dead_letter_is_replayed_and_handled;
     7 delivery::bytes_that_are_no_event_go_to_the_dead_letters;
+    7 typed::events_of_older_versions_are_read_by_a_newer_handler_in_order;
+    7 typed::an_event_of_an_unknown_version_is_a_dead_letter_with_its_bytes;
+    7 typed::an_event_of_an_unknown_version_is_passed_over_where_that_is_said;
+    7 typed::an_event_of_an_unknown_version_waits_where_that_is_said;
+    7 typed::what_cannot_be_trusted_is_a_dead_letter_with_its_reason;
+    7 typed::a_key_that_is_not_known_yet_is_waited_for;
+    7 typed::a_marked_value_is_in_no_reason;
     4 effect::a_group_begins_where_its_consumer_says;
     4 effect::a_group_that_is_lost_is_made_again_and_told;
     4 effect::a_group_goes_on_after_all_history_is_lost [DestroyHistory];
@@ -215,6 +226,7 @@ cases! {
     10 tenant::a_pattern_stays_in_its_tenant;
     10 tenant::environments_are_apart;
     10 tenant::a_name_cannot_spell_another_tenants;
+    10 typed::what_is_sealed_is_read_by_its_tenant_alone;
     13 bounds::what_is_over_a_limit_is_refused_with_its_name;
     13 bounds::a_page_is_bounded;
     13 session::a_page_of_a_turn_is_bounded;

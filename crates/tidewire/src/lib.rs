@@ -61,6 +61,8 @@ pub mod derive {
 /// Pages whose examples are compiled and run.
 #[cfg(doctest)]
 mod pages {
+    #[doc = include_str!("../../../docs/events.md")]
+    struct Events;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
     #[doc = include_str!("../../../docs/testing.md")]

@@ -90,9 +90,16 @@ impl Appending {
         self
     }
 
-    /// Sets the event's key: events of one key are ordered among each other.
+    /// Sets the event's key: events of one key are ordered among each other. That of a signed event stands in its signature and
+    /// is declared with its type: another one is an `InvalidName` error when this is awaited.
     pub fn key(mut self, key: &str) -> Self {
-        self.event = self.event.map(|event| event.with_key(key));
+        self.event = self.event.and_then(|event| match event.is_signed() && event.key() != Some(key) {
+            true => Err(Error::new(
+                ErrorKind::InvalidName,
+                format!("{} is signed and has its key already: declare it with the type", event.event_type()),
+            )),
+            false => Ok(event.with_key(key)),
+        });
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod marks;
 mod redact;
+mod tape;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub use self::marks::Mark;
 use self::marks::Marks;
 pub use self::redact::HIDDEN;
+use self::tape::{OnTape, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::json::{JsonFault, JsonLimits, check_json};
 use crate::event::{Attribute, Event, envelope};
@@ -64,7 +66,7 @@ pub struct Contract {
     attributes: Bytes,
     marks: Marks,
     /// Compiled when data is checked first: that of most Rust types never is.
-    validator: OnceLock<Result<Validator, Box<str>>>,
+    validator: OnceLock<Result<Validator<OnTape>, Box<str>>>,
 }
 
 /// Data that does not keep to its contract: where, and which rule. It holds no value, for that may be personal.
@@ -82,7 +84,8 @@ impl Contract {
     /// Makes a definition ready.
     ///
     /// # Errors
-    /// `InvalidName` for its type, version or channel; `Codec` if the schema is none, or refers to anything outside of it.
+    /// `InvalidName` for its type, version or channel; `Codec` if the schema is none, refers to anything outside of it, or hides
+    /// its key, subject or tenant.
     pub fn new(definition: Definition) -> Result<Self> {
         let Definition { event_type, version, channel, .. } = &definition;
         check_type(event_type)?;
@@ -111,8 +114,16 @@ impl Contract {
     /// Compiles the schema, so that a mistake in it is told when a program starts.
     ///
     /// # Errors
-    /// `Codec` if the schema is none, or refers to anything outside of it.
+    /// `Codec` if the schema is none, refers to anything outside of it, or hides what everybody sees.
     pub(crate) fn prepare(&self) -> Result<()> {
+        let Definition { event_type, version, schema, .. } = &self.definition;
+        if let Some(property) = self.marks.contradiction(schema) {
+            let text = format!(
+                "property {property:?} of {event_type} version {version} is hidden by x-redact, and is its key, subject or tenant, which \
+                 everybody sees"
+            );
+            return Err(Error::new(ErrorKind::Codec, text));
+        }
         self.validator().map(drop)
     }
 
@@ -155,14 +166,32 @@ impl Contract {
     }
 
     /// As [`check`](Self::check), with what was read.
-    pub(super) fn parse(&self, data: &[u8], bounds: &JsonLimits) -> Result<Value, Violation> {
-        check_json(data, bounds)?;
+    pub(super) fn parse<'d>(&self, data: &'d [u8], bounds: &JsonLimits) -> Result<Tape<'d>, Violation> {
+        check_json(data, bounds).map_err(|fault| self.told(fault.into()))?;
         let wrong = |text: String| Violation { pointer: "".into(), rule: "syntax".into(), text: text.into() };
-        let value: Value = serde_json::from_slice(data).map_err(|error| wrong(error.to_string()))?;
+        let tape = Tape::read(data).map_err(|error| wrong(error.to_string()))?;
         let validator = self.validator().map_err(|error| wrong(error.to_string()))?;
-        match validator.validate(&value) {
-            Ok(()) => Ok(value),
-            Err(error) => Err(Violation::of_schema(&error, &self.definition.schema)),
+        let checked = validator.validate(tape.root());
+        checked.map_err(|error| self.told(Violation::of_schema(&error, &self.definition.schema)))?;
+        Ok(tape)
+    }
+
+    /// The violation without names that are hidden with what holds them.
+    fn told(&self, mut violation: Violation) -> Violation {
+        let steps =
+            violation.pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let steps_max = self.steps_told(steps);
+        if let Some((end, _)) = violation.pointer.match_indices('/').nth(steps_max) {
+            violation.pointer = violation.pointer.get(..end).unwrap_or_default().into();
+        }
+        violation
+    }
+
+    /// How many of the steps to a place in the data may be told.
+    pub(super) fn steps_told(&self, steps: impl Iterator<Item = impl AsRef<str>>) -> usize {
+        match self.has_redactions() {
+            true => redact::told(steps, &self.definition.schema),
+            false => usize::MAX,
         }
     }
 
@@ -177,10 +206,10 @@ impl Contract {
         redact::scrubbed(text, data, &self.definition.schema)
     }
 
-    fn validator(&self) -> Result<&Validator> {
+    fn validator(&self) -> Result<&Validator<OnTape>> {
         let compiled = self.validator.get_or_init(|| {
             // Patterns come from schemas, data from anywhere: an engine without backtracking takes linear time.
-            jsonschema::options()
+            jsonschema::options_for::<OnTape>()
                 .should_validate_formats(true)
                 .with_pattern_options(PatternOptions::regex())
                 .build(&self.definition.schema)

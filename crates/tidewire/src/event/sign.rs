@@ -42,6 +42,9 @@ pub(super) fn sign(event: Event, tenant: &str, keys: &Keys) -> Result<Event> {
     Ok(event.with_extension(SIGNATURE, &signature))
 }
 
+/// What an event without a content type is of; some ways through other systems name it.
+const JSON: &str = "application/json";
+
 /// Whether it has a signature, be it right or wrong.
 pub(super) fn is_signed(event: &Event) -> bool {
     event.extension(SIGNATURE).is_some()
@@ -69,7 +72,7 @@ pub(super) fn verify(event: &Event, tenant: &str, keys: &Keys) -> Result<(), Unt
 fn tag(key: &hmac::Key, event: &Event, tenant: &str) -> hmac::Tag {
     // The attributes that are covered, by name.
     let attributes = [
-        ("datacontenttype", event.content_type()),
+        ("datacontenttype", Some(event.content_type().unwrap_or(JSON))),
         ("dataschema", event.data_schema()),
         ("partitionkey", event.key()),
         (SEALED, event.extension(SEALED)),

@@ -197,11 +197,21 @@ pub fn from_event<E: EventType>(event: &Event, receiving: &Receiving<'_>) -> Res
     if definition.is_signed {
         sign::verify(event, receiving.tenant, receiving.keys)?;
     }
-    if definition.is_sealed {
-        let data = seal::open(event, receiving.tenant, receiving.keys)?;
-        return E::lift(version, &data);
+    let typed = match definition.is_sealed {
+        true => E::lift(version, &seal::open(event, receiving.tenant, receiving.keys)?)?,
+        false => E::lift(version, event.data())?,
+    };
+    match typed.tenant().map(ToString::to_string) {
+        Some(tenant) if tenant != receiving.tenant => {
+            let text = format!(
+                "{} is of another tenant than {:?}, where it was received",
+                E::NAME,
+                receiving.tenant
+            );
+            Err(Unreadable::Invalid(text.into()))
+        }
+        _ => Ok(typed),
     }
-    E::lift(version, event.data())
 }
 
 /// The data of an event in clear; none if it is sealed and cannot be opened.
@@ -226,14 +236,32 @@ pub fn read<E: EventType>(data: &[u8]) -> Result<E, Unreadable> {
 fn why_not<E: EventType>(data: &[u8], error: &serde_json::Error) -> String {
     let mut json = serde_json::Deserializer::from_slice(data);
     let place = match serde_path_to_error::deserialize::<_, E>(&mut json) {
-        Err(located) if located.path().iter().next().is_some() => format!(" at {}", located.path()),
-        _ => String::new(),
+        Err(located) => place_of(located.path(), E::contract()),
+        Ok(_) => String::new(),
     };
     let what = format!("data is not {} version {}{place}", E::NAME, E::VERSION);
     match E::contract().has_redactions() {
         true => what,
         false => format!("{what}: {error}"),
     }
+}
+
+/// A place in the data, without names that are hidden with what holds them.
+fn place_of(path: &serde_path_to_error::Path, contract: &Contract) -> String {
+    let steps: Vec<_> = path.iter().map(ToString::to_string).collect();
+    let names = steps.iter().map(|step| step.trim_matches(['[', ']']));
+    let steps = steps.iter().take(contract.steps_told(names));
+    let mut place = String::new();
+    for step in steps {
+        let between = match (place.is_empty(), step.starts_with('[')) {
+            (true, _) => " at ",
+            (false, true) => "",
+            (false, false) => ".",
+        };
+        place.push_str(between);
+        place.push_str(step);
+    }
+    place
 }
 
 /// What there is no way from.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::redact::{is_marked, says_redact};
+
 /// What a property of an event's data is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
@@ -79,6 +81,13 @@ impl Marks {
         self.properties.get(&mark).map(|name| &**name)
     }
 
+    /// The first property that is marked both to be seen by everybody and to be hidden.
+    pub(super) fn contradiction(&self, schema: &Value) -> Option<&str> {
+        let property = |name: &str| schema.get("properties")?.get(name);
+        let mut names = self.properties.values().map(|name| &**name);
+        names.find(|name| property(name).is_some_and(|property| is_marked(property, schema)))
+    }
+
     pub(super) fn has_redactions(&self) -> bool {
         self.has_redactions
     }
@@ -91,7 +100,7 @@ impl Marks {
         let Some(schema) = schema.as_object() else { return };
         for (keyword, asked) in schema {
             match keyword.as_str() {
-                REDACT => self.has_redactions |= asked == &Value::Bool(true),
+                REDACT => self.has_redactions |= says_redact(schema),
                 // Names of ours to choose, and not keywords, stand here.
                 "properties" | "$defs" | "patternProperties" => {
                     asked.as_object().into_iter().flatten().for_each(|(_, schema)| self.visit(schema));

