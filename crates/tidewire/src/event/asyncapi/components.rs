@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{draft7, key};
 use crate::event::Catalog;
@@ -38,13 +38,22 @@ pub(super) fn schemas(catalog: &Catalog) -> Map<String, Value> {
             for (name, definition) in definitions {
                 let at = format!("/{within}/{}", name.replace('~', "~0").replace('/', "~1"));
                 if let Some(name) = names.get(&at) {
-                    schemas.insert(name.clone(), draft7::schema(definition, &refer));
+                    schemas.insert(name.clone(), component(definition, &refer));
                 }
             }
         }
-        schemas.insert(whole.clone(), draft7::schema(root, &refer));
+        schemas.insert(whole.clone(), component(root, &refer));
     }
     schemas.into_iter().collect()
+}
+
+/// A schema that has a name, which the tools of AsyncAPI take as an object only.
+fn component(schema: &Value, refer: &dyn Fn(&str) -> String) -> Value {
+    match draft7::schema(schema, refer) {
+        Value::Bool(true) => json!({}),
+        Value::Bool(false) => json!({"not": {}}),
+        schema => schema,
+    }
 }
 
 /// Where a schema holds definitions, by this draft and by those before.

@@ -113,11 +113,16 @@ impl Comparison {
             }
         }
         for (_, new) in newer.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
-            match has_branches(older, new) {
-                true => self.note(&new.pointer, ChangeKind::ValueAdded, format!("{} is new", new.label())),
-                false => {
-                    is_widened |= !older.iter().any(|old| old.value.is_none() && old.kind.covers(new.kind))
+            let takes = |old: &Alternative<'_>| match old.value {
+                Some(value) => new.value == Some(value),
+                None => old.kind.covers(new.kind) && !is_branch(old, new),
+            };
+            match (older.iter().any(takes), has_branches(older, new)) {
+                (true, _) => {}
+                (_, true) => {
+                    self.note(&new.pointer, ChangeKind::ValueAdded, format!("{} is new", new.label()));
                 }
+                _ => is_widened = true,
             }
         }
         for (old, to) in older.iter().zip(pairs) {

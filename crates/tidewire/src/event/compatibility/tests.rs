@@ -159,6 +159,8 @@ fn types_and_unions() {
     assert_both_ways(&constant, &other, &swapped, &swapped);
     assert_both_ways(&constant, &string, &[(Widened, at)], &[(Narrowed, at)]);
     assert_finds(&constant, &one(json!({"enum": ["a"], "type": "string"})), &[]);
+    let twice = one(json!({"anyOf": [{"const": "a"}, {"enum": ["a"]}, {"type": "null"}, {"const": null}]}));
+    assert_finds(&twice, &twice, &[]);
 }
 
 #[test]
