@@ -38,7 +38,7 @@ impl Config {
         match self.action {
             Action::Default => print::text(DEFAULT_CONFIG.as_bytes()),
             Action::Check { file } => {
-                Settings::from_file(&file)?;
+                Settings::from_file(&file)?.catalogs()?;
                 print::line(format_args!("{}: ok", file.display()))
             }
             Action::Show { file, json } => {

@@ -11,6 +11,7 @@ mod hint;
 mod print;
 mod publish;
 mod rest;
+mod schema;
 mod serve;
 mod server_url;
 mod table;
@@ -56,6 +57,8 @@ enum Command {
     Trace(trace::TraceCommand),
     /// List, show, enable, disable and try the endpoints that events are sent to
     Webhooks(webhooks::WebhooksCommand),
+    /// List, show, check and export what is agreed of events
+    Schema(schema::SchemaCommand),
     /// Make a connection token for a client
     Token(token::Token),
     /// Check a running server, or an engine, and say what to change
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Dead(dead) => dead.run(),
         Command::Trace(trace) => trace.run(),
         Command::Webhooks(webhooks) => webhooks.run(),
+        Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(config) => Ok(config.run()?),

@@ -39,6 +39,11 @@ impl RestPath {
         Self::webhooks().name(name)
     }
 
+    /// That of the catalog of events.
+    pub(crate) fn catalog() -> Self {
+        Self { path: "/v1/catalog.json".into(), has_query: false }
+    }
+
     /// Goes on with a part of ours.
     pub(crate) fn then(mut self, part: &str) -> Self {
         self.path.push('/');

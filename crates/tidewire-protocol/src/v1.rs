@@ -1,17 +1,19 @@
-//! Bodies of the REST API under `/v1`: events as CloudEvents, groups, their dead letters, webhooks, and where an
-//! event is.
+//! Bodies of the REST API under `/v1`: events as CloudEvents, groups, their dead letters, webhooks, schemas, and
+//! where an event is.
 //!
 //! Times are RFC 3339 text, durations milliseconds, positions `EPOCH:OFFSET`. What a request does not know of is refused, so
 //! that a filter with a typing error does not pick everything. An error is `{"error": {"code", "message"}}`, with the
 //! status that says whose turn it is.
 
 mod event;
+mod schema;
 mod webhook;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use self::event::{AcceptedEvent, EventError, EventOutcome, EventOutcomes, RefusedEvent};
+pub use self::schema::{Schema, SchemaSummary, SchemaVersions, Schemas};
 pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};
 
 use crate::omit::is_default;

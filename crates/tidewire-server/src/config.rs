@@ -1,5 +1,6 @@
 //! Settings: what `config.default.toml` documents, read strictly.
 
+mod catalogs;
 mod error;
 mod text;
 mod webhook;
@@ -150,6 +151,9 @@ pub struct TenantConfig {
     pub origins: Vec<String>,
     /// Whether clients may connect without a token.
     pub anonymous: bool,
+    /// The catalog of its events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<PathBuf>,
     /// Channel rules, the first match decides.
     pub channels: Vec<ChannelRule>,
 }
@@ -307,13 +311,15 @@ impl Config {
                 at_bound: AtBound::Block,
             }),
         };
-        let mut channels = self.tenants.remove(DEFAULT_TENANT).unwrap_or_default().channels;
+        let TenantConfig { mut channels, events, .. } =
+            self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
             token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
             origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
+            events,
             channels,
         };
         self.tenants.insert(DEFAULT_TENANT.into(), tenant);

@@ -78,11 +78,17 @@ impl Server {
                 "--dev listens on loopback only, because its keys are public: {addr} is not loopback"
             )));
         }
+        let catalogs = config.catalogs().map_err(|error| StartError::Usage(error.to_string()))?;
         let clock = Clock::system();
         let url = config.engine.to_string();
         let tidewire = open_engine(&config, clock.clone()).await?;
         let node =
             Node::new(config, tidewire, clock, addr).map_err(|error| StartError::Usage(error.to_string()))?;
+        for (tenant, catalog) in catalogs {
+            if let Some(tenant) = node.tenants.named(&tenant) {
+                tenant.handle.set_catalog(catalog);
+            }
+        }
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
         }

@@ -1,7 +1,9 @@
 //! An event: CloudEvents attributes beside opaque data.
 
+mod asyncapi;
 mod catalog;
 pub mod cloudevents;
+mod compatibility;
 mod conform;
 mod contract;
 mod envelope;
@@ -11,6 +13,7 @@ mod keys;
 mod seal;
 mod sign;
 mod typed;
+mod typescript;
 
 use std::fmt;
 
@@ -22,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 
 pub use catalog::Catalog;
+pub use compatibility::{Change, ChangeKind};
 pub(crate) use conform::{conform, verify};
 pub(crate) use contract::version_of;
 pub use contract::{Contract, Definition, HIDDEN, Mark, Violation};

@@ -35,9 +35,9 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
-    Catalog, Contract, Definition, Event, EventChannel, EventSet, EventType, HIDDEN, JsonFault, JsonLimits,
-    JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation, check_json,
-    cloudevents,
+    Catalog, Change, ChangeKind, Contract, Definition, Event, EventChannel, EventSet, EventType, HIDDEN,
+    JsonFault, JsonLimits, JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation,
+    check_json, cloudevents,
 };
 pub use limits::Limits;
 pub use position::{Epoch, Position};

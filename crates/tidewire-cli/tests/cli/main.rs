@@ -11,4 +11,5 @@ mod dead;
 mod doctor;
 mod follow;
 mod running;
+mod schema;
 mod webhooks;

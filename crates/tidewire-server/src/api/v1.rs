@@ -6,6 +6,7 @@ mod events;
 mod exchange;
 mod fetch;
 mod groups;
+mod schemas;
 mod sweep;
 mod trace;
 mod webhooks;
@@ -45,5 +46,10 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new()
         .nest("/v1/channels/{channel}", channel)
         .nest("/v1/webhooks", webhooks)
+        .route("/v1/schemas", get(schemas::list))
+        .route("/v1/schemas/{type}", get(schemas::versions))
+        .route("/v1/schemas/{type}/{version}", get(schemas::show))
+        .route("/v1/catalog.json", get(schemas::catalog))
+        .route("/v1/asyncapi.json", get(schemas::asyncapi))
         .route("/v1/{*path}", any(exchange::unknown_path))
 }

@@ -14,6 +14,10 @@ impl ConfigError {
         Self(format!("{file}: {problem}"))
     }
 
+    pub(super) fn of_setting(setting: &str, file: &std::path::Path, problem: &str) -> Self {
+        Self(format!("{setting}: {}: {problem}", file.display()))
+    }
+
     pub(super) fn from_toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
         let place = match error.span().and_then(|span| text.get(..span.start)) {
             Some(before) => format!("{file}:{}", before.matches('\n').count() + 1),

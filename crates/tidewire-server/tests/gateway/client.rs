@@ -54,6 +54,7 @@ pub(crate) fn strict() -> Config {
         token_secret: Some(Secret::from(ACME_SECRET)),
         origins: vec!["https://acme.example".into()],
         anonymous: false,
+        events: None,
         channels: vec![
             rule("news:*", Who::Authenticated, Who::Nobody, keep),
             rule("live:*", Who::Authenticated, Who::Authenticated, None),

@@ -15,5 +15,6 @@ mod frames;
 mod groups;
 mod receiver;
 mod recovery;
+mod schemas;
 mod serving;
 mod webhooks;

@@ -126,6 +126,16 @@ impl Catalog {
         self.by_type.get(event_type)?.values().next_back()
     }
 
+    /// The types that there are.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.by_type.keys().map(|event_type| &**event_type)
+    }
+
+    /// The versions of a type, the oldest first.
+    pub fn versions(&self, event_type: &str) -> impl Iterator<Item = u32> {
+        self.by_type.get(event_type).into_iter().flat_map(BTreeMap::keys).copied()
+    }
+
     /// The contract that an event says it keeps to.
     pub fn of(&self, event: &Event) -> Option<&Arc<Contract>> {
         self.get(event.event_type(), version_of(event)?)

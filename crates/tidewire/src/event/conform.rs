@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::contract::{Contract, Mark, Violation};
 use super::json::JsonLimits;
 use super::typed::{Receiving, Sending, Unreadable};
@@ -24,7 +22,7 @@ pub(crate) fn conform(
     let receiving = Receiving { tenant: sending.tenant, keys: sending.keys };
     let checked = named(catalog, newest, &event)
         .and_then(|contract| Ok((contract, checked(&event, contract, &receiving)?)));
-    let (contract, data) = match checked {
+    let (contract, texts) = match checked {
         Ok(checked) => checked,
         Err(violation) => return Ok(Err(violation)),
     };
@@ -39,7 +37,7 @@ pub(crate) fn conform(
             false => Ok(event),
         });
     }
-    let mut event = completed(event, contract, &data);
+    let mut event = completed(event, contract, texts);
     if event.time() == Timestamp::default() {
         event = event.with_time(sending.now);
     }
@@ -94,8 +92,14 @@ fn named<'c>(
     })
 }
 
-/// The data, once it is known to keep to the schema.
-fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Result<Value, Violation> {
+/// What the data says of its event.
+struct Texts {
+    key: Option<String>,
+    subject: Option<String>,
+}
+
+/// What the data says of its event, once it is known to keep to the schema.
+fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Result<Texts, Violation> {
     if event.is_signed() {
         sign::verify(event, receiving.tenant, receiving.keys)
             .map_err(|why| violation("signature", why.to_string()))?;
@@ -110,42 +114,34 @@ fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Res
         return Err(violation("datacontenttype", format!("is {seen}, its schema is of JSON")));
     }
     let data = contract.parse(&data, &JsonLimits::default())?;
-    if let Some(tenant) = text_of(&data, contract, Mark::Tenant)
-        && tenant != receiving.tenant
-    {
-        let pointer = contract.property(Mark::Tenant).map(|name| format!("/{name}")).unwrap_or_default();
-        let text = format!("is of another tenant than {:?}", receiving.tenant).into();
-        return Err(Violation { pointer: pointer.into(), rule: "x-tenant".into(), text });
+    let text = |mark| data.root().property(contract.property(mark)?)?.text();
+    match text(Mark::Tenant) {
+        Some(tenant) if tenant != receiving.tenant => {
+            let pointer = contract.property(Mark::Tenant).map(|name| format!("/{name}")).unwrap_or_default();
+            let text = format!("is of another tenant than {:?}", receiving.tenant).into();
+            Err(Violation { pointer: pointer.into(), rule: "x-tenant".into(), text })
+        }
+        _ => Ok(Texts { key: text(Mark::Key), subject: text(Mark::Subject) }),
     }
-    Ok(data)
 }
 
 /// The event with what its contract says of every such event.
-fn completed(mut event: Event, contract: &Contract, data: &Value) -> Event {
+fn completed(mut event: Event, contract: &Contract, texts: Texts) -> Event {
     // A seal holds for the schema that it was made with.
     if event.data_schema().is_none() && !event.is_sealed() {
         event = event.with_data_schema(contract.uri());
     }
     if event.key().is_none()
-        && let Some(key) = text_of(data, contract, Mark::Key)
+        && let Some(key) = texts.key
     {
         event = event.with_key(&key);
     }
     if event.subject().is_none()
-        && let Some(subject) = text_of(data, contract, Mark::Subject)
+        && let Some(subject) = texts.subject
     {
         event = event.with_subject(&subject);
     }
     event
-}
-
-/// The text of the property that is marked so.
-fn text_of(data: &Value, contract: &Contract, mark: Mark) -> Option<String> {
-    match data.get(contract.property(mark)?)? {
-        Value::String(text) => Some(text.clone()),
-        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 fn violation(rule: &str, text: impl Into<Box<str>>) -> Violation {

@@ -2,11 +2,13 @@
 
 mod marks;
 mod redact;
+mod tape;
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +16,7 @@ use serde_json::Value;
 pub use self::marks::Mark;
 use self::marks::Marks;
 pub use self::redact::HIDDEN;
+use self::tape::{OnTape, Tape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::json::{JsonFault, JsonLimits, check_json};
 use crate::event::{Attribute, Event, envelope};
@@ -64,7 +67,7 @@ pub struct Contract {
     attributes: Bytes,
     marks: Marks,
     /// Compiled when data is checked first: that of most Rust types never is.
-    validator: OnceLock<Result<Validator, Box<str>>>,
+    validator: OnceLock<Result<Validator<OnTape>, Box<str>>>,
 }
 
 /// Data that does not keep to its contract: where, and which rule. It holds no value, for that may be personal.
@@ -164,15 +167,14 @@ impl Contract {
     }
 
     /// As [`check`](Self::check), with what was read.
-    pub(super) fn parse(&self, data: &[u8], bounds: &JsonLimits) -> Result<Value, Violation> {
+    pub(super) fn parse<'d>(&self, data: &'d [u8], bounds: &JsonLimits) -> Result<Tape<'d>, Violation> {
         check_json(data, bounds).map_err(|fault| self.told(fault.into()))?;
         let wrong = |text: String| Violation { pointer: "".into(), rule: "syntax".into(), text: text.into() };
-        let value: Value = serde_json::from_slice(data).map_err(|error| wrong(error.to_string()))?;
+        let tape = Tape::read(data).map_err(|error| wrong(error.to_string()))?;
         let validator = self.validator().map_err(|error| wrong(error.to_string()))?;
-        match validator.validate(&value) {
-            Ok(()) => Ok(value),
-            Err(error) => Err(self.told(Violation::of_schema(&error, &self.definition.schema))),
-        }
+        let checked = validator.validate(tape.root());
+        checked.map_err(|error| self.told(Violation::of_schema(&error, &self.definition.schema)))?;
+        Ok(tape)
     }
 
     /// The violation without names that are hidden with what holds them.
@@ -205,10 +207,10 @@ impl Contract {
         redact::scrubbed(text, data, &self.definition.schema)
     }
 
-    fn validator(&self) -> Result<&Validator> {
+    fn validator(&self) -> Result<&Validator<OnTape>> {
         let compiled = self.validator.get_or_init(|| {
             // Patterns come from schemas, data from anywhere: an engine without backtracking takes linear time.
-            jsonschema::options()
+            jsonschema::options_for::<OnTape>()
                 .should_validate_formats(true)
                 .with_pattern_options(PatternOptions::regex())
                 .build(&self.definition.schema)
@@ -258,9 +260,13 @@ impl Violation {
     fn of_schema(error: &ValidationError<'_>, schema: &Value) -> Self {
         let rule = error.kind().keyword();
         let asked = schema.pointer(error.schema_path().as_str()).filter(|asked| !asked.is_object());
-        let text = match asked.map(Value::to_string).filter(|asked| asked.len() <= ASKED_BYTES_MAX) {
-            Some(asked) => format!("does not keep to {rule} {asked}"),
-            None => format!("does not keep to {rule} of its schema"),
+        let asked = asked.map(Value::to_string).filter(|asked| asked.len() <= ASKED_BYTES_MAX);
+        let text = match (error.kind(), asked) {
+            (ValidationErrorKind::Required { property }, _) => {
+                format!("has no {property}, which is required")
+            }
+            (_, Some(asked)) => format!("does not keep to {rule} {asked}"),
+            (_, None) => format!("does not keep to {rule} of its schema"),
         };
         Self { pointer: error.instance_path().as_str().into(), rule: rule.into(), text: text.into() }
     }
