@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -259,9 +260,13 @@ impl Violation {
     fn of_schema(error: &ValidationError<'_>, schema: &Value) -> Self {
         let rule = error.kind().keyword();
         let asked = schema.pointer(error.schema_path().as_str()).filter(|asked| !asked.is_object());
-        let text = match asked.map(Value::to_string).filter(|asked| asked.len() <= ASKED_BYTES_MAX) {
-            Some(asked) => format!("does not keep to {rule} {asked}"),
-            None => format!("does not keep to {rule} of its schema"),
+        let asked = asked.map(Value::to_string).filter(|asked| asked.len() <= ASKED_BYTES_MAX);
+        let text = match (error.kind(), asked) {
+            (ValidationErrorKind::Required { property }, _) => {
+                format!("has no {property}, which is required")
+            }
+            (_, Some(asked)) => format!("does not keep to {rule} {asked}"),
+            (_, None) => format!("does not keep to {rule} of its schema"),
         };
         Self { pointer: error.instance_path().as_str().into(), rule: rule.into(), text: text.into() }
     }

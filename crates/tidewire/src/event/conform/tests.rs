@@ -76,7 +76,7 @@ fn what_is_guarded_and_names_no_version_is_read_as_version_1() {
     assert_eq!(sent(event.clone(), &catalog), Ok(event.clone()));
     assert_eq!(received(&event, &catalog), Ok(()));
     let error = sent(guarded(&json!({"cents": 1})), &catalog).unwrap_err();
-    assert_eq!(error, "data: does not keep to required of its schema");
+    assert_eq!(error, "data: has no \"euros\", which is required");
 }
 
 #[test]
