@@ -60,25 +60,28 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 export class Server {
   /**
    * Starts a server that ends with the test; resolves when it listens. A failed test shows its log.
-   * Without an engine it has the default one, in `folder`. `config` is the path of a settings file.
+   * Without an engine it has the default one, in `folder`. `config` is the path of a settings file, `env` what is set beside
+   * what this process has; of the log the newest `logMax` characters are kept.
    */
-  static async start(t, { engine, folder, config, name = 'tidewire' }) {
-    const server = new Server(engine, folder, config, name);
+  static async start(t, { name = 'tidewire', ...options }) {
+    const server = new Server({ name, ...options });
     t.after(async () => {
       await server.kill();
-      if (t.passed === false) console.error(`--- log of ${name}\n${server.log}`);
+      if (t.passed === false) console.error(`--- log of ${name}\n${server.log.slice(-LOG_CHARACTERS_MAX)}`);
     });
     await server.launch('127.0.0.1:0');
     return server;
   }
 
-  constructor(engine, folder, config, name) {
+  constructor({ engine, folder, config, name, env = {}, logMax = LOG_CHARACTERS_MAX }) {
     this.options = [
       'serve', '--dev', ...(engine ? ['--engine', engine] : []), ...(config ? ['--config', config] : []),
     ];
     this.folder = folder;
     this.name = name;
+    this.env = env;
     this.log = '';
+    this.logMax = logMax;
   }
 
   /** Starts again on the same address and the same engine. */
@@ -89,11 +92,12 @@ export class Server {
   async launch(listen) {
     this.child = spawn(setting('TIDEWIRE_TEST_BINARY'), [...this.options, '--listen', listen], {
       cwd: this.folder,
+      env: { ...process.env, ...this.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     running.add(this);
     this.child.stderr.setEncoding('utf8').on('data', (text) => {
-      this.log = (this.log + text).slice(-LOG_CHARACTERS_MAX);
+      this.log = (this.log + text).slice(-this.logMax);
     });
     this.exited = once(this.child, 'exit').then(() => running.delete(this));
     const lines = createInterface({ input: this.child.stdout });
