@@ -177,12 +177,16 @@ impl Contract {
         Ok(tape)
     }
 
-    /// The violation without names that are hidden with what holds them.
+    /// The violation without names that are hidden with what holds them, and with as much of its place as people read.
     fn told(&self, mut violation: Violation) -> Violation {
         let steps =
             violation.pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
         let steps_max = self.steps_told(steps);
         if let Some((end, _)) = violation.pointer.match_indices('/').nth(steps_max) {
+            violation.pointer = violation.pointer.get(..end).unwrap_or_default().into();
+        }
+        if violation.pointer.len() > POINTER_BYTES_MAX {
+            let end = violation.pointer.floor_char_boundary(POINTER_BYTES_MAX);
             violation.pointer = violation.pointer.get(..end).unwrap_or_default().into();
         }
         violation
@@ -272,6 +276,8 @@ impl Violation {
     }
 }
 
+/// Bytes of a place that are told, as of a fault in JSON.
+const POINTER_BYTES_MAX: usize = 256;
 /// Bytes of a schema's keyword that are told with a violation of it.
 const ASKED_BYTES_MAX: usize = 200;
 
