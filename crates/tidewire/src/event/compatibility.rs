@@ -115,11 +115,11 @@ impl Catalog {
     ///
     /// ```
     /// use tidewire::{Catalog, ChangeKind};
+    /// # fn main() -> tidewire::Result<()> {
     /// let catalog = |schema: &str| {
     ///     let event = format!(r#"{{"type": "order.placed", "version": 1, "schema": {schema}}}"#);
     ///     Catalog::from_json(&format!(r#"{{"catalog": 1, "events": [{event}]}}"#))
     /// };
-    /// # fn main() -> tidewire::Result<()> {
     /// let older = catalog(r#"{"properties": {"id": {"type": ["integer", "string"]}}}"#)?;
     /// let newer = catalog(r#"{"properties": {"id": {"type": "integer"}}}"#)?;
     /// let changes = newer.changes_since(&older);
