@@ -256,8 +256,9 @@ fn check_type(event_type: &str) -> Result<()> {
 pub(crate) fn version_of(event: &Event) -> Option<u32> {
     let Some(uri) = event.data_schema() else { return Some(1) };
     let (event_type, version) = uri.strip_prefix(SCHEME)?.rsplit_once('/')?;
-    (event_type == event.event_type()).then_some(())?;
-    version.parse().ok()
+    // As we write it, and in no second way: `+1` and `01` are no numbers here.
+    let number = version.parse::<u32>().ok().filter(|number| number.to_string() == version)?;
+    (event_type == event.event_type()).then_some(number)
 }
 
 impl Violation {
