@@ -53,7 +53,7 @@ use self::stats::{Counters, Stats};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::{Append, Appended, AtBound, Engine, Retention};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Catalog, Contract, Event, Keys, NodeId, Receiving, Unreadable, opened, verify};
+use crate::event::{Catalog, Event, Keys, NodeId, Receiving, Unreadable, opened, verify};
 use crate::limits::Limits;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
@@ -108,11 +108,6 @@ impl Bus {
         }
     }
 
-    /// Adds contracts of the program's own types.
-    fn declare(&self, contracts: Vec<&'static Arc<Contract>>) -> Result<()> {
-        self.catalogs.declare(contracts)
-    }
-
     /// Holds a received event against the contract of its type, if it has one.
     fn verify(&self, tenant: &str, event: &Event) -> Result<(), Unreadable> {
         let catalog = self.catalogs.speaking_of(tenant, event);
@@ -121,7 +116,8 @@ impl Bus {
 
     /// A text that was made while the event was handled, without what is hidden of it; none if it may stay as it is.
     fn scrubbed(&self, tenant: &str, event: &Event, text: &str) -> Option<Box<str>> {
-        self.catalogs.scrubbed(tenant, event, text, || opened(event, &Receiving { tenant, keys: &self.keys }))
+        let contract = self.catalogs.hiding(tenant, event)?;
+        contract.scrubbed(text, &opened(event, &Receiving { tenant, keys: &self.keys })?)
     }
 
     /// Marks a call as in flight until the mark is dropped, so that closing waits for it.

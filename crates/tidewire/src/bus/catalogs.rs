@@ -53,32 +53,18 @@ impl Catalogs {
         if own.newest(event.event_type()).is_some() { own } else { self.program() }
     }
 
-    /// What has been agreed of an event: the contract that it names, else the newest of its type.
-    fn contract(&self, tenant: &str, event: &Event) -> Option<Arc<Contract>> {
+    /// What has been agreed of an event, if anything of it is hidden: the contract that it names, else the newest of its type.
+    pub(super) fn hiding(&self, tenant: &str, event: &Event) -> Option<Arc<Contract>> {
         let catalog = self.speaking_of(tenant, event);
-        catalog.of(event).or_else(|| catalog.newest(event.event_type())).cloned()
+        let contract = catalog.of(event).or_else(|| catalog.newest(event.event_type()))?;
+        contract.has_redactions().then(|| contract.clone())
     }
 
     /// The data of an event as those may see it who only operate the system; none if nothing of it is hidden.
     pub(crate) fn redacted(&self, tenant: &str, event: &Event) -> Option<Value> {
-        let contract = self.contract(tenant, event)?;
-        if !contract.has_redactions() {
-            return None;
-        }
+        let contract = self.hiding(tenant, event)?;
         // Of a version that is not known nobody can say what is hidden.
         let is_known = crate::event::version_of(event) == Some(contract.definition().version);
         Some(if is_known { contract.redacted(event) } else { HIDDEN.into() })
-    }
-
-    /// The text without what is hidden of `event`; none if it may stay as it is. `open` gives the event's data in clear.
-    pub(super) fn scrubbed(
-        &self,
-        tenant: &str,
-        event: &Event,
-        text: &str,
-        open: impl FnOnce() -> Option<bytes::Bytes>,
-    ) -> Option<Box<str>> {
-        let contract = self.contract(tenant, event).filter(|contract| contract.has_redactions())?;
-        contract.scrubbed(text, &open()?)
     }
 }

@@ -105,6 +105,11 @@ impl Channel {
         Appending::new(self.bus.clone(), self.counters.clone(), self.path.clone(), event)
     }
 
+    /// Listens, to typed events if `E` says so.
+    pub(super) fn subscribing<E>(&self) -> Subscribing<E> {
+        Subscribing::new(self.bus.clone(), Interest::Channel(self.path.clone()))
+    }
+
     pub(super) fn bus(&self) -> &Arc<Bus> {
         &self.bus
     }
@@ -116,7 +121,7 @@ impl Channel {
 
     /// Listens; several subscriptions of one channel each get every event.
     pub fn subscribe(&self) -> Subscribing {
-        Subscribing::new(self.bus.clone(), Interest::Channel(self.path.clone()))
+        self.subscribing()
     }
 
     /// A group of consumers of this channel's stream; where it begins if it is not there has to be said.
@@ -156,7 +161,8 @@ impl Channel {
     }
 
     /// An event from outside as the contract of its type has it: its data checked, its schema, key and subject named, sealed and
-    /// signed. One that came with a signature keeps it; one whose type has no contract stays as it is.
+    /// signed. One that came with a signature keeps it; of one whose type has no contract, JSON is held to
+    /// [`JsonLimits`](crate::JsonLimits).
     ///
     /// Without a `dataschema` it is of the newest version.
     ///
@@ -177,9 +183,10 @@ impl Channel {
     /// The data of a sealed event in clear, for those whom its tenant lets have it. `None` if it is not sealed, or this node
     /// does not have the key.
     pub fn opened(&self, event: &Event) -> Option<Bytes> {
-        (event.is_sealed())
-            .then(|| opened(event, &Receiving { tenant: self.path.tenant(), keys: &self.bus.keys }))
-            .flatten()
+        if !event.is_sealed() {
+            return None;
+        }
+        opened(event, &Receiving { tenant: self.path.tenant(), keys: &self.bus.keys })
     }
 
     /// Reads what the stream keeps.

@@ -8,7 +8,7 @@ use super::channel::Channel;
 use super::group::Group;
 use super::item::{Gap, Item, Received};
 use super::subscription::{Subscribing, Subscription};
-use crate::engine::{Interest, Start};
+use crate::engine::Start;
 use crate::error::Result;
 use crate::event::{Event, EventSet, Receiving, Sending, Unreadable};
 
@@ -45,7 +45,7 @@ pub struct Events<E> {
 
 impl<E: EventSet> Events<E> {
     pub(crate) fn new(channel: Channel) -> Result<Self> {
-        channel.bus().declare(E::contracts())?;
+        channel.bus().catalogs.declare(E::contracts())?;
         Ok(Self { channel, set: PhantomData })
     }
 
@@ -83,7 +83,7 @@ impl<E: EventSet> Events<E> {
 
     /// Listens; see [`Channel::subscribe`].
     pub fn subscribe(&self) -> Subscribing<E> {
-        Subscribing::new(self.channel.bus().clone(), Interest::Channel(self.channel.path().clone()))
+        self.channel.subscribing()
     }
 
     /// A group of consumers; a handler of it takes an `E`. See [`Channel::group`].

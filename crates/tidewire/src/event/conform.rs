@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::contract::{Contract, Mark, Violation};
-use super::json::JsonLimits;
+use super::contract::{Contract, Definition, Mark, Violation};
+use super::json::{JsonLimits, check_json};
+use super::sign::Untrusted;
 use super::typed::{Receiving, Sending, Unreadable};
 use super::{Catalog, Event, cloudevents, seal, sign};
 use crate::clock::Timestamp;
@@ -18,10 +19,15 @@ pub(crate) fn conform(
     catalog: &Catalog,
     sending: &Sending<'_>,
 ) -> Result<Result<Event, Violation>> {
-    let Some(newest) = catalog.newest(event.event_type()) else { return Ok(Ok(event)) };
+    let Some(newest) = catalog.newest(event.event_type()) else {
+        return Ok(bounded(&event).map(|()| event));
+    };
     let receiving = Receiving { tenant: sending.tenant, keys: sending.keys };
-    let checked = named(catalog, newest, &event)
-        .and_then(|contract| Ok((contract, checked(&event, contract, &receiving)?)));
+    let checked = named(catalog, newest, &event).and_then(|contract| {
+        // What its type asks for beside is added below.
+        let texts = checked(&event, contract, None, &receiving)?;
+        Ok((contract, texts))
+    });
     let (contract, texts) = match checked {
         Ok(checked) => checked,
         Err(violation) => return Ok(Err(violation)),
@@ -62,15 +68,52 @@ pub(crate) fn verify(event: &Event, catalog: &Catalog, receiving: &Receiving<'_>
         return Err(Unreadable::UnknownVersion(text.into()));
     };
     // What the newest version asks for holds for all: else a signature is left out by naming an older version.
-    let definition = newest.definition();
-    if definition.is_signed {
-        sign::verify(event, receiving.tenant, receiving.keys)?;
+    checked(event, contract, Some(newest.definition()), receiving)?;
+    Ok(())
+}
+
+/// Why an event from outside is not taken.
+enum Unfit {
+    Untrusted(Untrusted),
+    Violation(Violation),
+}
+
+impl From<Untrusted> for Unfit {
+    fn from(why: Untrusted) -> Self {
+        Self::Untrusted(why)
     }
-    if definition.is_sealed {
-        seal::open(event, receiving.tenant, receiving.keys)?;
+}
+
+impl From<Violation> for Unfit {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
     }
-    let invalid = |violation: Violation| Unreadable::Invalid(violation.to_string().into());
-    checked(event, contract, receiving).map(drop).map_err(invalid)
+}
+
+impl From<Unfit> for Violation {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Untrusted(why) => violation(why.guard().attribute(), why.to_string()),
+            Unfit::Violation(violation) => violation,
+        }
+    }
+}
+
+impl From<Unfit> for Unreadable {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Untrusted(why) => why.into(),
+            Unfit::Violation(violation) => Self::Invalid(violation.to_string().into()),
+        }
+    }
+}
+
+/// Checks the bounds of data whose type has no contract.
+fn bounded(event: &Event) -> Result<(), Violation> {
+    if event.data().is_empty() || !cloudevents::is_json(event.content_type()) {
+        return Ok(());
+    }
+    Ok(check_json(event.data(), &JsonLimits::default())?)
 }
 
 /// The contract that an event names, else the newest. What is signed or sealed cannot be told its version any more: without
@@ -98,20 +141,24 @@ struct Texts {
     subject: Option<String>,
 }
 
-/// What the data says of its event, once it is known to keep to the schema.
-fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Result<Texts, Violation> {
-    if event.is_signed() {
-        sign::verify(event, receiving.tenant, receiving.keys)
-            .map_err(|why| violation("signature", why.to_string()))?;
+/// What the data says of its event, once the signature and the seal that it has, or that `asked` asks for, are right and it
+/// is known to keep to the schema.
+fn checked(
+    event: &Event,
+    contract: &Contract,
+    asked: Option<&Definition>,
+    receiving: &Receiving<'_>,
+) -> Result<Texts, Unfit> {
+    if event.is_signed() || asked.is_some_and(|asked| asked.is_signed) {
+        sign::verify(event, receiving.tenant, receiving.keys)?;
     }
-    let data = match event.is_sealed() {
-        true => seal::open(event, receiving.tenant, receiving.keys)
-            .map_err(|why| violation("sealed", why.to_string()))?,
+    let data = match event.is_sealed() || asked.is_some_and(|asked| asked.is_sealed) {
+        true => seal::open(event, receiving.tenant, receiving.keys)?,
         false => event.data().clone(),
     };
     if !cloudevents::is_json(event.content_type()) {
         let seen = event.content_type().unwrap_or_default();
-        return Err(violation("datacontenttype", format!("is {seen}, its schema is of JSON")));
+        return Err(violation("datacontenttype", format!("is {seen}, its schema is of JSON")).into());
     }
     let data = contract.parse(&data, &JsonLimits::default())?;
     let text = |mark| data.root().property(contract.property(mark)?)?.text();
@@ -119,7 +166,7 @@ fn checked(event: &Event, contract: &Contract, receiving: &Receiving<'_>) -> Res
         Some(tenant) if tenant != receiving.tenant => {
             let pointer = contract.property(Mark::Tenant).map(|name| format!("/{name}")).unwrap_or_default();
             let text = format!("is of another tenant than {:?}", receiving.tenant).into();
-            Err(Violation { pointer: pointer.into(), rule: "x-tenant".into(), text })
+            Err(Violation { pointer: pointer.into(), rule: "x-tenant".into(), text }.into())
         }
         _ => Ok(Texts { key: text(Mark::Key), subject: text(Mark::Subject) }),
     }

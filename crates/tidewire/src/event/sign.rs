@@ -111,6 +111,15 @@ pub(super) enum Untrusted {
     Wrong(Guard),
 }
 
+impl Untrusted {
+    /// What was looked at.
+    pub(super) fn guard(&self) -> Guard {
+        let (Self::Missing(guard) | Self::Cut(guard) | Self::UnknownKey(guard, _) | Self::Wrong(guard)) =
+            self;
+        *guard
+    }
+}
+
 /// What was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guard {
@@ -118,6 +127,16 @@ pub(super) enum Guard {
     Signature,
     /// The seal of its data.
     Seal,
+}
+
+impl Guard {
+    /// The extension attribute that it stands in.
+    pub(super) fn attribute(self) -> &'static str {
+        match self {
+            Self::Signature => SIGNATURE,
+            Self::Seal => SEALED,
+        }
+    }
 }
 
 impl fmt::Display for Guard {

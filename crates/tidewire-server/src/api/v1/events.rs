@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tidewire::{Event, JsonLimits, check_json, cloudevents, limits};
+use tidewire::{Event, cloudevents, limits};
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::ApiError;
 use tidewire_protocol::v1::{AcceptedEvent, EventOutcome, EventOutcomes, RefusedEvent};
@@ -119,7 +119,6 @@ async fn accept(
     channel: &str,
     event: Event,
 ) -> Result<AcceptedEvent, Refused> {
-    check(&event)?;
     let handle = tenant.handle.channel(channel)?;
     let event = handle.conform(event)?.map_err(invalid_data)?;
     let (id, uuid) = (cloudevents::id(&event).into_owned(), event.id().to_string());
@@ -129,14 +128,6 @@ async fn accept(
     let Published { position, is_duplicate } = published;
     let position = position.map(|position| position.to_string());
     Ok(AcceptedEvent { event_id: (uuid != id).then_some(uuid), id, position, duplicate: is_duplicate })
-}
-
-/// Whether the data is what the event says.
-fn check(event: &Event) -> Result<(), Refused> {
-    if event.data().is_empty() || !cloudevents::is_json(event.content_type()) {
-        return Ok(());
-    }
-    check_json(event.data(), &JsonLimits::default()).map_err(|fault| invalid_data(fault.into()))
 }
 
 fn mode_of(headers: &HeaderMap) -> Result<Mode, Refused> {

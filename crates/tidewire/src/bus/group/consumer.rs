@@ -193,7 +193,7 @@ impl Consuming {
         let service = layers.fold(HandlerService::new(handler), |service, layer| layer(service));
         let service = service.with_timeout(self.settings.timeout, self.group.bus.clock.clone());
         service.check(&self.states)?;
-        self.group.bus.declare(service.contracts())?;
+        self.group.bus.catalogs.declare(service.contracts())?;
         Ok((self, service))
     }
 
