@@ -138,13 +138,19 @@ impl<'s> Alternative<'s> {
     pub(super) fn own(place: &Place<'s>) -> Vec<Self> {
         let mut whole = Self::any(place);
         let mut kinds = None;
-        let mut values = None;
+        let mut values: Option<Vec<&Value>> = None;
         for (keyword, asked) in place.value.as_object().into_iter().flatten() {
             let here = place.child(keyword, asked);
             match keyword.as_str() {
                 "type" => kinds = Some(kinds_of(asked)),
-                "const" => values = Some(vec![asked]),
-                "enum" => values = Some(asked.as_array().into_iter().flatten().collect()),
+                "const" | "enum" => {
+                    let list = asked.as_array().filter(|_| keyword == "enum");
+                    let these: Vec<_> = list.map_or_else(|| vec![asked], |list| list.iter().collect());
+                    values = Some(match values {
+                        Some(those) => those.into_iter().filter(|value| these.contains(value)).collect(),
+                        None => these,
+                    });
+                }
                 "$ref" | "allOf" | "anyOf" | "oneOf" => {}
                 "properties" => named_into(&mut whole.properties, &here),
                 "patternProperties" => named_into(&mut whole.patterns, &here),
@@ -187,8 +193,12 @@ impl<'s> Alternative<'s> {
         {
             return None;
         }
+        let value = self.value.or(inner.value);
+        if value.is_some_and(|value| !kind.covers(Kind::of(value))) {
+            return None;
+        }
         let mut both = self.clone();
-        both.value = self.value.or(inner.value);
+        both.value = value;
         both.is_hidden |= inner.is_hidden;
         for (ours, theirs) in [
             (&mut both.asked, &inner.asked),

@@ -102,6 +102,14 @@ impl Comparison {
         newer: &[Alternative<'_>],
         is_hidden: bool,
     ) {
+        // What one branch hides is hidden whichever of them a value is.
+        let [was_hidden, hides] = [older, newer].map(|all| all.iter().any(|one| one.is_hidden));
+        match (was_hidden, hides) {
+            (true, false) if !is_hidden => self.note(here, ChangeKind::RedactionRemoved, "shown, was hidden"),
+            (false, true) => self.note(here, ChangeKind::RedactionAdded, "hidden, was shown"),
+            _ => {}
+        }
+        let is_hidden = is_hidden || hides;
         let pairs = pair::pairs(older, newer);
         let has_branches =
             |all: &[Alternative<'_>], one: &Alternative<'_>| all.iter().any(|other| is_branch(one, other));
@@ -146,24 +154,12 @@ impl Comparison {
                 self.note(&holder.into(), ChangeKind::Described, format!("another {keyword}"));
             }
         }
-        match (older.is_hidden, newer.is_hidden || is_hidden) {
-            (true, false) => self.note(&newer.pointer, ChangeKind::RedactionRemoved, "shown, was hidden"),
-            (false, true) if newer.is_hidden => {
-                self.note(&newer.pointer, ChangeKind::RedactionAdded, "hidden, was shown");
-            }
-            _ => {}
-        }
-        // A value that is the only one keeps to all that was asked of it.
-        if newer.value.is_some() {
-            return;
-        }
         for (pointer, what, text) in bounds::compare(older, newer) {
             self.note(&pointer, what, text);
         }
         for keyword in older.asked.keys().chain(newer.asked.keys()).collect::<BTreeSet<_>>() {
             self.keyword(keyword, older, newer);
         }
-        let is_hidden = is_hidden || newer.is_hidden;
         self.properties(older, newer, is_hidden);
         self.other_properties(older, newer, is_hidden);
         self.items(older, newer, is_hidden);

@@ -1,5 +1,6 @@
 //! A place in a schema.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -62,11 +63,13 @@ const STEPS_MAX: usize = 10_000;
 /// Whether two schemas, or lists of them, ask for the same, whatever they say to people and however their definitions are
 /// named.
 pub(super) fn is_same(one: &Place<'_>, other: &Place<'_>) -> bool {
-    Likeness { steps: STEPS_MAX }.holds(one, other, What::Schema, DEPTH_MAX)
+    Likeness { steps: STEPS_MAX, seen: HashSet::new() }.holds(one, other, What::Schema, DEPTH_MAX)
 }
 
 struct Likeness {
     steps: usize,
+    /// References that were followed side by side: what they come back to is as alike as the rest is.
+    seen: HashSet<(Rc<str>, Rc<str>)>,
 }
 
 /// What the members of an object are.
@@ -110,7 +113,10 @@ impl Likeness {
     fn holds_of(&mut self, keyword: &str, one: &Place<'_>, other: &Place<'_>, depth: usize) -> bool {
         match keyword {
             "$ref" => match (one.target(), other.target()) {
-                (Some(one), Some(other)) => self.holds(&one, &other, What::Schema, depth),
+                (Some(one), Some(other)) => {
+                    !self.seen.insert((one.pointer.clone(), other.pointer.clone()))
+                        || self.holds(&one, &other, What::Schema, depth)
+                }
                 _ => one.value == other.value,
             },
             "const" | "enum" => one.value == other.value,

@@ -161,6 +161,11 @@ fn types_and_unions() {
     assert_finds(&constant, &one(json!({"enum": ["a"], "type": "string"})), &[]);
     let twice = one(json!({"anyOf": [{"const": "a"}, {"enum": ["a"]}, {"type": "null"}, {"const": null}]}));
     assert_finds(&twice, &twice, &[]);
+    let patterns = |all: [&str; 2]| {
+        let [first, second] = all.map(|pattern| json!({"type": "string", "pattern": pattern}));
+        one(json!({"anyOf": [true, {"not": {"const": 1}}, first, second]}))
+    };
+    assert_both_ways(&patterns(["^a", "^b"]), &patterns(["^b", "^a"]), &[], &[]);
 }
 
 #[test]
