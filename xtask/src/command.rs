@@ -1,7 +1,8 @@
 //! Running programs: the output stays visible, a failure names the line that failed.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +23,42 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{line}` ended with {status}");
     }
     Ok(())
+}
+
+/// Runs `command`, which runs tests, to its end. A failure names the tests that failed: they would be far up in the output.
+///
+/// Panics are printed without backtraces. Many are wanted, and a hundred lines for each hide the others.
+pub(crate) fn run_tests(command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    println!("$ {line}");
+    let mut running = command
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    let mut failed = Vec::new();
+    let output = running.stdout.take().context("the output was piped")?;
+    for printed in BufReader::new(output).lines() {
+        let printed = printed?;
+        println!("{printed}");
+        failed.extend(failed_test(&printed).map(str::to_owned));
+    }
+    let status = running.wait()?;
+    if !status.success() {
+        failed.sort_unstable();
+        failed.dedup();
+        bail!("`{line}` ended with {status}; failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// The test that a line of a test harness (Rust's, our table of engines, Node's) says has failed.
+fn failed_test(line: &str) -> Option<&str> {
+    let line = line.trim();
+    line.strip_prefix("test ")
+        .and_then(|line| line.strip_suffix(" ... FAILED"))
+        .or_else(|| line.strip_prefix("FAILED on "))
+        .or_else(|| line.strip_prefix("✖ ").filter(|line| *line != "failing tests:"))
 }
 
 /// What `command` prints to stdout.
@@ -52,6 +89,14 @@ mod tests {
     fn a_failure_quotes_the_command() {
         let error = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
         assert!(error.to_string().starts_with("`sh -c exit 3` ended with"), "{error}");
+    }
+
+    #[test]
+    fn a_failure_of_tests_names_them() {
+        let lines = "test a::b ... ok\ntest a::c ... FAILED\nFAILED on memory: case: why\n✖ failing tests:\n✖ one (1 ms)";
+        let script = format!("printf '%s\n' '{lines}'; exit 101");
+        let error = run_tests(Command::new("sh").args(["-c", &script])).unwrap_err();
+        assert!(error.to_string().ends_with("failed: a::c; memory: case: why; one (1 ms)"), "{error}");
     }
 
     #[test]

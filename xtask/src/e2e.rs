@@ -62,7 +62,7 @@ pub(crate) fn run(
         if let Some(pattern) = pattern {
             node.arg(format!("--test-name-pattern={pattern}"));
         }
-        command::run(services.tell(node.args(test_files(&folder)?)))
+        command::run_tests(services.tell(node.args(test_files(&folder)?)))
     })
 }
 

@@ -50,6 +50,6 @@ pub(crate) fn run(
         if let Some(seed) = seed {
             test.env("TIDEWIRE_SEED", seed.to_string());
         }
-        command::run(&mut test)
+        command::run_tests(&mut test)
     })
 }

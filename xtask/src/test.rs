@@ -18,14 +18,14 @@ pub(crate) fn run(root: &Path, stages: &mut Stages, cargo_arguments: &[String]) 
     if !cargo_arguments.is_empty() {
         let services = Services::start(stages)?;
         let mut test = cargo(root, &["test"]);
-        return stages.run("rust tests", |_| command::run(services.tell(test.args(cargo_arguments))));
+        return stages.run("rust tests", |_| command::run_tests(services.tell(test.args(cargo_arguments))));
     }
     // Tools first: a machine that lacks one should say so before it compiles for minutes.
     let programs = e2e::Programs::provide(stages)?;
     let services = Services::start(stages)?;
     stages.run("build", |_| command::run(&mut cargo(root, BUILD)))?;
     let rust = stages.run("rust tests", |_| {
-        command::run(services.tell(&mut cargo(root, &["test", "--workspace", "--no-fail-fast"])))
+        command::run_tests(services.tell(&mut cargo(root, &["test", "--workspace", "--no-fail-fast"])))
     });
     // The end-to-end tests run also after a failure: one run shows all that is wrong.
     let end_to_end = e2e::run(root, stages, &programs, &services, None);
