@@ -67,6 +67,18 @@ impl<'a> JsonData<'a> {
         JsonData(Cow::Owned(self.0.into_owned()))
     }
 
+    /// The value's text as bytes.
+    pub(crate) fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self.0 {
+            Cow::Borrowed(raw) => Cow::Borrowed(raw.get().as_bytes()),
+            Cow::Owned(raw) => Cow::Owned(Box::<str>::from(raw).into_boxed_bytes().into_vec()),
+        }
+    }
+
+    pub(crate) fn into_raw(self) -> Cow<'a, RawValue> {
+        self.0
+    }
+
     /// The value as raw JSON, to be placed into a frame.
     pub fn as_raw(&self) -> &RawValue {
         &self.0

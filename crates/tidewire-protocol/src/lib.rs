@@ -1,35 +1,42 @@
 //! The wire between Tidewire and its clients: no I/O, no runtime.
 //!
-//! - [`Command`] and [`Reply`]: the JSON form of the Centrifuge client protocol, spoken over WebSocket, so that the
-//!   published `centrifuge` SDKs work unchanged. [`decode_commands`] reads a frame, [`Reply::encode`] and
-//!   [`Push::encode`] write one.
+//! - [`Command`] and [`Reply`]: the Centrifuge client protocol, so that the published `centrifuge` SDKs work unchanged, in
+//!   both of its encodings. [`Encoding::decode_commands`] reads a frame, [`Reply::encode`] and [`Push::encode`] write what
+//!   stands in one.
 //! - [`codes`]: every error, unsubscribe and disconnect code, with what a client may do about it.
 //! - [`http`]: the bodies of the Centrifugo-compatible server API.
 //! - [`v1`]: the bodies of the REST API for what is ours: groups, dead letters, traces.
 //! - [`limits`]: the bounds of a frame.
 //!
-//! The data of an event is opaque: it travels as raw JSON text ([`RawValue`]) that is checked once and copied, never
-//! parsed into a tree. All types borrow from the frame that they were read from.
+//! The data of an event is opaque ([`Data`]): JSON text that is checked once and copied, never parsed into a tree, or
+//! bytes. All types borrow from the frame that they were read from.
 
 pub mod codes;
 mod command;
-mod frame;
+mod data;
+mod encoding;
 pub mod http;
 mod json_data;
 pub mod limits;
 mod omit;
+mod protobuf;
 mod push;
 mod reply;
 pub mod v1;
 
 pub use command::{
-    Command, ConnectData, ConnectRequest, HistoryRequest, Method, PublishRequest, RefreshRequest,
-    StreamPosition, SubscribeRequest, UnsubscribeRequest,
+    ChannelRequest, Command, ConnectData, ConnectRequest, HistoryRequest, Method, PublishRequest,
+    RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest,
 };
-pub use frame::{DecodeError, EMPTY_FRAME, decode_commands, decode_replies};
+pub use data::Data;
+pub use encoding::{DecodeError, Encoding};
 pub use json_data::{JsonData, JsonDataError};
-pub use push::{ClientInfo, Publication, Push, PushBody, Unsubscribe};
+pub use protobuf::ProtobufError;
+pub use push::{
+    ClientInfo, Disconnect, Membership, Message, Publication, Push, PushBody, Refresh, Subscribe, Unsubscribe,
+};
 pub use reply::{
-    ConnectResult, Empty, HistoryResult, RefreshResult, Reply, ReplyBody, ReplyError, SubscribeResult,
+    ConnectResult, Empty, HistoryResult, PresenceResult, PresenceStatsResult, RefreshResult, Reply,
+    ReplyBody, ReplyError, RpcResult, SubRefreshResult, SubscribeResult,
 };
 pub use serde_json::value::RawValue;

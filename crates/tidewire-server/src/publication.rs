@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewire::{Channel, Event, Received};
-use tidewire_protocol::{ClientInfo, JsonData, Publication, Push};
+use tidewire_protocol::{ClientInfo, Data, Encoding, JsonData, Publication, Push};
 
 use crate::gateway::authenticate::Identity;
 use crate::hub::outbox::Frame;
@@ -23,8 +23,8 @@ const TAGS: &str = "tags";
 pub(crate) type Tags<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 
 /// The event that a client publishes.
-pub(crate) fn event_of_client(data: &JsonData<'_>, connection: &str, identity: &Identity) -> Event {
-    let event = Event::new(EVENT_TYPE, data.get().to_owned()).with_extension(CONNECTION, connection);
+pub(crate) fn event_of_client(data: Vec<u8>, connection: &str, identity: &Identity) -> Event {
+    let event = Event::new(EVENT_TYPE, data).with_extension(CONNECTION, connection);
     let event = if identity.user.is_empty() { event } else { event.with_extension(USER, &identity.user) };
     match &identity.info {
         Some(info) => event.with_extension(CONNECTION_INFO, info),
@@ -52,42 +52,68 @@ pub(crate) enum View {
     Redacted,
 }
 
+/// How what a connection is sent is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) encoding: Encoding,
+    /// Whether pushes stand alone, because no reply ever comes.
+    pub(crate) is_unidirectional: bool,
+    pub(crate) view: View,
+}
+
+impl Form {
+    /// A push as it is written to such a connection.
+    pub(crate) fn push(self, push: Push<'_>) -> Frame {
+        Frame::new(match self.is_unidirectional {
+            true => push.encode_bare(self.encoding),
+            false => push.encode(self.encoding),
+        })
+    }
+}
+
 /// An event made ready to be written into frames: its data is checked once.
 pub(crate) struct Prepared<'e> {
     event: &'e Event,
-    data: JsonData<'e>,
+    data: Data<'e>,
     info: Option<JsonData<'e>>,
     offset: u64,
+    form: Form,
 }
 
 impl<'e> Prepared<'e> {
     /// An event of `channel`; `offset` is 0 where subscribers are not to see one.
-    pub(crate) fn new(channel: &Channel, event: &'e Event, offset: u64, view: View) -> Self {
+    pub(crate) fn new(channel: &Channel, event: &'e Event, offset: u64, form: Form) -> Self {
         // A service may write any text there; subscribers get it only if it is JSON.
         let info =
             event.extension(CONNECTION_INFO).and_then(|info| JsonData::from_json(info.as_bytes()).ok());
-        Self { event, data: shown(channel, event, view), info, offset }
+        let data = shown_bytes(channel, event, form.view);
+        let data = match form.encoding {
+            Encoding::Protobuf => Data::Bytes(data),
+            Encoding::Json => as_json(data).into(),
+        };
+        Self { event, data, info, offset, form }
     }
 
     /// An event of a page of a stream.
-    pub(crate) fn kept(channel: &Channel, received: &'e Received, view: View) -> Self {
-        Self::new(channel, &received.event, received.position.map_or(0, |position| position.offset), view)
+    pub(crate) fn kept(channel: &Channel, received: &'e Received, form: Form) -> Self {
+        Self::new(channel, &received.event, received.position.map_or(0, |position| position.offset), form)
     }
 
     /// The event as it stands in replies and pushes.
     pub(crate) fn publication(&self) -> Publication<'_> {
         let tags = self.event.extension(TAGS).and_then(|tags| serde_json::from_str(tags).ok());
         Publication {
-            data: self.data.as_raw(),
+            data: self.data.borrowed(),
             info: self.client_info(),
             offset: self.offset,
             tags: tags.unwrap_or_default(),
+            ..Publication::default()
         }
     }
 
     /// The event as a push of its own.
     pub(crate) fn push(&self, channel: &str) -> Frame {
-        Frame::new(Push::publication(channel, self.publication()).encode())
+        self.form.push(Push::publication(channel, self.publication()))
     }
 
     fn client_info(&self) -> Option<ClientInfo<'_>> {
@@ -95,19 +121,28 @@ impl<'e> Prepared<'e> {
         Some(ClientInfo {
             user: self.event.extension(USER).unwrap_or_default().into(),
             client: client.into(),
-            conn_info: self.info.as_ref().map(JsonData::as_raw),
+            conn_info: self.info.as_ref().map(|info| info.as_raw().into()),
+            chan_info: None,
         })
     }
 }
 
-/// The data of an event as `view` has it.
+/// The data of an event as `view` has it, as JSON.
 pub(crate) fn shown<'e>(channel: &Channel, event: &'e Event, view: View) -> JsonData<'e> {
-    let other = match view {
-        View::Whole => channel.opened(event),
-        View::Redacted => channel.redacted(event).map(|data| data.to_string().into()),
-    };
-    match other {
-        Some(data) => JsonData::from_any(&data).into_owned(),
-        None => JsonData::from_any(event.data()),
+    as_json(shown_bytes(channel, event, view))
+}
+
+fn as_json(data: Cow<'_, [u8]>) -> JsonData<'_> {
+    match data {
+        Cow::Borrowed(data) => JsonData::from_any(data),
+        Cow::Owned(data) => JsonData::from_any(&data).into_owned(),
     }
+}
+
+fn shown_bytes<'e>(channel: &Channel, event: &'e Event, view: View) -> Cow<'e, [u8]> {
+    let other = match view {
+        View::Whole => channel.opened(event).map(|data| data.to_vec()),
+        View::Redacted => channel.redacted(event).map(|data| data.to_string().into_bytes()),
+    };
+    other.map_or(Cow::Borrowed(event.data()), Cow::Owned)
 }

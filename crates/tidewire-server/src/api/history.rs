@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::history::{self, Wanted};
 use crate::node::Node;
 use crate::permission;
-use crate::publication::{Prepared, View};
+use crate::publication::{Form, Prepared};
 use crate::tenants::Tenant;
 
 pub(super) async fn history(
@@ -30,7 +30,7 @@ async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusa
     let events_max = node.config.limits.history_events_max;
     let channel = tenant.handle.channel(&request.channel).map_err(Failure::from)?;
     let page = history::read(&channel, rule, wanted, events_max).await?;
-    let prepare = |received| Prepared::kept(&channel, received, View::Whole);
+    let prepare = |received| Prepared::kept(&channel, received, Form::default());
     let prepared: Vec<Prepared<'_>> = page.events.iter().map(prepare).collect();
     Ok(encode(HistoryResult {
         publications: prepared.iter().map(Prepared::publication).collect(),

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewire_protocol::codes::DisconnectCode;
@@ -10,23 +9,23 @@ use tokio::sync::Notify;
 
 /// One encoded reply or push. Cloning shares the bytes, so an event is encoded once for all its subscribers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Frame(Utf8Bytes);
+pub(crate) struct Frame(Bytes);
 
 impl Frame {
-    /// From what the codec wrote, which is UTF-8 by construction.
+    /// From what the codec wrote.
     pub(crate) fn new(encoded: Bytes) -> Self {
-        Self(Utf8Bytes::try_from(encoded).unwrap_or_default())
+        Self(encoded)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    pub(crate) fn into_text(self) -> Utf8Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         self.0
     }
 }
@@ -72,6 +71,8 @@ struct State {
     frames: Vec<Frame>,
     /// Bytes that wait, and those that the writer has taken and not yet written.
     bytes: usize,
+    /// The payload of the newest ping of the transport that is not answered; older ones need no answer (RFC 6455, 5.5.3).
+    pong: Option<Bytes>,
     end: Option<Disconnect>,
 }
 
@@ -80,6 +81,8 @@ struct State {
 pub(crate) enum Next {
     /// Write these, then say so with [`Outbox::written`].
     Write(Vec<Frame>),
+    /// Answer a ping of the transport.
+    Pong(Bytes),
     /// Close the connection.
     Close(Disconnect),
 }
@@ -119,6 +122,12 @@ impl Outbox {
         state.bytes += frame.len();
         state.frames.push(frame);
         drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Has a ping of the transport answered.
+    pub(crate) fn pong(&self, payload: Bytes) {
+        self.state.lock().pong = Some(payload);
         self.filled.notify_one();
     }
 
@@ -181,6 +190,9 @@ impl Outbox {
 
     fn take(&self) -> Option<Next> {
         let mut state = self.state.lock();
+        if let Some(payload) = state.pong.take() {
+            return Some(Next::Pong(payload));
+        }
         if !state.frames.is_empty() {
             return Some(Next::Write(std::mem::take(&mut state.frames)));
         }
@@ -199,7 +211,7 @@ mod tests {
     async fn lengths(outbox: &Outbox) -> Vec<usize> {
         match outbox.next().await {
             Next::Write(frames) => frames.iter().map(Frame::len).collect(),
-            Next::Close(disconnect) => panic!("unexpected end: {disconnect:?}"),
+            next => panic!("unexpected: {next:?}"),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
-use crate::publication::{Prepared, View};
+use crate::publication::{Form, Prepared};
 
 /// A connection, unique on this node.
 pub(crate) type ConnectionKey = u64;
@@ -51,7 +51,7 @@ struct State {
 
 struct Subscriber {
     outbox: Arc<Outbox>,
-    view: View,
+    form: Form,
     /// The last offset that it needs no more.
     floor: u64,
     /// While the subscriber is given what it missed: what came in the meantime.
@@ -123,9 +123,9 @@ impl Relay {
         Ok(relay)
     }
 
-    /// An event of the stream, ready for subscribers with this view.
-    pub(crate) fn prepare<'e>(&self, received: &'e Received, view: View) -> Prepared<'e> {
-        Prepared::kept(&self.channel, received, view)
+    /// An event of the stream, ready for subscribers who get it in this form.
+    pub(crate) fn prepare<'e>(&self, received: &'e Received, form: Form) -> Prepared<'e> {
+        Prepared::kept(&self.channel, received, form)
     }
 
     /// The channel's name.
@@ -153,7 +153,7 @@ impl Relay {
         &self,
         connection: ConnectionKey,
         outbox: &Arc<Outbox>,
-        view: View,
+        form: Form,
         since: Option<Since>,
         reply: impl FnOnce(Standing) -> Option<Frame>,
     ) -> Result<Standing, Ended> {
@@ -162,7 +162,7 @@ impl Relay {
             return Err(Ended);
         }
         let standing = standing(self.position(state.top), since);
-        let mut subscriber = Subscriber { outbox: outbox.clone(), view, floor: 0, held: None };
+        let mut subscriber = Subscriber { outbox: outbox.clone(), form, floor: 0, held: None };
         match standing {
             Standing::Ahead => return Ok(standing),
             Standing::Behind(_) => subscriber.held = Some(Held::default()),
@@ -223,7 +223,7 @@ impl Relay {
     pub(crate) fn expel(&self, connection: ConnectionKey) {
         let mut state = self.state.lock();
         if let Some(subscriber) = state.subscribers.remove(&connection) {
-            subscriber.outbox.push(self.insufficient_state());
+            self.tell_end(&subscriber);
         }
     }
 
@@ -271,9 +271,8 @@ impl Relay {
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
         let offset = kept.map_or(0, |position| position.offset);
-        let encode = |view| Prepared::new(&self.channel, &received.event, offset, view).push(self.name());
-        let whole = encode(View::Whole);
-        let mut redacted = None;
+        // One frame for each form that subscribers get it in: there are few.
+        let mut frames: Vec<(Form, Frame)> = Vec::new();
         let mut state = self.state.lock();
         if kept.is_some() {
             if offset <= state.top {
@@ -287,10 +286,14 @@ impl Relay {
             if offset != 0 && offset <= subscriber.floor {
                 continue;
             }
-            let frame = match subscriber.view {
-                View::Whole => &whole,
-                View::Redacted => redacted.get_or_insert_with(|| encode(View::Redacted)),
-            };
+            let form = subscriber.form;
+            let known = frames.iter().position(|(other, _)| *other == form);
+            let at = known.unwrap_or_else(|| {
+                let prepared = Prepared::new(&self.channel, &received.event, offset, form);
+                frames.push((form, prepared.push(self.name())));
+                frames.len() - 1
+            });
+            let Some((_, frame)) = frames.get(at) else { continue };
             match &mut subscriber.held {
                 None => subscriber.outbox.push(frame.clone()),
                 Some(held) => {
@@ -306,7 +309,7 @@ impl Relay {
         for connection in overflown {
             // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
-                subscriber.outbox.push(self.insufficient_state());
+                self.tell_end(&subscriber);
             }
         }
     }
@@ -315,14 +318,15 @@ impl Relay {
     fn end(&self) {
         let mut state = self.state.lock();
         state.has_ended = true;
-        let frame = self.insufficient_state();
         for (_, subscriber) in state.subscribers.drain() {
-            subscriber.outbox.push(frame.clone());
+            self.tell_end(&subscriber);
         }
     }
 
-    fn insufficient_state(&self) -> Frame {
-        Frame::new(Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE).encode())
+    /// Tells a subscriber that it has missed something; it comes back for it.
+    fn tell_end(&self, subscriber: &Subscriber) {
+        let push = Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE);
+        subscriber.outbox.push(subscriber.form.push(push));
     }
 }
 

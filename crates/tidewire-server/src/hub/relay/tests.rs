@@ -37,7 +37,7 @@ impl Stage {
     fn join(&self, key: ConnectionKey, outbox: &Arc<Outbox>, offset: u64) -> Standing {
         let since = Since { epoch: None, offset, end: None };
         let reply = |standing| (!matches!(standing, Standing::Behind(_))).then(|| frame("{\"reply\":1}"));
-        self.relay.join(key, outbox, View::Whole, Some(since), reply).unwrap()
+        self.relay.join(key, outbox, Form::default(), Some(since), reply).unwrap()
     }
 }
 
@@ -53,7 +53,7 @@ async fn take(outbox: &Outbox) -> Vec<String> {
     let Next::Write(frames) = outbox.next().await else { return vec!["closed".into()] };
     outbox.written(frames.iter().map(Frame::len).sum());
     let shown = frames.iter().map(|frame| {
-        let line: Value = serde_json::from_str(frame.as_str()).unwrap();
+        let line: Value = serde_json::from_slice(frame.as_bytes()).unwrap();
         match (&line["push"]["pub"]["offset"], &line["push"]["unsubscribe"]["code"]) {
             (Value::Number(offset), _) => offset.to_string(),
             (_, Value::Number(code)) => format!("unsubscribed {code}"),
@@ -116,7 +116,7 @@ async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
     }
     assert_eq!(take(&outbox).await.last().map(String::as_str), Some("unsubscribed 2500"));
     assert!(!stage.relay.has(1));
-    let again = stage.relay.join(1, &outbox, View::Whole, None, |_| None);
+    let again = stage.relay.join(1, &outbox, Form::default(), None, |_| None);
     assert!(matches!(again, Err(Ended)), "who comes again finds another relay");
 }
 
@@ -127,7 +127,7 @@ async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
     let outbox = Arc::new(Outbox::new(10_000));
     let since = |end| Some(Since { epoch: Some(first.epoch), offset: second.offset, end });
     let join = |end| {
-        stage.relay.join(1, &outbox, View::Whole, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap()
+        stage.relay.join(1, &outbox, Form::default(), since(end), |_| Some(frame("{\"reply\":1}"))).unwrap()
     };
     assert_eq!(stage.relay.state.lock().top, 0, "nothing has arrived at the relay yet");
     assert_eq!(join(None), Standing::Ahead);
