@@ -24,7 +24,7 @@ mod frame;
 mod handshake;
 mod reader;
 
-pub use deflate::{Deflater, InflateError, WindowBits, inflate};
+pub use deflate::{Deflater, Effort, InflateError, WindowBits, inflate};
 pub use frame::{
     CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, HeaderBytes, Opcode, encode_close, encode_frame, is_close_code,
 };

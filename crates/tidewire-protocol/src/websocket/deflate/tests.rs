@@ -47,33 +47,33 @@ fn refuses_a_payload_that_needs_the_one_before_it() {
 
 #[test]
 fn compresses_as_rfc_7692_shows() {
-    let mut deflater = Deflater::new(WindowBits::MAX);
+    let mut deflater = Deflater::new(WindowBits::MAX, Effort::Fast);
     assert_eq!(compress(&mut deflater, HELLO), [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
     assert_eq!(compress(&mut deflater, b""), [0x00]);
 }
 
 #[test]
 fn compresses_the_same_whatever_came_before() {
-    let mut deflater = Deflater::new(WindowBits::MAX);
+    let mut deflater = Deflater::new(WindowBits::MAX, Effort::Fast);
     let event = br#"{"push":{"channel":"orders","pub":{"data":{"orders":"orders"}}}}"#.repeat(40);
     let first = compress(&mut deflater, &event);
     assert!(first.len() < event.len() / 10);
     compress(&mut deflater, &noise(100_000));
     assert_eq!(compress(&mut deflater, &event), first);
-    assert_eq!(compress(&mut Deflater::new(WindowBits::MAX), &event), first);
+    assert_eq!(compress(&mut Deflater::new(WindowBits::MAX, Effort::Fast), &event), first);
 }
 
 #[test]
 fn appends_to_what_is_there() {
     let mut out = b"head".to_vec();
-    Deflater::new(WindowBits::MAX).compress(HELLO, &mut out);
+    Deflater::new(WindowBits::MAX, Effort::Fast).compress(HELLO, &mut out);
     assert_eq!(inflate(out.strip_prefix(b"head").unwrap(), 5).as_deref(), Ok(HELLO));
 }
 
 #[test]
 fn what_is_compressed_in_any_window_is_inflated() {
-    for bits in 9..=15 {
-        let mut deflater = Deflater::new(WindowBits::new(bits).unwrap());
+    for (bits, effort) in (9..=15).flat_map(|bits| [(bits, Effort::Fast), (bits, Effort::Small)]) {
+        let mut deflater = Deflater::new(WindowBits::new(bits).unwrap(), effort);
         for count in [0, 1, 2, 100, 511, 512, 4_095, 16_383, 16_384, 70_000, 300_000] {
             let mut payload = noise(count);
             for payload in [payload.clone(), vec![0; count], {
@@ -97,8 +97,8 @@ fn what_is_compressed_in_any_window_is_inflated() {
 fn a_small_window_is_kept_to() {
     let mut payload = noise(1_000);
     payload.extend_from_within(..);
-    let small = compress(&mut Deflater::new(WindowBits::new(9).unwrap()), &payload);
-    let large = compress(&mut Deflater::new(WindowBits::MAX), &payload);
+    let small = compress(&mut Deflater::new(WindowBits::new(9).unwrap(), Effort::Small), &payload);
+    let large = compress(&mut Deflater::new(WindowBits::MAX, Effort::Small), &payload);
     assert!(small.len() > 1_900 && large.len() < 1_100, "{} {}", small.len(), large.len());
     let mut decompress = Decompress::new_with_window_bits(false, 9);
     let mut out = Vec::with_capacity(payload.len());
@@ -111,8 +111,8 @@ fn a_small_window_is_kept_to() {
 
 #[test]
 fn a_bomb_is_refused_within_its_bound() {
-    let bomb = compress(&mut Deflater::new(WindowBits::MAX), &vec![0; 1 << 20]);
-    assert!(bomb.len() < 8_192, "{}", bomb.len());
+    let bomb = compress(&mut Deflater::new(WindowBits::MAX, Effort::Small), &vec![0; 1 << 20]);
+    assert!(bomb.len() < 1_100, "{}", bomb.len());
     for bytes_max in [0, 1, 1_000, 65_536, (1 << 20) - 1] {
         assert_eq!(inflate(&bomb, bytes_max), Err(InflateError::TooLarge { bytes_max }));
     }
@@ -132,7 +132,7 @@ fn room_grows_to_the_bound_and_no_further() {
 
 #[test]
 fn refuses_what_ends_within_a_block() {
-    let whole = compress(&mut Deflater::new(WindowBits::MAX), &noise(600));
+    let whole = compress(&mut Deflater::new(WindowBits::MAX, Effort::Fast), &noise(600));
     for cut in [0, 1, 3, whole.len() / 2, whole.len() - 2] {
         assert_eq!(inflate(&whole[..cut], 1_000), Err(InflateError::Malformed), "{cut}");
     }
@@ -144,7 +144,5 @@ fn data_that_ends_many_times_is_read_on() {
     // Each pair is an empty block that ends the data.
     let mut payload = [0x03, 0x00].repeat(32 << 10);
     payload.push(0x00);
-    let at = std::time::Instant::now();
     assert_eq!(inflate(&payload, 100).as_deref(), Ok(&b""[..]));
-    eprintln!("ENDS {:?}", at.elapsed());
 }

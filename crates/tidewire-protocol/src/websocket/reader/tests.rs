@@ -1,5 +1,5 @@
 use super::*;
-use crate::websocket::{Deflater, WindowBits, encode_close, encode_frame};
+use crate::websocket::{Deflater, Effort, WindowBits, encode_close, encode_frame};
 
 const BYTES_MAX: usize = 1_000;
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -240,7 +240,7 @@ fn what_inflates_past_the_limit_or_not_at_all_is_refused() {
         read_with(|| client().with_deflate(), &bytes).1
     };
     let mut bomb = Vec::new();
-    Deflater::new(WindowBits::MAX).compress(&[0; 100 * BYTES_MAX], &mut bomb);
+    Deflater::new(WindowBits::MAX, Effort::Small).compress(&[0; 100 * BYTES_MAX], &mut bomb);
     assert!(bomb.len() <= BYTES_MAX);
     assert_eq!(fault(&bomb), Some(ReadError::TooLarge { bytes_max: BYTES_MAX }));
     assert_eq!(fault(&[0xff; 9]), Some(ReadError::BadDeflate));
