@@ -79,7 +79,7 @@ fn data_frames(
     let mut ends: Vec<usize> = sent.cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
     ends.push(payload.len());
     ends.sort_unstable();
-    let mut start = 0;
+    let (mut start, mut rest) = (0, payload);
     for (index, end) in ends.iter().enumerate() {
         let header = FrameHeader {
             opcode: if index == 0 { opcode } else { Opcode::Continuation },
@@ -88,8 +88,9 @@ fn data_frames(
             mask,
             payload_bytes: 0,
         };
-        out.extend(encode_frame(header, &payload[start..*end]));
-        start = *end;
+        let (part, after) = rest.split_at(end - start);
+        out.extend(encode_frame(header, part));
+        (start, rest) = (*end, after);
         if let (Some(ping), false) = (&sent.ping, header.is_final) {
             out.extend(encode_frame(FrameHeader { mask, ..FrameHeader::whole(Opcode::Ping, 0) }, ping));
         }

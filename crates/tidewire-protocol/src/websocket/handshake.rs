@@ -52,8 +52,7 @@ pub struct MalformedExtensions;
 /// Takes the first offer of permessage-deflate that a deflater of this window can honour; none when there is none.
 ///
 /// An offer with a parameter that is unknown, given twice or out of range is declined and the next one is looked at
-/// (RFC 7692, 7); so is one whose `server_max_window_bits` is below `window`. Python's `websockets` asks for 12 unless
-/// told otherwise. Extensions of other names are passed over.
+/// (RFC 7692, 7); so is one whose `server_max_window_bits` is below `window`. Extensions of other names are passed over.
 pub fn agree_deflate<'a>(
     headers: impl IntoIterator<Item = &'a str>,
     window: WindowBits,
@@ -129,7 +128,8 @@ impl Offer {
     fn agree(self, window: WindowBits) -> Option<DeflateAgreement> {
         match self.server_max_window_bits {
             None => Some(DeflateAgreement { named_window: None }),
-            // Accepting it means saying so in the response, with the same value or a lower one (RFC 7692, 7.1.2.1).
+            // Accepting it means saying so in the response, with the same value or a lower one (RFC 7692, 7.1.2.1);
+            // Python's `websockets` ends the connection otherwise.
             Some(most) => (window.get() <= most).then_some(DeflateAgreement { named_window: Some(window) }),
         }
     }

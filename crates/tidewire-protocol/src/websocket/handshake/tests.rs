@@ -47,9 +47,9 @@ fn agrees_to_offers_of_any_legal_parameters() {
 fn names_the_window_to_a_client_that_asked_for_one() {
     let named = format!("{DEFLATE_ANSWER}; server_max_window_bits=15");
     assert_eq!(answer("permessage-deflate; server_max_window_bits=15").as_deref(), Some(named.as_str()));
-    let python = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
-    assert_eq!(answer(python), None);
-    let agreed = agree_deflate([python], bits(12)).unwrap().unwrap();
+    let small = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
+    assert_eq!(answer(small), None);
+    let agreed = agree_deflate([small], bits(12)).unwrap().unwrap();
     assert_eq!(agreed.response_header(), format!("{DEFLATE_ANSWER}; server_max_window_bits=12"));
     assert_eq!(agree_deflate(["permessage-deflate; server_max_window_bits=8"], bits(9)).unwrap(), None);
 }
