@@ -123,8 +123,9 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// Standard base64 with padding (RFC 4648, 4). Only for binary data on a JSON wire, so clarity over speed.
-fn base64(data: &[u8]) -> String {
+/// Standard base64 with padding (RFC 4648, 4). Only for binary data on a JSON wire and for handshakes, so clarity over
+/// speed.
+pub(crate) fn base64(data: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(data.len().div_ceil(3) * 4);
     for chunk in data.chunks(3) {

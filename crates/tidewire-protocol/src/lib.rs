@@ -6,6 +6,7 @@
 //! - [`codes`]: every error, unsubscribe and disconnect code, with what a client may do about it.
 //! - [`http`]: the bodies of the Centrifugo-compatible server API.
 //! - [`v1`]: the bodies of the REST API for what is ours: groups, dead letters, traces.
+//! - [`websocket`]: the framing below all that: handshake, frames, compression.
 //! - [`limits`]: the bounds of a frame.
 //!
 //! The data of an event is opaque ([`Data`]): JSON text that is checked once and copied, never parsed into a tree, or
@@ -23,6 +24,7 @@ mod protobuf;
 mod push;
 mod reply;
 pub mod v1;
+pub mod websocket;
 
 pub use command::{
     ChannelRequest, Command, ConnectData, ConnectRequest, HistoryRequest, Method, PublishRequest,
