@@ -252,6 +252,17 @@ pub struct RefreshRequest<'a> {
     pub token: Cow<'a, str>,
 }
 
+/// Commands of a connection whose transport goes one way only, sent by a request of their own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmulationRequest<'a> {
+    /// The node that holds the connection, from its connect result.
+    pub node: Cow<'a, str>,
+    /// The connection's session, from its connect result.
+    pub session: Cow<'a, str>,
+    /// A frame of commands.
+    pub data: Data<'a>,
+}
+
 impl Command<'_> {
     /// The command as a client sends it: alone in a frame, or behind other ones.
     pub fn encode(&self, encoding: Encoding) -> Bytes {
@@ -290,6 +301,7 @@ fields!(RpcRequest<'a> { 1 data, 2 method });
 fields!(SendRequest<'a> { 1 data });
 fields!(RefreshRequest<'a> { 1 token });
 fields!(SubRefreshRequest<'a> { 1 channel, 2 token });
+fields!(EmulationRequest<'a> { 1 node, 2 session, 3 data });
 
 /// A command while it is read: one with a second method is refused, as it is in JSON.
 #[derive(Default)]

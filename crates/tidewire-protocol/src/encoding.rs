@@ -1,9 +1,12 @@
 //! The two encodings of frames.
 
-use bytes::Bytes;
-use serde::Serialize;
+use std::borrow::Cow;
 
-use crate::command::{Command, Parsed};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, ConnectRequest, EmulationRequest, Parsed};
+use crate::data::Data;
 use crate::json_data::is_deeper_than;
 use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use crate::protobuf::{self, ProtobufError};
@@ -97,6 +100,36 @@ impl Encoding {
         if commands.is_empty() { Err(DecodeError::Empty) } else { Ok(commands) }
     }
 
+    /// Reads a connect request that stands alone, as the first and only thing that a unidirectional client says.
+    ///
+    /// # Errors
+    /// [`DecodeError`] says what is wrong with it.
+    pub fn decode_connect(self, frame: &[u8]) -> Result<ConnectRequest<'_>, DecodeError> {
+        match self {
+            Self::Json if is_deeper_than(frame, DEPTH_MAX) => Err(DecodeError::TooDeep),
+            Self::Json => Ok(serde_json::from_slice(frame)?),
+            Self::Protobuf => Ok(protobuf::read(frame)?),
+        }
+    }
+
+    /// Reads commands that come by a request of their own.
+    ///
+    /// # Errors
+    /// [`DecodeError`] says what is wrong with it.
+    pub fn decode_emulation(self, body: &[u8]) -> Result<EmulationRequest<'_>, DecodeError> {
+        match self {
+            Self::Json => {
+                let request: JsonEmulation<'_> = serde_json::from_slice(body)?;
+                let data = match request.data {
+                    Cow::Borrowed(data) => Cow::Borrowed(data.as_bytes()),
+                    Cow::Owned(data) => Cow::Owned(data.into_bytes()),
+                };
+                Ok(EmulationRequest { node: request.node, session: request.session, data: Data::Bytes(data) })
+            }
+            Self::Protobuf => Ok(protobuf::read(body)?),
+        }
+    }
+
     /// Reads the replies of a frame: the client's side, for `tidewire tail`, benchmarks and tests.
     ///
     /// # Errors
@@ -127,6 +160,17 @@ impl Encoding {
             }
         }
     }
+}
+
+/// In JSON the commands are a string.
+#[derive(Deserialize)]
+struct JsonEmulation<'a> {
+    #[serde(borrow, default)]
+    node: Cow<'a, str>,
+    #[serde(borrow)]
+    session: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Cow<'a, str>,
 }
 
 fn lines(frame: &[u8]) -> Result<impl Iterator<Item = &str>, DecodeError> {

@@ -27,8 +27,9 @@ pub mod v1;
 pub mod websocket;
 
 pub use command::{
-    ChannelRequest, Command, ConnectData, ConnectRequest, HistoryRequest, Method, PublishRequest,
-    RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest,
+    ChannelRequest, Command, ConnectData, ConnectRequest, EmulationRequest, HistoryRequest, Method,
+    PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
+    SubscribeRequest,
 };
 pub use data::Data;
 pub use encoding::{DecodeError, Encoding};

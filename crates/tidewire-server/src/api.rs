@@ -19,13 +19,23 @@ use axum::routing::{any, get, post};
 use tidewire_protocol::codes::ErrorCode;
 
 use self::exchange::{Refusal, with_request_id};
-use crate::gateway::websocket;
+use crate::gateway::{admission, emulation, stream, websocket};
 use crate::node::Node;
 
 /// All routes of a node.
 pub(crate) fn router(node: Arc<Node>) -> Router {
+    // What browsers ask from pages of other origins; a WebSocket needs no such leave.
+    let across_origins = Router::new()
+        .route("/connection/sse", get(stream::sse).post(stream::sse))
+        .route("/connection/uni_sse", get(stream::uni_sse).post(stream::uni_sse))
+        .route("/connection/http_stream", post(stream::http_stream))
+        .route("/connection/uni_http_stream", post(stream::uni_http_stream))
+        .route("/emulation", post(emulation::emulation))
+        .layer(middleware::from_fn_with_state(node.clone(), admission::cors));
     let mut router = Router::new()
-        .route("/connection/websocket", any(websocket::upgrade))
+        .route("/connection/websocket", any(websocket::both_ways))
+        .route("/connection/uni_websocket", any(websocket::one_way))
+        .merge(across_origins)
         .route("/api/publish", post(publish::publish))
         .route("/api/broadcast", post(broadcast::broadcast))
         .route("/api/history", post(history::history))

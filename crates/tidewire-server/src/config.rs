@@ -30,6 +30,9 @@ pub const DEV_TOKEN_SECRET: &str = "dev-token-secret";
 /// The tenant of tokens without a `tenant` claim and of anonymous connections.
 pub const DEFAULT_TENANT: &str = "default";
 
+/// The tenant under whose name the nodes of one engine talk to each other.
+pub(crate) const NODES_TENANT: &str = "_nodes";
+
 /// All settings of a node. Neither `Debug` nor `Serialize` shows a secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Waits and intervals.
     pub timing: Timing,
+    /// How WebSockets are spoken.
+    pub websocket: WebSocketConfig,
     /// What `/metrics` tells.
     pub metrics: MetricsConfig,
     /// What is logged, and how.
@@ -107,6 +112,16 @@ pub struct Timing {
     /// How long an idempotency key is remembered.
     #[serde(with = "duration")]
     pub idempotency_window: Duration,
+}
+
+/// The section `[websocket]`; see `config.default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketConfig {
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Messages of fewer bytes are sent as they are.
+    pub compression_bytes_min: usize,
 }
 
 /// The section `[metrics]`; see `config.default.toml`.
@@ -222,6 +237,7 @@ impl Default for Config {
             keys_file: None,
             limits: Limits::default(),
             timing: Timing::default(),
+            websocket: WebSocketConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             tenants: BTreeMap::new(),
@@ -243,6 +259,12 @@ impl Default for Limits {
             history_events_max: 1_000,
             broadcast_channels_max: 1_000,
         }
+    }
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self { compression: false, compression_bytes_min: 256 }
     }
 }
 
@@ -341,6 +363,11 @@ impl Config {
         self.limits.check()?;
         for (name, tenant) in &self.tenants {
             tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
+            if name == NODES_TENANT {
+                return Err(format!(
+                    "tenants.{name}: under this name the nodes talk to each other; take another one"
+                ));
+            }
             tenant.check(name).map_err(|problem| format!("tenants.{name}.{problem}"))?;
         }
         self.check_keys_are_unique()?;

@@ -1,6 +1,12 @@
-//! Connections of clients: the Centrifuge protocol in JSON over WebSocket.
+//! Connections of clients: the Centrifuge protocol in JSON and Protobuf, over WebSocket, SSE and HTTP streaming.
+//!
+//! A [`connection`] runs commands and knows no transport; [`serve`] drives it over one.
 
+pub(crate) mod admission;
 pub(crate) mod authenticate;
 mod connection;
+pub(crate) mod emulation;
+mod serve;
+pub(crate) mod stream;
 mod subscribe;
 pub(crate) mod websocket;

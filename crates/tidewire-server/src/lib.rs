@@ -1,7 +1,9 @@
 //! The gateway and HTTP API of Tidewire, as a library: tests start it in-process, services mount it.
 //!
 //! - [`Server`] starts it with a [`Config`] and closes it. It prints nothing and logs through `tracing`.
-//! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, one task per connection.
+//! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, SSE and HTTP streaming, one task per
+//!   connection.
+//! - `peers`: what the nodes that share an engine say to each other.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
 //! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
@@ -16,6 +18,7 @@ mod hub;
 mod keys;
 mod metrics;
 mod node;
+mod peers;
 mod permission;
 mod publication;
 mod publishing;

@@ -9,8 +9,10 @@ use tidewire::tasks::Tasks;
 use tidewire::{Clock, Tidewire};
 
 use crate::config::Config;
+use crate::gateway::emulation::Sessions;
 use crate::hub::relay::ConnectionKey;
 use crate::metrics::{Lags, Metrics};
+use crate::peers::Peers;
 use crate::pulls::Pulls;
 use crate::tenants::Tenants;
 use crate::webhooks::Webhooks;
@@ -25,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) lags: Lags,
     pub(crate) pulls: Pulls,
     pub(crate) webhooks: Webhooks,
+    pub(crate) sessions: Sessions,
+    pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
     pub(crate) id: String,
@@ -53,12 +57,14 @@ impl Node {
             id: tidewire.node().to_string(),
             addr,
             config,
-            tidewire,
             tenants,
             metrics,
             lags: Lags::default(),
             pulls: Pulls::new(tasks.clone(), clock.clone()),
             webhooks,
+            sessions: Sessions::default(),
+            peers: Peers::new(&tidewire)?,
+            tidewire,
             tasks,
             clock,
             uptime: Stopwatch::start(),

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::node::Node;
+use crate::peers::Peers;
 use crate::{accept, api, keys};
 
 /// How long a server that cannot start waits for its engine to end.
@@ -91,6 +92,10 @@ impl Server {
         }
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
+        }
+        if let Err(source) = Peers::listen(&node).await {
+            let _closed = node.tidewire.close(CLOSE_WITHIN).await.is_ok();
+            return Err(StartError::Engine { url, source });
         }
         if let Err(source) = node.webhooks.start().await {
             // It has not begun anything that takes long to end, and why it did not start is what is to be told.

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
-    Command, ConnectRequest, ConnectResult, Empty, HistoryRequest, HistoryResult, JsonData, Method,
-    PublishRequest, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError, decode_commands,
+    Command, ConnectRequest, ConnectResult, DecodeError, Empty, HistoryRequest, HistoryResult, Method,
+    PublishRequest, Push, PushBody, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
-use crate::publication::{self, Prepared, View};
+use crate::publication::{self, Form, Prepared, View};
 use crate::publishing;
 use crate::tenants::Tenant;
 
@@ -35,6 +35,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Vitals {
     is_connected: AtomicBool,
     was_heard: AtomicBool,
+    cannot_answer: bool,
     end_at: Mutex<Option<Instant>>,
 }
 
@@ -53,6 +54,9 @@ pub(crate) struct Connection {
     vitals: Arc<Vitals>,
     origin: Origin,
     id: String,
+    /// What proves that a command that comes by a request of its own is of this connection; empty where none does.
+    session: String,
+    pub(super) form: Form,
     admitted: Option<Admitted>,
 }
 
@@ -60,11 +64,19 @@ pub(crate) struct Connection {
 pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
-    pub(super) view: View,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
 }
 
 impl Vitals {
+    pub(crate) fn of(form: Form) -> Self {
+        Self { cannot_answer: form.is_unidirectional, ..Self::default() }
+    }
+
+    /// Whether the client can answer pings.
+    pub(crate) fn can_answer(&self) -> bool {
+        !self.cannot_answer
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Relaxed)
     }
@@ -87,8 +99,16 @@ impl Connection {
         vitals: Arc<Vitals>,
         place: Place,
         origin: Origin,
+        form: Form,
     ) -> Self {
-        Self { node, outbox, place, vitals, origin, id: Uuid::now_v7().to_string(), admitted: None }
+        let (id, session) = (Uuid::now_v7().to_string(), String::new());
+        Self { node, outbox, place, vitals, origin, id, session, form, admitted: None }
+    }
+
+    /// The same where commands come by requests of their own: each has to name this session.
+    pub(crate) fn with_session(mut self, session: &str) -> Self {
+        session.clone_into(&mut self.session);
+        self
     }
 
     /// Runs the commands of a frame, one after the other; replies go to the outbox. Dropping the future may leave the
@@ -96,16 +116,33 @@ impl Connection {
     ///
     /// # Errors
     /// Why the connection has to end.
-    pub(crate) async fn handle(&mut self, frame: &str) -> Result<(), Disconnect> {
+    pub(crate) async fn handle(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
         self.vitals.was_heard.store(true, Relaxed);
-        let commands = decode_commands(frame)
-            .map_err(|error| Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}")))?;
+        if self.form.is_unidirectional {
+            return self.open(frame);
+        }
+        let commands = (self.form.encoding).decode_commands(frame).map_err(bad_frame)?;
         for command in commands {
             // A client that does not read its replies is not read from either.
             self.outbox.room().await;
             self.run(command).await?;
         }
         Ok(())
+    }
+
+    /// Opens the session of a unidirectional connection by the first thing that it says, a connect request alone; what is a
+    /// reply to others is its first push. Whatever else it says is passed over.
+    fn open(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
+        if self.admitted.is_some() {
+            return Ok(());
+        }
+        let request = self.form.encoding.decode_connect(frame).map_err(bad_frame)?;
+        self.connect(0, &request)?.map_err(|failure| {
+            if let Some(detail) = &failure.detail {
+                tracing::warn!(connection = self.id, detail, "connection refused");
+            }
+            Disconnect::new(disconnect_of(failure.code), failure.message)
+        })
     }
 
     async fn run(&mut self, command: Command<'_>) -> Result<(), Disconnect> {
@@ -119,7 +156,7 @@ impl Connection {
             Method::Connect(_) if id == 0 => return bad_request("bad request: command without an id"),
             Method::Connect(request) => self.connect(id, &request)?,
             _ if is_first => return bad_request("bad request: the first command must be connect"),
-            Method::Send if id == 0 => {
+            Method::Send(_) if id == 0 => {
                 // Fire and forget: there is no reply that could carry the refusal.
                 tracing::debug!(connection = self.id, "send command ignored: not available");
                 return Ok(());
@@ -138,9 +175,11 @@ impl Connection {
                 self.reply(id, ReplyBody::Ping(Empty {}));
                 Ok(())
             }
-            Method::Presence | Method::PresenceStats | Method::Rpc | Method::Send | Method::SubRefresh => {
-                Err(ErrorCode::NOT_AVAILABLE.into())
-            }
+            Method::Presence(_)
+            | Method::PresenceStats(_)
+            | Method::Rpc(_)
+            | Method::Send(_)
+            | Method::SubRefresh(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
             Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
         };
         let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
@@ -159,7 +198,7 @@ impl Connection {
     }
 
     pub(super) fn reply(&self, id: u32, body: ReplyBody<'_>) {
-        self.outbox.push(Frame::new(Reply { id, body }.encode()));
+        self.outbox.push(Frame::new(Reply { id, body }.encode(self.form.encoding)));
     }
 
     /// What connect established; commands other than connect come only after it.
@@ -194,8 +233,8 @@ impl Connection {
         );
         tenant.connections.inc();
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
-        let view = if request.data.redact { View::Redacted } else { View::Whole };
-        self.admitted = Some(Admitted { tenant, identity, view, subscriptions: HashMap::default() });
+        self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
+        self.admitted = Some(Admitted { tenant, identity, subscriptions: HashMap::default() });
         self.vitals.is_connected.store(true, Relaxed);
         let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
         let result = ConnectResult {
@@ -204,10 +243,18 @@ impl Connection {
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
             ping,
-            pong: true,
+            // Who cannot send cannot answer either.
+            pong: !self.form.is_unidirectional,
+            session: self.session.as_str().into(),
             node: self.node.id.as_str().into(),
+            ..ConnectResult::default()
         };
-        self.reply(id, ReplyBody::Connect(result));
+        if self.form.is_unidirectional {
+            let body = PushBody::Connect(Box::new(result));
+            self.outbox.push(self.form.push(Push { body, ..Push::default() }));
+        } else {
+            self.reply(id, ReplyBody::Connect(result));
+        }
         Ok(Ok(()))
     }
 
@@ -267,12 +314,10 @@ impl Connection {
         let Admitted { tenant, identity, .. } = self.admitted()?;
         let rule =
             permission::admit(&tenant.rules, &request.channel, Action::Publish, identity.is_authenticated())?;
-        let data = request
-            .data
+        let data = (request.data.as_ref())
             .ok_or_else(|| Failure::new(ErrorCode::BAD_REQUEST, "bad request: data is missing"))?;
-        let data = JsonData::from_raw(data)
-            .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
-        let event = publication::event_of_client(&data, &connection, identity);
+        let data = data.checked().map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
+        let event = publication::event_of_client(data.into_owned(), &connection, identity);
         publishing::publish(&node, tenant, rule, &request.channel, event, publishing::Options::default())
             .await?;
         self.reply(id, ReplyBody::Publish(Empty {}));
@@ -281,7 +326,8 @@ impl Connection {
 
     async fn history(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<(), Failure> {
         let events_max = self.node.config.limits.history_events_max;
-        let Admitted { tenant, identity, view, .. } = self.admitted()?;
+        let form = self.form;
+        let Admitted { tenant, identity, .. } = self.admitted()?;
         let rule = permission::admit(
             &tenant.rules,
             &request.channel,
@@ -292,7 +338,7 @@ impl Connection {
             Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
         let channel = tenant.handle.channel(&request.channel)?;
         let page = history::read(&channel, rule, wanted, events_max).await?;
-        let prepare = |received| Prepared::kept(&channel, received, *view);
+        let prepare = |received| Prepared::kept(&channel, received, form);
         let prepared: Vec<Prepared<'_>> = page.events.iter().map(prepare).collect();
         let result = HistoryResult {
             publications: prepared.iter().map(Prepared::publication).collect(),
@@ -312,6 +358,24 @@ impl Drop for Connection {
     }
 }
 
+fn bad_frame(error: DecodeError) -> Disconnect {
+    Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}"))
+}
+
+/// What a unidirectional client is told in place of an error.
+fn disconnect_of(code: ErrorCode) -> DisconnectCode {
+    match code {
+        ErrorCode::TOKEN_EXPIRED | ErrorCode::EXPIRED => DisconnectCode::EXPIRED,
+        ErrorCode::TOO_MANY_REQUESTS => DisconnectCode::TOO_MANY_REQUESTS,
+        ErrorCode::UNAUTHORIZED => DisconnectCode::INVALID_TOKEN,
+        ErrorCode::PERMISSION_DENIED => DisconnectCode::PERMISSION_DENIED,
+        ErrorCode::LIMIT_EXCEEDED => DisconnectCode::CHANNEL_LIMIT,
+        ErrorCode::NOT_AVAILABLE => DisconnectCode::NOT_AVAILABLE,
+        code if code.is_temporary => DisconnectCode::SERVER_ERROR,
+        _ => DisconnectCode::BAD_REQUEST,
+    }
+}
+
 fn name_of(method: &Method<'_>) -> &'static str {
     match method {
         Method::Connect(_) => "connect",
@@ -322,11 +386,11 @@ fn name_of(method: &Method<'_>) -> &'static str {
         Method::Refresh(_) => "refresh",
         Method::Ping => "ping",
         Method::Pong => "pong",
-        Method::Presence => "presence",
-        Method::PresenceStats => "presence_stats",
-        Method::Rpc => "rpc",
-        Method::Send => "send",
-        Method::SubRefresh => "sub_refresh",
+        Method::Presence(_) => "presence",
+        Method::PresenceStats(_) => "presence_stats",
+        Method::Rpc(_) => "rpc",
+        Method::Send(_) => "send",
+        Method::SubRefresh(_) => "sub_refresh",
         Method::Unknown => "unknown",
     }
 }

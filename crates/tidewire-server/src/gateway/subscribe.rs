@@ -16,7 +16,7 @@ use crate::hub::registry::Lease;
 use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
 use crate::permission::{self, Action};
-use crate::publication::{Prepared, View};
+use crate::publication::{Form, Prepared};
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
@@ -56,7 +56,7 @@ struct Answer {
     id: u32,
     was_recovering: bool,
     rejects_unrecovered: bool,
-    view: View,
+    form: Form,
 }
 
 impl Answer {
@@ -94,14 +94,15 @@ impl Answer {
     }
 
     fn frame(self, result: SubscribeResult<'_>) -> Frame {
-        Frame::new(Reply { id: self.id, body: ReplyBody::Subscribe(result) }.encode())
+        Frame::new(Reply { id: self.id, body: ReplyBody::Subscribe(result) }.encode(self.form.encoding))
     }
 }
 
 impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
-        let Admitted { tenant, identity, view, subscriptions } = self.admitted()?;
+        let form = self.form;
+        let Admitted { tenant, identity, subscriptions } = self.admitted()?;
         let channel: &str = &request.channel;
         let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
         if request.kind != 0 {
@@ -129,13 +130,13 @@ impl Connection {
             id,
             was_recovering: since.is_some(),
             rejects_unrecovered: request.rejects_unrecovered(),
-            view: *view,
+            form,
         };
 
         for _ in 0..JOIN_TRIES {
             let (lease, relay) = tenant.registry.lease(channel, mode).await?;
             let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
-            let Ok(standing) = relay.join(key, &outbox, *view, since, |standing| answer.at_join(standing))
+            let Ok(standing) = relay.join(key, &outbox, form, since, |standing| answer.at_join(standing))
             else {
                 continue;
             };
@@ -192,7 +193,7 @@ async fn recover(
         let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
         return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
     };
-    let prepared = missed.iter().map(|received| relay.prepare(received, answer.view));
+    let prepared = missed.iter().map(|received| relay.prepare(received, answer.form));
     let prepared: Vec<Prepared<'_>> = prepared.collect();
     if !relay.answer(key, answer.recovered(from, &prepared)) {
         return Err(ErrorCode::INTERNAL.into());
@@ -206,7 +207,7 @@ async fn recover(
         };
         for received in missed.iter() {
             outbox.room().await;
-            outbox.push(relay.prepare(received, answer.view).push(relay.name()));
+            outbox.push(relay.prepare(received, answer.form).push(relay.name()));
         }
         position = missed.end().unwrap_or(top);
     }

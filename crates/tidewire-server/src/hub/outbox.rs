@@ -1,6 +1,7 @@
 //! What waits to be written to one connection.
 
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,24 +10,37 @@ use tokio::sync::Notify;
 
 /// One encoded reply or push. Cloning shares the bytes, so an event is encoded once for all its subscribers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Frame(Bytes);
+pub(crate) struct Frame {
+    bytes: Bytes,
+    /// The same compressed, once one of those who share it wants that; `None` for a frame of one connection.
+    compressed: Option<Arc<OnceLock<Bytes>>>,
+}
 
 impl Frame {
-    /// From what the codec wrote.
+    /// For one connection, from what the codec wrote.
     pub(crate) fn new(encoded: Bytes) -> Self {
-        Self(encoded)
+        Self { bytes: encoded, compressed: None }
+    }
+
+    /// The same for many: it is compressed at most once too.
+    pub(crate) fn shared(self) -> Self {
+        Self { compressed: Some(Arc::default()), ..self }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.0
+    /// The bytes compressed by `compress`.
+    pub(crate) fn compressed(&self, compress: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
+        match &self.compressed {
+            Some(once) => once.get_or_init(|| compress(&self.bytes)).clone(),
+            None => compress(&self.bytes),
+        }
     }
 }
 

@@ -290,7 +290,7 @@ impl Relay {
             let known = frames.iter().position(|(other, _)| *other == form);
             let at = known.unwrap_or_else(|| {
                 let prepared = Prepared::new(&self.channel, &received.event, offset, form);
-                frames.push((form, prepared.push(self.name())));
+                frames.push((form, prepared.push(self.name()).shared()));
                 frames.len() - 1
             });
             let Some((_, frame)) = frames.get(at) else { continue };
