@@ -17,7 +17,7 @@
 //! let old = r#"{"symbol":"ACME","price":"101.25","market":"open"}"#;
 //! let new = r#"{"symbol":"ACME","price":"101.50","market":"open"}"#;
 //! let delta = delta::create_text(old, new).ok_or("not shorter")?;
-//! assert_eq!(delta, "o\nT@0,2:50I@W,1ZVTo5;");
+//! assert_eq!(delta, "n\nU@0,2:50I@W,3O_BEU;");
 //! let applied = delta::apply(old.as_bytes(), delta.as_bytes(), 1024)?;
 //! assert_eq!(applied, new.as_bytes());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -36,7 +36,8 @@ use matches::{Borders, Matches};
 /// The delta that makes `new` of `old`.
 ///
 /// `None` where it would not be shorter than `new`, and where one of the two is smaller than [`DELTA_BYTES_MIN`] or larger
-/// than [`DELTA_BYTES_MAX`]. Its work is linear in both, whatever they are; its memory is half of `old` and the delta.
+/// than [`DELTA_BYTES_MAX`]. Its work is linear in both, whatever they are; its memory is the delta and at most
+/// three quarters of `old`.
 pub fn create(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     write(old, new, Borders::Bytes)
 }

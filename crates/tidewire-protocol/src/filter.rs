@@ -50,12 +50,22 @@ pub struct FilterNode<'a> {
 /// | `in`, `nin` | the tag is, is not, one of `vals` | as for an empty tag |
 /// | `ex`, `nex` | the event has, lacks, the tag | no, yes |
 /// | `sw`, `ew`, `ct` | the tag starts with, ends with, contains, `val` | no |
-/// | `lt`, `lte`, `gt`, `gte` | the tag is a lesser, … number than `val` | no |
+/// | `lt`, `lte`, `gt`, `gte` | the tag is a number less than, at most, more than, at least `val` | no |
 ///
 /// Numbers are compared as decimals, exactly and whatever their size: an optional sign, digits, and optionally a point with 1 to 19
 /// digits behind it, in at most 200 bytes. Other text is no number, `1e3`, `.5` and `1.` among it. Where the tag or `val` is no
 /// number the comparison admits nothing (and `not` of it everything). All other comparisons are of text, byte by byte: for
 /// `eq`, `1` is not `1.0`.
+///
+/// ```
+/// use tidewire_protocol::{Filter, FilterNode};
+///
+/// let node: FilterNode<'_> = serde_json::from_str(r#"{"key":"price","cmp":"gte","val":"100"}"#)?;
+/// let filter = Filter::new(&node)?;
+/// assert!(filter.admits(|key| (key == "price").then_some("100.00")));
+/// assert!(!filter.admits(|_| None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter(Clause);
 

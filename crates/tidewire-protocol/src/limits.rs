@@ -23,19 +23,19 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 /// Smallest data that a delta is written for, in bytes.
 ///
-/// Size, copy command and checksum take 15 bytes, so less cannot be saved on than is lost in the work. Nobody notices:
-/// what is smaller travels whole.
+/// A delta is 15 bytes before it says anything (size, one copy, checksum), so below this there is nothing to save. Nobody
+/// notices: what is smaller travels whole.
 pub const DELTA_BYTES_MIN: usize = 32;
 
 /// Largest data that a delta is written for, in bytes, before and after: the largest event.
 ///
-/// Bounds the index over the former data (half of its size). Nobody notices: what is larger travels whole.
+/// Bounds the work, and the index over the former data (at most three quarters of its size). Nobody notices: what is larger travels whole.
 pub const DELTA_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most former places that a delta looks at for one place of the new data, as a count.
 ///
 /// Keeps the work linear where the same 16 bytes stand everywhere; past it a delta may be longer than it has to be.
-pub const DELTA_PLACES_MAX: usize = 16;
+pub const DELTA_PLACES_MAX: usize = 8;
 
 /// Deepest nesting of a tag filter, as a count of levels.
 ///
