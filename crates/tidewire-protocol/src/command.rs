@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::data::{Data, present};
 use crate::encoding::Encoding;
+use crate::filter::FilterNode;
 use crate::omit::is_default;
 use crate::protobuf::{self, Message, ProtobufError, Wire, fields};
 use crate::reply::Empty;
@@ -142,6 +143,9 @@ pub struct SubscribeRequest<'a> {
     /// How the client can take data that has changed little: `fossil`, or empty.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub delta: Cow<'a, str>,
+    /// Which events the client wants, by their tags; all without one.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub tf: Option<FilterNode<'a>>,
     /// Bit 0: numeric channel ids are welcome. Bit 1: fail with 112 rather than subscribe unrecovered.
     #[serde(skip_serializing_if = "is_default")]
     pub flag: i64,
@@ -291,8 +295,9 @@ impl Command<'_> {
 
 fields!(ConnectRequest<'a> { 1 token, 2 data, 3 subs, 4 name, 5 version, 6 headers, 7 flag });
 fields!(SubscribeRequest<'a> {
-    1 channel, 2 token, 3 recover, 6 epoch, 7 offset, 8 data, 9 positioned, 10 recoverable, 11 join_leave, 12 delta, 14 flag, 15 kind
+    1 channel, 2 token, 3 recover, 6 epoch, 7 offset, 8 data, 9 positioned, 10 recoverable, 11 join_leave, 12 delta, 13 tf, 14 flag, 15 kind
 });
+fields!(FilterNode<'a> { 1 op, 2 key, 3 cmp, 4 val, 5 vals, 6 nodes });
 fields!(ChannelRequest<'a> { 1 channel });
 fields!(PublishRequest<'a> { 1 channel, 2 data });
 fields!(HistoryRequest<'a> { 1 channel, 7 limit, 8 since, 9 reverse });

@@ -6,8 +6,10 @@
 //! - [`codes`]: every error, unsubscribe and disconnect code, with what a client may do about it.
 //! - [`http`]: the bodies of the Centrifugo-compatible server API.
 //! - [`v1`]: the bodies of the REST API for what is ours: groups, dead letters, traces.
+//! - [`delta`]: an event's data as what has changed since the data before it.
+//! - [`FilterNode`] and [`Filter`]: which events of a channel a subscriber wants, by their tags.
 //! - [`websocket`]: the framing below all that: handshake, frames, compression.
-//! - [`limits`]: the bounds of a frame.
+//! - [`limits`]: the bounds of a frame, of a delta and of a filter.
 //!
 //! The data of an event is opaque ([`Data`]): JSON text that is checked once and copied, never parsed into a tree, or
 //! bytes. All types borrow from the frame that they were read from.
@@ -15,7 +17,9 @@
 pub mod codes;
 mod command;
 mod data;
+pub mod delta;
 mod encoding;
+mod filter;
 pub mod http;
 mod json_data;
 pub mod limits;
@@ -33,6 +37,7 @@ pub use command::{
 };
 pub use data::Data;
 pub use encoding::{DecodeError, Encoding};
+pub use filter::{Filter, FilterError, FilterNode};
 pub use json_data::{JsonData, JsonDataError};
 pub use protobuf::ProtobufError;
 pub use push::{
