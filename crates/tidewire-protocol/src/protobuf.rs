@@ -148,11 +148,14 @@ fn varint(input: &mut &[u8]) -> Result<u64> {
 
 /// Writes a number in as few bytes as it takes, seven bits in each.
 pub(crate) fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+    loop {
+        let [bits, ..] = (number & 0x7f).to_le_bytes();
         number >>= 7;
+        out.push(if number == 0 { bits } else { bits | 0x80 });
+        if number == 0 {
+            return;
+        }
     }
-    out.push(number as u8);
 }
 
 fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
@@ -354,10 +357,10 @@ impl<'a, M: Message<'a>> Field<'a> for BTreeMap<Cow<'a, str>, M> {
 }
 
 /// Writes an entry of a map: a message whose field 1 is the key and whose field 2 is the value.
-fn put_entry(number: u32, key: &Cow<'_, str>, value: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+fn put_entry(number: u32, key: &str, value: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | 2, out);
     put_with_length(out, |out| {
-        key.put(1, out);
+        Cow::Borrowed(key).put(1, out);
         value(out);
     });
 }

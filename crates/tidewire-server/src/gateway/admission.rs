@@ -16,15 +16,18 @@ pub(super) struct Admission {
     pub(super) origin: Origin,
 }
 
+/// What is answered to who may not connect.
+pub(super) type Refusal = (StatusCode, &'static str);
+
 /// Finds a place for a connection, unless its web page may not connect to any tenant.
 ///
 /// # Errors
 /// What is answered instead: 403 or 503.
-pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap) -> Result<Admission, Response> {
+pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap) -> Result<Admission, Refusal> {
     let origin = origin(node, headers)?;
     let Some(place) = node.take_place() else {
         tracing::warn!("connection refused: node is full (limits.connections_max)");
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "node is full\n").into_response());
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "node is full\n"));
     };
     Ok(Admission { place, origin })
 }
@@ -33,14 +36,14 @@ pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap) -> Result<Admission, 
 ///
 /// # Errors
 /// 403 for any other page.
-pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Response> {
+pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Refusal> {
     let text_of =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let origin = Origin { origin: text_of(header::ORIGIN), host: text_of(header::HOST).unwrap_or_default() };
     match &origin.origin {
         Some(page) if !node.tenants.admit_origin(page, &origin.host) => {
             tracing::info!(origin = page, "connection refused: origin is not in tenants.*.origins");
-            Err((StatusCode::FORBIDDEN, "origin is not allowed\n").into_response())
+            Err((StatusCode::FORBIDDEN, "origin is not allowed\n"))
         }
         _ => Ok(origin),
     }
@@ -50,7 +53,7 @@ pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Respons
 pub(crate) async fn cors(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let origin = match origin(&node, request.headers()) {
         Ok(origin) => origin.origin.and_then(|origin| HeaderValue::from_str(&origin).ok()),
-        Err(response) => return response,
+        Err(refusal) => return refusal.into_response(),
     };
     let is_preflight = request.method() == Method::OPTIONS;
     let mut response = match is_preflight {

@@ -11,7 +11,6 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::admission;
 use super::stream::encoding_of;
 use crate::node::Node;
 
@@ -86,9 +85,6 @@ impl Inbox {
 
 /// `POST /emulation`: commands for a connection of any node.
 pub(crate) async fn emulation(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(response) = admission::origin(&node, &headers) {
-        return response;
-    }
     let request = match encoding_of(&headers).decode_emulation(&body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("bad request: {error}\n")).into_response(),

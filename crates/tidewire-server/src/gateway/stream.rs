@@ -92,7 +92,7 @@ fn first_of(RawQuery(query): &RawQuery, body: Bytes) -> Bytes {
 fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, first: Bytes) -> Response {
     let Admission { place, origin } = match admission::admit(&node, headers) {
         Ok(admission) => admission,
-        Err(response) => return response,
+        Err(refusal) => return refusal.into_response(),
     };
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
     let vitals = Arc::new(Vitals::of(form));
@@ -101,9 +101,7 @@ fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, firs
     // A unidirectional client says nothing more, so there is nothing that could be taken for it.
     let session = (!form.is_unidirectional).then(|| node.sessions.open());
     let (connection, session, inbox) = match session {
-        Some((session, inbox)) => {
-            (connection.with_session(session.name()), Some(session), Some(inbox))
-        }
+        Some((session, inbox)) => (connection.with_session(session.name()), Some(session), Some(inbox)),
         None => (connection, None, None),
     };
     let source = RequestSource { first: Some(first), inbox, gone: sender.clone() };

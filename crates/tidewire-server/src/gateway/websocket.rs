@@ -82,7 +82,7 @@ fn accept(node: Arc<Node>, mut request: Request, is_unidirectional: bool) -> Res
     };
     let admission = match admission::admit(&node, headers) {
         Ok(admission) => admission,
-        Err(response) => return response,
+        Err(refusal) => return refusal.into_response(),
     };
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let mut answer = |name, value: &str| {
