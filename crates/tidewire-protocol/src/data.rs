@@ -28,6 +28,13 @@ impl<'a> Data<'a> {
         }
     }
 
+    /// A text as a JSON string.
+    pub fn text(text: &str) -> Data<'static> {
+        // Writing a string into memory cannot fail.
+        serde_json::value::to_raw_value(text)
+            .map_or_else(|_| Data::default(), |json| Data::Json(Cow::Owned(json)))
+    }
+
     /// The same, borrowed.
     pub fn borrowed(&self) -> Data<'_> {
         match self {

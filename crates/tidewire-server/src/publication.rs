@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewire::{Channel, Event, Received};
-use tidewire_protocol::{ClientInfo, Data, Encoding, JsonData, Publication, Push};
+use tidewire_protocol::{ClientInfo, Data, Encoding, JsonData, Publication, Push, delta};
 
 use crate::gateway::authenticate::Identity;
 use crate::hub::outbox::Frame;
@@ -18,6 +18,10 @@ const USER: &str = "user";
 const CONNECTION: &str = "connection";
 const CONNECTION_INFO: &str = "connectioninfo";
 const TAGS: &str = "tags";
+
+/// Data over this many bytes travels whole: finding what has changed in it would hold up the other subscribers for
+/// milliseconds.
+const DELTA_DATA_BYTES_MAX: usize = 64 * 1024;
 
 /// Labels of a publication.
 pub(crate) type Tags<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
@@ -59,6 +63,8 @@ pub(crate) struct Form {
     /// Whether pushes stand alone, because no reply ever comes.
     pub(crate) is_unidirectional: bool,
     pub(crate) view: View,
+    /// Whether data may come as what has changed since the event before; JSON data is a string then.
+    pub(crate) is_delta: bool,
 }
 
 impl Form {
@@ -74,6 +80,7 @@ impl Form {
 /// An event made ready to be written into frames: its data is checked once.
 pub(crate) struct Prepared<'e> {
     event: &'e Event,
+    /// As it is without deltas.
     data: Data<'e>,
     info: Option<JsonData<'e>>,
     offset: u64,
@@ -101,14 +108,39 @@ impl<'e> Prepared<'e> {
 
     /// The event as it stands in replies and pushes.
     pub(crate) fn publication(&self) -> Publication<'_> {
-        let tags = self.event.extension(TAGS).and_then(|tags| serde_json::from_str(tags).ok());
+        let data = match &self.data {
+            Data::Json(json) if self.form.is_delta => Data::text(json.get()),
+            data => data.borrowed(),
+        };
+        self.publication_of(data)
+    }
+
+    fn publication_of<'p>(&'p self, data: Data<'p>) -> Publication<'p> {
         Publication {
-            data: self.data.borrowed(),
+            data,
             info: self.client_info(),
             offset: self.offset,
-            tags: tags.unwrap_or_default(),
+            tags: tags_of(self.event),
             ..Publication::default()
         }
+    }
+
+    /// The event as a push that holds only what has changed since `base`, where that is shorter.
+    pub(crate) fn delta(&self, channel: &str, base: &[u8]) -> Option<Frame> {
+        if base.len().max(self.data.as_bytes().len()) > DELTA_DATA_BYTES_MAX {
+            return None;
+        }
+        let data = match &self.data {
+            Data::Json(json) => Data::text(&delta::create_text(std::str::from_utf8(base).ok()?, json.get())?),
+            Data::Bytes(bytes) => Data::Bytes(delta::create(base, bytes)?.into()),
+        };
+        let publication = Publication { delta: true, ..self.publication_of(data) };
+        Some(self.form.push(Push::publication(channel, publication)))
+    }
+
+    /// What the delta of the next event starts from.
+    pub(crate) fn base(&self) -> Box<[u8]> {
+        self.data.as_bytes().into()
     }
 
     /// The event as a push of its own.
@@ -125,6 +157,11 @@ impl<'e> Prepared<'e> {
             chan_info: None,
         })
     }
+}
+
+/// The labels that an event was published with.
+pub(crate) fn tags_of(event: &Event) -> Tags<'_> {
+    event.extension(TAGS).and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default()
 }
 
 /// The data of an event as `view` has it, as JSON.

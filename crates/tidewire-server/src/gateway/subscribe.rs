@@ -5,22 +5,28 @@ use std::sync::Arc;
 use prometheus_client::metrics::gauge::Gauge;
 use tidewire::Position;
 use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::{Reply, ReplyBody, SubscribeRequest, SubscribeResult};
+use tidewire_protocol::{Filter, Reply, ReplyBody, SubscribeRequest, SubscribeResult};
 
 use super::connection::{Admitted, Connection};
+use crate::config::ChannelRule;
 use crate::failure::Failure;
 use crate::history::epoch_of;
 use crate::hub::outbox::{Frame, Outbox};
-use crate::hub::recovery::Step;
+use crate::hub::recovery::{Events, Step};
 use crate::hub::registry::Lease;
-use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing};
+use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing, Terms};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
+use crate::node::Node;
 use crate::permission::{self, Action};
 use crate::publication::{Form, Prepared};
+use crate::tenants::Tenant;
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
 const JOIN_TRIES: usize = 3;
+
+/// The one kind of delta that there is.
+const FOSSIL: &str = "fossil";
 
 /// A connection's subscription to a channel; dropping it ends it.
 pub(super) struct Subscription {
@@ -50,51 +56,65 @@ impl Drop for Subscription {
     }
 }
 
-/// What the reply to a subscribe command is made of.
-#[derive(Clone, Copy)]
-struct Answer {
-    id: u32,
-    was_recovering: bool,
-    rejects_unrecovered: bool,
-    form: Form,
+/// What is asked of a subscription.
+pub(super) struct Asked<'a> {
+    pub(super) channel: &'a str,
+    pub(super) rule: &'a ChannelRule,
+    pub(super) terms: Terms,
+    /// Where the subscriber was, if it wants what followed.
+    pub(super) since: Option<Since>,
+    pub(super) rejects_unrecovered: bool,
 }
 
-impl Answer {
-    /// The reply at once, where one can be given: see [`Relay::join`].
-    fn at_join(self, standing: Standing) -> Option<Frame> {
-        let result = match standing {
-            Standing::Fresh(None) => SubscribeResult::default(),
-            Standing::Fresh(Some(top)) => self.standing_at(top),
-            Standing::Current(top) => SubscribeResult { recovered: true, ..self.standing_at(top) },
-            Standing::Lost(top) if !self.rejects_unrecovered => self.standing_at(top),
-            Standing::Lost(_) | Standing::Behind(_) | Standing::Ahead => return None,
-        };
-        Some(self.frame(result))
-    }
+/// A subscription whose subscriber has not been told of it yet; what comes is held for it.
+pub(super) struct Joined {
+    subscription: Subscription,
+    form: Form,
+    was_recovering: bool,
+    start: Start,
+}
 
-    fn at_top(self, top: Position) -> Frame {
-        self.frame(self.standing_at(top))
-    }
+/// Where a subscription starts.
+enum Start {
+    /// Here; the position, if the channel is kept.
+    Here(Option<Position>),
+    /// Here, and nothing was missed.
+    Current(Position),
+    /// After what was missed: its first part, and where it ends.
+    Behind { from: Position, missed: Events, top: Position },
+}
 
-    /// The client takes `from` for its position and advances it with each event.
-    fn recovered(self, from: Position, missed: &[Prepared<'_>]) -> Frame {
-        let publications = missed.iter().map(Prepared::publication).collect();
-        self.frame(SubscribeResult { recovered: true, publications, ..self.standing_at(from) })
-    }
-
-    fn standing_at(self, position: Position) -> SubscribeResult<'static> {
-        SubscribeResult {
-            recoverable: true,
-            positioned: true,
-            epoch: position.epoch.to_string().into(),
-            offset: position.offset,
-            was_recovering: self.was_recovering,
-            ..SubscribeResult::default()
+impl Asked<'_> {
+    /// What a client asks for.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn of<'a>(
+        request: &'a SubscribeRequest<'_>,
+        rule: &'a ChannelRule,
+        form: Form,
+    ) -> Result<Asked<'a>, Failure> {
+        if request.kind != 0 {
+            let message = format!("not available: subscription type {}", request.kind);
+            return Err(Failure::new(ErrorCode::NOT_AVAILABLE, message));
         }
-    }
-
-    fn frame(self, result: SubscribeResult<'_>) -> Frame {
-        Frame::new(Reply { id: self.id, body: ReplyBody::Subscribe(result) }.encode(self.form.encoding))
+        let filter = (request.tf.as_ref()).map(|node| Filter::new(node).map(Arc::new)).transpose();
+        let filter = filter
+            .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, format!("bad request: tf: {error}")))?;
+        // What is left out by a filter is no base of what comes, so a subscription with one gets all data whole.
+        let is_delta = request.delta == FOSSIL && filter.is_none();
+        let is_kept = rule.keep.is_some();
+        Ok(Asked {
+            channel: &request.channel,
+            rule,
+            terms: Terms { form: Form { is_delta, ..form }, filter, ..Terms::default() },
+            since: (is_kept && request.recover).then(|| Since {
+                epoch: epoch_of(&request.epoch),
+                offset: request.offset,
+                end: None,
+            }),
+            rejects_unrecovered: request.rejects_unrecovered(),
+        })
     }
 }
 
@@ -105,10 +125,7 @@ impl Connection {
         let Admitted { tenant, identity, subscriptions } = self.admitted()?;
         let channel: &str = &request.channel;
         let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
-        if request.kind != 0 {
-            let message = format!("not available: subscription type {}", request.kind);
-            return Err(Failure::new(ErrorCode::NOT_AVAILABLE, message));
-        }
+        let asked = Asked::of(request, rule, form)?;
         match subscriptions.get(channel) {
             Some(subscription) if subscription.is_live() => return Err(ErrorCode::ALREADY_SUBSCRIBED.into()),
             Some(_) => drop(subscriptions.remove(channel)),
@@ -120,48 +137,16 @@ impl Connection {
                 format!("connection has {count_max} subscriptions (limits.subscriptions_per_connection_max)");
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
-        let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
-        let mut since = (mode == Mode::Kept && request.recover).then(|| Since {
-            epoch: epoch_of(&request.epoch),
-            offset: request.offset,
-            end: None,
-        });
-        let answer = Answer {
-            id,
-            was_recovering: since.is_some(),
-            rejects_unrecovered: request.rejects_unrecovered(),
-            form,
-        };
-
-        for _ in 0..JOIN_TRIES {
-            let (lease, relay) = tenant.registry.lease(channel, mode).await?;
-            let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
-            let Ok(standing) = relay.join(key, &outbox, form, since, |standing| answer.at_join(standing))
-            else {
-                continue;
-            };
-            match (standing, &mut since) {
-                (Standing::Ahead, Some(since)) => {
-                    since.end = Some(relay.end_of_stream().await?);
-                    continue;
-                }
-                (Standing::Behind(top), Some(since)) => {
-                    let from = Position { epoch: top.epoch, offset: since.offset };
-                    recover(&relay, key, &outbox, answer, from, top, &node.metrics).await?;
-                }
-                (Standing::Lost(_), _) => {
-                    count(&node.metrics, Recovery::Lost);
-                    if answer.rejects_unrecovered {
-                        return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
-                    }
-                }
-                (Standing::Current(_), _) => count(&node.metrics, Recovery::Complete),
-                (Standing::Fresh(_) | Standing::Behind(_) | Standing::Ahead, _) => {}
-            }
-            subscriptions.insert(channel.into(), subscription);
-            return Ok(());
+        let joined = join(&node, tenant, key, &outbox, asked).await?;
+        let missed = joined.missed();
+        let reply = Reply { id, body: ReplyBody::Subscribe(joined.result(&missed)) };
+        let reply = Frame::new(reply.encode(form.encoding));
+        drop(missed);
+        if !joined.subscription.relay.answer(key, reply) {
+            return Err(ErrorCode::INTERNAL.into());
         }
-        Err(ErrorCode::INTERNAL.into())
+        subscriptions.insert(channel.into(), joined.go_live(&outbox, &node.metrics).await);
+        Ok(())
     }
 
     /// Ends a subscription; ending one that is not there is no error.
@@ -172,49 +157,124 @@ impl Connection {
     }
 }
 
-/// Gives a subscriber that is behind what it missed, step by step as its outbox has room, and then makes it live.
+/// Makes a subscription, and reads the first of what was missed.
 ///
 /// # Errors
-/// Only before the reply is sent. Later trouble ends the subscription instead, and the client comes back for the rest.
-async fn recover(
-    relay: &Relay,
+/// Those of the engine, and 112 where events are lost and the subscriber would rather not subscribe then.
+pub(super) async fn join(
+    node: &Node,
+    tenant: &Tenant,
     key: ConnectionKey,
-    outbox: &Outbox,
-    answer: Answer,
-    from: Position,
-    top: Position,
-    metrics: &Metrics,
-) -> Result<(), Failure> {
-    let Step::Events(missed) = relay.recovery().step(from, top.offset).await? else {
-        count(metrics, Recovery::Lost);
-        if answer.rejects_unrecovered {
+    outbox: &Arc<Outbox>,
+    asked: Asked<'_>,
+) -> Result<Joined, Failure> {
+    let Asked { channel, rule, terms, mut since, rejects_unrecovered } = asked;
+    let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
+    let (form, was_recovering) = (terms.form, since.is_some());
+    for _ in 0..JOIN_TRIES {
+        let (lease, relay) = tenant.registry.lease(channel, mode).await?;
+        let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
+        let Ok(standing) = relay.join(key, outbox, terms.clone(), since) else { continue };
+        let start = match (standing, &mut since) {
+            (Standing::Ahead, Some(since)) => {
+                since.end = Some(relay.end_of_stream().await?);
+                continue;
+            }
+            // Only who was somewhere can be ahead or behind.
+            (Standing::Ahead, None) => continue,
+            (Standing::Behind(top), since) => {
+                let offset = since.map_or(top.offset, |since| since.offset);
+                let from = Position { epoch: top.epoch, offset };
+                match relay.recovery().step(from, top.offset).await? {
+                    Step::Events(missed) => Start::Behind { from, missed, top },
+                    Step::Lost => Start::Here(None),
+                }
+            }
+            (Standing::Lost(_), _) => Start::Here(None),
+            (Standing::Current(position), _) => Start::Current(position),
+            (Standing::Fresh(top), _) => Start::Here(top),
+        };
+        let is_lost = was_recovering && matches!(start, Start::Here(_));
+        if is_lost && rejects_unrecovered {
+            count(&node.metrics, Recovery::Lost);
             return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
         }
-        let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
-        return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
-    };
-    let prepared = missed.iter().map(|received| relay.prepare(received, answer.form));
-    let prepared: Vec<Prepared<'_>> = prepared.collect();
-    if !relay.answer(key, answer.recovered(from, &prepared)) {
-        return Err(ErrorCode::INTERNAL.into());
-    }
-    let mut position = missed.end().unwrap_or(top);
-    while position.offset < top.offset && !outbox.has_ended() {
-        outbox.room().await;
-        let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
-            relay.expel(key);
-            return Ok(());
+        let start = match start {
+            // What was held since is behind the new start, or before it.
+            Start::Here(_) if is_lost => {
+                count(&node.metrics, Recovery::Lost);
+                Start::Here(Some(relay.skip_to_top(key).ok_or(ErrorCode::INTERNAL)?))
+            }
+            Start::Current(position) => {
+                count(&node.metrics, Recovery::Complete);
+                Start::Current(position)
+            }
+            start => start,
         };
-        for received in missed.iter() {
-            outbox.room().await;
-            outbox.push(relay.prepare(received, answer.form).push(relay.name()));
-        }
-        position = missed.end().unwrap_or(top);
+        return Ok(Joined { subscription, form, was_recovering, start });
     }
-    outbox.room().await;
-    count(metrics, Recovery::Complete);
-    relay.catch_up(key);
-    Ok(())
+    Err(ErrorCode::INTERNAL.into())
+}
+
+impl Joined {
+    /// The first of what was missed, ready to be written.
+    pub(super) fn missed(&self) -> Vec<Prepared<'_>> {
+        match &self.start {
+            Start::Behind { missed, .. } => {
+                missed.iter().map(|received| self.subscription.relay.prepare(received, self.form)).collect()
+            }
+            Start::Here(_) | Start::Current(_) => Vec::new(),
+        }
+    }
+
+    /// What the subscriber is told. One that missed something takes `offset` for its position and advances it with each event.
+    pub(super) fn result<'m>(&self, missed: &'m [Prepared<'_>]) -> SubscribeResult<'m> {
+        let (position, recovered) = match &self.start {
+            Start::Here(None) => {
+                return SubscribeResult { delta: self.form.is_delta, ..SubscribeResult::default() };
+            }
+            Start::Here(Some(top)) => (top, false),
+            Start::Current(position) => (position, true),
+            Start::Behind { from, .. } => (from, true),
+        };
+        SubscribeResult {
+            recoverable: true,
+            positioned: true,
+            epoch: position.epoch.to_string().into(),
+            offset: position.offset,
+            publications: missed.iter().map(Prepared::publication).collect(),
+            recovered,
+            was_recovering: self.was_recovering,
+            delta: self.form.is_delta,
+            ..SubscribeResult::default()
+        }
+    }
+
+    /// Gives the subscriber, who has been told of its subscription, the rest of what it missed, step by step as its outbox
+    /// has room, and then what comes. Trouble ends the subscription, and the client comes back for the rest.
+    pub(super) async fn go_live(self, outbox: &Outbox, metrics: &Metrics) -> Subscription {
+        let Self { subscription, form, start, .. } = self;
+        let Subscription { relay, connection: key, .. } = &subscription;
+        if let Start::Behind { missed, top, .. } = start {
+            let mut position = missed.end().unwrap_or(top);
+            while position.offset < top.offset && !outbox.has_ended() {
+                outbox.room().await;
+                let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
+                    relay.expel(*key);
+                    return subscription;
+                };
+                for received in missed.iter() {
+                    outbox.room().await;
+                    outbox.push(relay.prepare(received, form).push(relay.name()));
+                }
+                position = missed.end().unwrap_or(top);
+            }
+            outbox.room().await;
+            count(metrics, Recovery::Complete);
+        }
+        relay.catch_up(*key);
+        subscription
+    }
 }
 
 fn count(metrics: &Metrics, outcome: Recovery) {

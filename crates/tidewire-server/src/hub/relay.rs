@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tidewire::tasks::Tasks;
 use tidewire::{Channel, Epoch, GapReason, Item, Position, Received, Subscription};
-use tidewire_protocol::Push;
-use tidewire_protocol::codes::UnsubscribeCode;
+use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
+use tidewire_protocol::{Filter, Push};
 use tokio_util::sync::CancellationToken;
 
+use super::broadcast::{Bases, Broadcast};
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
@@ -42,20 +43,44 @@ pub(crate) struct Relay {
     metrics: Arc<Metrics>,
 }
 
+#[derive(Default)]
 struct State {
     /// Offset of the last kept event that subscribers got.
     top: u64,
     subscribers: FxHashMap<ConnectionKey, Subscriber>,
+    /// The data of the last event, for those who get deltas.
+    bases: Bases,
     has_ended: bool,
 }
 
 struct Subscriber {
     outbox: Arc<Outbox>,
-    form: Form,
+    terms: Terms,
     /// The last offset that it needs no more.
     floor: u64,
-    /// While the subscriber is given what it missed: what came in the meantime.
+    /// Until the subscriber has been given what it missed: what came in the meantime.
     held: Option<Held>,
+    /// Whether it got the event before the next one, so that a delta is enough.
+    has_base: bool,
+}
+
+/// What a subscriber gets, and how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) form: Form,
+    /// Which events; all without one.
+    pub(crate) filter: Option<Arc<Filter>>,
+    pub(crate) side: Side,
+}
+
+/// Who made a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client, which makes it again where it was ended for missed events.
+    #[default]
+    Client,
+    /// The server, with the connection: where events were missed the client has to connect again.
+    Server,
 }
 
 #[derive(Default)]
@@ -86,7 +111,7 @@ pub(crate) enum Standing {
     /// It is not added: its position is beyond what the relay has delivered. On another node it may have seen more than
     /// has arrived here yet; the end of the stream, in [`Since::end`], tells.
     Ahead,
-    /// It lacks what lies between its position and the top. What comes is held until it has that.
+    /// It lacks what lies between its position and the top.
     Behind(Position),
 }
 
@@ -110,7 +135,7 @@ impl Relay {
             }
         };
         let offset = top.map_or(0, |top| top.offset);
-        let state = State { top: offset, subscribers: FxHashMap::default(), has_ended: false };
+        let state = State { top: offset, ..State::default() };
         let relay = Arc::new(Self {
             epoch: top.map(|top| top.epoch),
             state: Mutex::new(state),
@@ -146,47 +171,39 @@ impl Relay {
         Ok(self.channel.read().limit(0).await?.end())
     }
 
-    /// Adds a subscriber. `reply` makes the reply to its subscribe command, which precedes every event that it gets; for
-    /// one that is [`Standing::Behind`] it makes none yet, and none for one that is [`Standing::Lost`] and would rather
-    /// not subscribe then.
+    /// Adds a subscriber, unless it is [`Standing::Ahead`]. What comes is held for it until [`Relay::catch_up`], so that it is
+    /// told of its subscription and given what it missed before.
     pub(crate) fn join(
         &self,
         connection: ConnectionKey,
         outbox: &Arc<Outbox>,
-        form: Form,
+        terms: Terms,
         since: Option<Since>,
-        reply: impl FnOnce(Standing) -> Option<Frame>,
     ) -> Result<Standing, Ended> {
         let mut state = self.state.lock();
         if state.has_ended {
             return Err(Ended);
         }
         let standing = standing(self.position(state.top), since);
-        let mut subscriber = Subscriber { outbox: outbox.clone(), form, floor: 0, held: None };
-        match standing {
+        let floor = match standing {
             Standing::Ahead => return Ok(standing),
-            Standing::Behind(_) => subscriber.held = Some(Held::default()),
-            Standing::Fresh(_) | Standing::Current(_) | Standing::Lost(_) => match reply(standing) {
-                Some(frame) => outbox.push(frame),
-                None => return Ok(standing),
-            },
-        }
-        if let Standing::Current(position) = standing {
-            subscriber.floor = position.offset;
-        }
-        state.subscribers.insert(connection, subscriber);
+            Standing::Current(position) => position.offset,
+            Standing::Fresh(_) | Standing::Lost(_) | Standing::Behind(_) => 0,
+        };
+        let (outbox, held) = (outbox.clone(), Some(Held::default()));
+        state.subscribers.insert(connection, Subscriber { outbox, terms, floor, held, has_base: false });
         Ok(standing)
     }
 
-    /// Sends a subscriber that is behind the reply to its subscribe command. False if it is gone: it fell back further
-    /// than can be held, and no client takes the end of a subscription that it was not told of.
+    /// Sends a subscriber the reply to its subscribe command. False if it is gone: it fell back further than can be held,
+    /// and no client takes the end of a subscription that it was not told of.
     pub(crate) fn answer(&self, connection: ConnectionKey, reply: Frame) -> bool {
         let state = self.state.lock();
         let subscriber = state.subscribers.get(&connection);
         subscriber.inspect(|subscriber| subscriber.outbox.push(reply)).is_some()
     }
 
-    /// Gives a subscriber that was behind what was held for it; from then on it is live.
+    /// Gives a subscriber what was held for it; from then on it is live.
     pub(crate) fn catch_up(&self, connection: ConnectionKey) {
         let mut state = self.state.lock();
         let Some(subscriber) = state.subscribers.get_mut(&connection) else { return };
@@ -194,19 +211,14 @@ impl Relay {
         held.frames.into_iter().for_each(|frame| subscriber.outbox.push(frame));
     }
 
-    /// Makes a subscriber that was behind live from the top on, because what it missed is lost; `reply` is the reply to
-    /// its subscribe command. False if it is gone.
-    pub(crate) fn skip_to_top(
-        &self,
-        connection: ConnectionKey,
-        reply: impl FnOnce(Position) -> Frame,
-    ) -> bool {
+    /// Lets a subscriber whose missed events are lost go on from the top, which is returned. `None` if it is gone.
+    pub(crate) fn skip_to_top(&self, connection: ConnectionKey) -> Option<Position> {
         let mut state = self.state.lock();
-        let Some(top) = self.position(state.top) else { return false };
-        let Some(subscriber) = state.subscribers.get_mut(&connection) else { return false };
-        subscriber.held = None;
-        subscriber.outbox.push(reply(top));
-        true
+        let top = self.position(state.top)?;
+        let subscriber = state.subscribers.get_mut(&connection)?;
+        subscriber.held = Some(Held::default());
+        subscriber.has_base = false;
+        Some(top)
     }
 
     /// Removes a subscriber.
@@ -271,34 +283,31 @@ impl Relay {
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
         let offset = kept.map_or(0, |position| position.offset);
-        // One frame for each form that subscribers get it in: there are few.
-        let mut frames: Vec<(Form, Frame)> = Vec::new();
         let mut state = self.state.lock();
+        let State { top, subscribers, bases, .. } = &mut *state;
         if kept.is_some() {
-            if offset <= state.top {
+            if offset <= *top {
                 return;
             }
-            state.top = offset;
+            *top = offset;
         }
-        self.metrics.deliveries.inc_by(state.subscribers.len() as u64);
-        let mut overflown = Vec::new();
-        for (connection, subscriber) in &mut state.subscribers {
+        let mut event = Broadcast::new(&self.channel, &received.event, offset, bases);
+        let (mut overflown, mut delivered) = (Vec::new(), 0);
+        for (connection, subscriber) in subscribers {
             if offset != 0 && offset <= subscriber.floor {
                 continue;
             }
-            let form = subscriber.form;
-            let known = frames.iter().position(|(other, _)| *other == form);
-            let at = known.unwrap_or_else(|| {
-                let prepared = Prepared::new(&self.channel, &received.event, offset, form);
-                frames.push((form, prepared.push(self.name()).shared()));
-                frames.len() - 1
-            });
-            let Some((_, frame)) = frames.get(at) else { continue };
+            if subscriber.terms.filter.as_ref().is_some_and(|filter| !event.is_admitted(filter)) {
+                continue;
+            }
+            let frame = event.frame(subscriber.terms.form, subscriber.has_base);
+            subscriber.has_base = true;
+            delivered += 1;
             match &mut subscriber.held {
-                None => subscriber.outbox.push(frame.clone()),
+                None => subscriber.outbox.push(frame),
                 Some(held) => {
                     held.bytes += frame.len();
-                    held.frames.push(frame.clone());
+                    held.frames.push(frame);
                     // With it, an outbox that is half full is not more than full.
                     if held.bytes > subscriber.outbox.bytes_max() / 2 {
                         overflown.push(*connection);
@@ -306,6 +315,9 @@ impl Relay {
                 }
             }
         }
+        let bases = event.into_bases();
+        state.bases = bases;
+        self.metrics.deliveries.inc_by(delivered);
         for connection in overflown {
             // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
@@ -325,8 +337,13 @@ impl Relay {
 
     /// Tells a subscriber that it has missed something; it comes back for it.
     fn tell_end(&self, subscriber: &Subscriber) {
-        let push = Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE);
-        subscriber.outbox.push(subscriber.form.push(push));
+        match subscriber.terms.side {
+            Side::Client => {
+                let push = Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE);
+                subscriber.outbox.push(subscriber.terms.form.push(push));
+            }
+            Side::Server => subscriber.outbox.end(DisconnectCode::INSUFFICIENT_STATE.into()),
+        }
     }
 }
 
