@@ -1,24 +1,27 @@
 //! HTTP: the server API, health, metrics, and the demo page.
 
+mod batch;
 mod broadcast;
+mod channels;
 mod exchange;
 mod history;
 mod info;
+mod methods;
 mod probes;
 mod publish;
+mod users;
 mod v1;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware;
 use axum::response::{Html, IntoResponse};
 use axum::routing::{any, get, post};
-use tidewire_protocol::codes::ErrorCode;
 
-use self::exchange::{Refusal, with_request_id};
+use self::exchange::with_request_id;
 use crate::gateway::{admission, emulation, stream, websocket};
 use crate::node::Node;
 
@@ -36,11 +39,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/connection/websocket", any(websocket::both_ways))
         .route("/connection/uni_websocket", any(websocket::one_way))
         .merge(across_origins)
-        .route("/api/publish", post(publish::publish))
-        .route("/api/broadcast", post(broadcast::broadcast))
-        .route("/api/history", post(history::history))
-        .route("/api/info", post(info::info))
-        .route("/api/{method}", any(unknown_method))
+        .route("/api/{method}", post(methods::post))
         .merge(v1::routes())
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
@@ -52,10 +51,6 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .layer(DefaultBodyLimit::max(node.config.limits.api_body_bytes_max))
         .layer(middleware::from_fn(with_request_id))
         .with_state(node)
-}
-
-async fn unknown_method() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, ErrorCode::METHOD_NOT_FOUND.into())
 }
 
 /// The page of `serve --dev`. Only dev serves it: it connects without a token.

@@ -5,6 +5,7 @@
 //! [`outbox::Outbox`], never a task.
 
 mod broadcast;
+pub(crate) mod connections;
 pub(crate) mod outbox;
 pub(crate) mod recovery;
 pub(crate) mod registry;

@@ -11,6 +11,7 @@
 mod accept;
 mod api;
 pub mod config;
+mod effect;
 mod failure;
 mod gateway;
 mod history;

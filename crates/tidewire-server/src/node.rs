@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidewire::clock::Stopwatch;
 use tidewire::tasks::Tasks;
 use tidewire::{Clock, Tidewire};
+use tidewire_protocol::http::NodeInfo;
 
 use crate::config::Config;
 use crate::gateway::emulation::Sessions;
@@ -14,7 +16,7 @@ use crate::hub::relay::ConnectionKey;
 use crate::metrics::{Lags, Metrics};
 use crate::peers::Peers;
 use crate::pulls::Pulls;
-use crate::tenants::Tenants;
+use crate::tenants::{Tenant, Tenants};
 use crate::webhooks::Webhooks;
 
 /// A running node.
@@ -71,6 +73,20 @@ impl Node {
             connection_count: AtomicUsize::new(0),
             last_connection: AtomicU64::new(0),
         }))
+    }
+
+    /// This node, as a tenant may see it.
+    pub(crate) fn info(&self, tenant: &Tenant) -> NodeInfo {
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        NodeInfo {
+            uid: self.id.clone(),
+            name: self.addr.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            num_clients: count(&tenant.connections),
+            num_subs: count(&tenant.subscriptions),
+            num_channels: tenant.registry.channel_count() as u64,
+            uptime: self.uptime.elapsed().as_secs(),
+        }
     }
 
     /// A place for one more connection; `None` at `limits.connections_max`.

@@ -3,6 +3,7 @@
 //! Live events in a tenant of their own: each node listens to a channel under its id. What is asked is answered within a
 //! time; a node that is gone, or that no link leads to, is as one that does not know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,15 +15,23 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tidewire::{Event, Item, Tenant, Tidewire};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tidewire_protocol::http::NodeInfo;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::NODES_TENANT;
+use crate::effect::Effect;
 use crate::gateway::emulation::Accepted;
 use crate::node::Node;
 
 /// The CloudEvents `type` of what nodes say.
 const EVENT_TYPE: &str = "tidewire.node";
+
+/// The channel of what is said to all.
+const ALL: &str = "all";
+
+/// Nodes that are waited for when all are asked.
+const NODES_MAX: usize = 1_000;
 
 /// How long another node may take to answer. Clients wait for five seconds, and try again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -30,7 +39,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The other nodes.
 pub(crate) struct Peers {
     tenant: Tenant,
-    open: Arc<Mutex<FxHashMap<u64, oneshot::Sender<Answer>>>>,
+    open: Mutex<FxHashMap<u64, mpsc::Sender<Answer>>>,
     last_call: AtomicU64,
 }
 
@@ -46,6 +55,8 @@ struct Message {
 enum Body {
     Ask(Ask),
     Answer(Answer),
+    /// To all nodes, and not answered.
+    Tell(Effect),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +68,10 @@ enum Ask {
         /// Base64: a frame may be binary.
         frame: String,
     },
+    /// Which channels have subscribers on your node?
+    Channels { tenant: String, pattern: String },
+    /// What is your node?
+    Info { tenant: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +80,9 @@ enum Answer {
     Taken,
     Unknown,
     Full,
+    /// Channels and their subscribers.
+    Channels(Vec<(String, usize)>),
+    Info(NodeInfo),
 }
 
 impl From<Accepted> for Answer {
@@ -92,7 +110,7 @@ impl Drop for Call<'_> {
 impl Peers {
     pub(crate) fn new(tidewire: &Tidewire) -> tidewire::Result<Self> {
         let tenant = tidewire.tenant(NODES_TENANT)?;
-        Ok(Self { tenant, open: Arc::default(), last_call: AtomicU64::new(0) })
+        Ok(Self { tenant, open: Mutex::default(), last_call: AtomicU64::new(0) })
     }
 
     /// Begins to listen to what other nodes say to this one.
@@ -100,13 +118,15 @@ impl Peers {
     /// # Errors
     /// Those of the engine.
     pub(crate) async fn listen(node: &Arc<Node>) -> tidewire::Result<()> {
-        let mut heard = node.peers.tenant.channel(&node.id)?.subscribe().open().await?;
+        let mut to_us = node.peers.tenant.channel(&node.id)?.subscribe().open().await?;
+        let mut to_all = node.peers.tenant.channel(ALL)?.subscribe().open().await?;
         let (node, tasks) = (node.clone(), node.tasks.clone());
         tasks.spawn(async move {
             loop {
                 let item = tokio::select! {
                     () = node.tasks.stopping().cancelled() => return,
-                    item = heard.next() => item,
+                    item = to_us.next() => item,
+                    item = to_all.next() => item,
                 };
                 match item {
                     Some(Item::Event(received)) => hear(&node, received.event.data()).await,
@@ -125,20 +145,83 @@ impl Peers {
         match self.ask(from, to, ask).await {
             Some(Answer::Taken) => Accepted::Taken,
             Some(Answer::Full) => Accepted::Full,
-            Some(Answer::Unknown) | None => Accepted::Unknown,
+            _ => Accepted::Unknown,
         }
     }
 
+    /// Tells all nodes of something that is to happen. The one that tells it hears it too, and passes over it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn tell_all(&self, from: &str, effect: Effect) -> tidewire::Result<()> {
+        self.say(ALL, &Message { from: from.into(), call: 0, body: Body::Tell(effect) }).await
+    }
+
+    /// The channels of a tenant that match a pattern, with their subscribers on all nodes that answer in time.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn channels(
+        &self,
+        from: &str,
+        tenant: &str,
+        pattern: &str,
+    ) -> tidewire::Result<BTreeMap<String, usize>> {
+        let ask = Ask::Channels { tenant: tenant.into(), pattern: pattern.into() };
+        let mut channels = BTreeMap::new();
+        for answer in self.ask_all(from, ask).await? {
+            let Answer::Channels(of_node) = answer else { continue };
+            for (name, count) in of_node {
+                *channels.entry(name).or_default() += count;
+            }
+        }
+        Ok(channels)
+    }
+
+    /// The nodes that answer in time, as a tenant may see them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn nodes(&self, from: &str, tenant: &str) -> tidewire::Result<Vec<NodeInfo>> {
+        let answers = self.ask_all(from, Ask::Info { tenant: tenant.into() }).await?;
+        let nodes = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Info(info) => Some(info),
+            _ => None,
+        });
+        Ok(nodes.collect())
+    }
+
     async fn ask(&self, from: &str, to: &str, ask: Ask) -> Option<Answer> {
-        let (sender, answer) = oneshot::channel();
-        let call = Call { peers: self, number: self.last_call.fetch_add(1, Relaxed) };
-        self.open.lock().insert(call.number, sender);
+        let (call, mut answers) = self.call(1);
         let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
         let asking = async {
             self.say(to, &message).await.ok()?;
-            answer.await.ok()
+            answers.recv().await
         };
         timeout(ANSWER_WITHIN, asking).await.ok().flatten()
+    }
+
+    /// Asks all nodes that listen, this one too, and waits for as many answers.
+    async fn ask_all(&self, from: &str, ask: Ask) -> tidewire::Result<Vec<Answer>> {
+        let listening = self.tenant.channel(ALL)?.stats().await?.subscribers;
+        let count = usize::try_from(listening).unwrap_or(NODES_MAX).clamp(1, NODES_MAX);
+        let (call, mut answers) = self.call(count);
+        let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
+        self.say(ALL, &message).await?;
+        let (deadline, mut heard) = (Instant::now() + ANSWER_WITHIN, Vec::new());
+        while heard.len() < count
+            && let Ok(Some(answer)) = timeout_at(deadline, answers.recv()).await
+        {
+            heard.push(answer);
+        }
+        Ok(heard)
+    }
+
+    fn call(&self, answers_max: usize) -> (Call<'_>, mpsc::Receiver<Answer>) {
+        let (sender, receiver) = mpsc::channel(answers_max);
+        let call = Call { peers: self, number: self.last_call.fetch_add(1, Relaxed) };
+        self.open.lock().insert(call.number, sender);
+        (call, receiver)
     }
 
     async fn say(&self, to: &str, message: &Message) -> tidewire::Result<()> {
@@ -156,21 +239,40 @@ async fn hear(node: &Arc<Node>, data: &[u8]) {
     };
     let Message { from, call, body } = message;
     match body {
-        Body::Answer(answer) => {
-            if let Some(waiting) = node.peers.open.lock().remove(&call) {
-                // Who asked may have stopped waiting.
-                let _is_heard = waiting.send(answer).is_ok();
+        Body::Tell(effect) => {
+            if from != node.id {
+                effect.apply(node);
             }
         }
-        Body::Ask(Ask::Commands { session, frame }) => {
-            let answer = match BASE64_STANDARD.decode(frame) {
-                Ok(frame) => node.sessions.take(&session, frame.into()).into(),
-                Err(_) => Answer::Unknown,
-            };
-            let message = Message { from: node.id.clone(), call, body: Body::Answer(answer) };
+        Body::Answer(answer) => {
+            if let Some(waiting) = node.peers.open.lock().get(&call) {
+                // Who asked waits for so many, and no longer than a time.
+                let _is_heard = waiting.try_send(answer).is_ok();
+            }
+        }
+        Body::Ask(ask) => {
+            let message = Message { from: node.id.clone(), call, body: Body::Answer(answer(node, ask)) };
             if let Err(error) = node.peers.say(&from, &message).await {
                 tracing::warn!(%error, to = from, "a node could not be answered");
             }
         }
+    }
+}
+
+fn answer(node: &Node, ask: Ask) -> Answer {
+    match ask {
+        Ask::Commands { session, frame } => match BASE64_STANDARD.decode(frame) {
+            Ok(frame) => node.sessions.take(&session, frame.into()).into(),
+            Err(_) => Answer::Unknown,
+        },
+        Ask::Channels { tenant, pattern } => {
+            let channels = node.tenants.named(&tenant).map(|tenant| tenant.registry.channels(&pattern));
+            let channels = channels.unwrap_or_default().into_iter();
+            Answer::Channels(channels.map(|(name, count)| (name.to_string(), count)).collect())
+        }
+        Ask::Info { tenant } => match node.tenants.named(&tenant) {
+            Some(tenant) => Answer::Info(node.info(tenant)),
+            None => Answer::Unknown,
+        },
     }
 }

@@ -10,6 +10,7 @@ use tidewire::tasks::Tasks;
 use tidewire::{Tidewire, name};
 
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
+use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
 use crate::metrics::{Metrics, TenantLabel};
 
@@ -23,6 +24,7 @@ pub(crate) struct Tenant {
     pub(crate) admits_anonymous: bool,
     pub(crate) rules: Vec<ChannelRule>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) people: Arc<Connections>,
     pub(crate) connections: Gauge,
     pub(crate) subscriptions: Gauge,
 }
@@ -95,6 +97,7 @@ impl Tenant {
             admits_anonymous: config.anonymous,
             rules: config.channels.clone(),
             registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
+            people: Arc::default(),
             connections: metrics.connections.get_or_create(&label).clone(),
             subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
             handle,

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
+use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
     Command, ConnectRequest, ConnectResult, DecodeError, Empty, HistoryRequest, HistoryResult, Method,
-    PublishRequest, Push, PushBody, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
+    PublishRequest, Push, PushBody, Refresh, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,8 +18,10 @@ use uuid::Uuid;
 use super::authenticate::{self, Identity, Refusal};
 use super::subscribe::Subscription;
 use crate::config::DEFAULT_TENANT;
+use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
+use crate::hub::connections::{Handle, Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
@@ -37,6 +40,7 @@ pub(crate) struct Vitals {
     was_heard: AtomicBool,
     cannot_answer: bool,
     end_at: Mutex<Option<Instant>>,
+    pub(super) orders: Arc<Orders>,
 }
 
 /// The web page that opened a connection, if it was one, and the host under which it knows this server.
@@ -65,6 +69,7 @@ pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
+    _listed: Listed,
 }
 
 impl Vitals {
@@ -143,6 +148,41 @@ impl Connection {
             }
             Disconnect::new(disconnect_of(failure.code), failure.message)
         })
+    }
+
+    /// Does what the connection was told to do from outside.
+    ///
+    /// # Errors
+    /// Why the connection has to end.
+    pub(crate) async fn obey(&mut self, order: Order) -> Result<(), Disconnect> {
+        match order {
+            Order::Subscribe { channel, data, since } => {
+                if let Err(failure) = self.subscribe_from_server(&channel, data.as_deref(), since).await {
+                    let detail = failure.detail.as_deref().unwrap_or(&failure.message);
+                    tracing::warn!(
+                        connection = self.id,
+                        channel,
+                        detail,
+                        "cannot be subscribed from the server"
+                    );
+                }
+            }
+            Order::Forget { channel } => self.forget_ended(&channel),
+            Order::Refresh { expires_at } => {
+                let expires_at = expires_at.map(Timestamp::from_millis);
+                let Ok(admitted) = self.admitted() else { return Ok(()) };
+                admitted.identity.expires_at = expires_at;
+                let identity = admitted.identity.clone();
+                let ttl = self.watch_expiry(&identity);
+                let refresh = Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
+                self.push("", PushBody::Refresh(refresh));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&self, channel: &str, body: PushBody<'_>) {
+        self.outbox.push(self.form.push(Push { channel: channel.into(), body }));
     }
 
     async fn run(&mut self, command: Command<'_>) -> Result<(), Disconnect> {
@@ -234,7 +274,15 @@ impl Connection {
         tenant.connections.inc();
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
-        self.admitted = Some(Admitted { tenant, identity, subscriptions: HashMap::default() });
+        let handle = Handle {
+            key: self.place.key,
+            client: self.id.clone(),
+            outbox: self.outbox.clone(),
+            orders: self.vitals.orders.clone(),
+        };
+        let listed = tenant.people.add(&identity.user, handle);
+        let subscriptions = HashMap::default();
+        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed });
         self.vitals.is_connected.store(true, Relaxed);
         let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
         let result = ConnectResult {

@@ -69,7 +69,7 @@ pub(super) async fn serve(
 ) -> End {
     let Shared { node, outbox, .. } = shared;
     let encoding = connection.form.encoding;
-    let mut reader = Box::pin(read(&mut source, connection, outbox));
+    let mut reader = Box::pin(read(&mut source, connection, shared));
     let mut writer = Box::pin(write(sink, encoding, shared));
     let ending = tokio::select! {
         end = &mut writer => Some(end),
@@ -98,13 +98,17 @@ pub(super) async fn serve(
     end
 }
 
-async fn read(source: &mut impl Source, mut connection: Connection, outbox: &Outbox) -> End {
+async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
+    let Shared { outbox, vitals, .. } = shared;
     loop {
-        let frame = match source.next(outbox).await {
-            Ok(frame) => frame,
-            Err(end) => return end,
+        let done = tokio::select! {
+            frame = source.next(outbox) => match frame {
+                Ok(frame) => Box::pin(connection.handle(&frame)).await,
+                Err(end) => return end,
+            },
+            order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
         };
-        if let Err(disconnect) = Box::pin(connection.handle(&frame)).await {
+        if let Err(disconnect) = done {
             return End::Ours(disconnect);
         }
     }

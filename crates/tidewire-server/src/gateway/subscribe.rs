@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tidewire::Position;
-use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::{Filter, Reply, ReplyBody, SubscribeRequest, SubscribeResult};
+use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
+use tidewire_protocol::{
+    Data, Filter, PushBody, RawValue, Reply, ReplyBody, Subscribe, SubscribeRequest, SubscribeResult,
+};
 
 use super::connection::{Admitted, Connection};
 use crate::config::ChannelRule;
@@ -14,7 +16,7 @@ use crate::history::epoch_of;
 use crate::hub::outbox::{Frame, Outbox};
 use crate::hub::recovery::{Events, Step};
 use crate::hub::registry::Lease;
-use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing, Terms};
+use crate::hub::relay::{ConnectionKey, Mode, Relay, Side, Since, Standing, Terms};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
 use crate::node::Node;
 use crate::permission::{self, Action};
@@ -122,7 +124,7 @@ impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
         let form = self.form;
-        let Admitted { tenant, identity, subscriptions } = self.admitted()?;
+        let Admitted { tenant, identity, subscriptions, .. } = self.admitted()?;
         let channel: &str = &request.channel;
         let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
         let asked = Asked::of(request, rule, form)?;
@@ -147,6 +149,53 @@ impl Connection {
         }
         subscriptions.insert(channel.into(), joined.go_live(&outbox, &node.metrics).await);
         Ok(())
+    }
+
+    /// Subscribes because the server wants it. The connection's side has no say in it, and a subscription that is there stays.
+    pub(super) async fn subscribe_from_server(
+        &mut self,
+        channel: &str,
+        data: Option<&RawValue>,
+        since: Option<(u64, String)>,
+    ) -> Result<(), Failure> {
+        let (node, outbox, key, form) = (self.node.clone(), self.outbox.clone(), self.place.key, self.form);
+        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let tenant = tenant.clone();
+        let rule = permission::rule_of(&tenant.rules, channel)?;
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return Ok(());
+        }
+        subscriptions.remove(channel);
+        let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
+        let asked = Asked {
+            channel,
+            rule,
+            terms: Terms { form, side: Side::Server, ..Terms::default() },
+            since: since.filter(|_| rule.keep.is_some()),
+            rejects_unrecovered: false,
+        };
+        let joined = join(&node, &tenant, key, &outbox, asked).await?;
+        let missed = joined.missed();
+        let SubscribeResult { recoverable, positioned, epoch, offset, publications, .. } =
+            joined.result(&missed);
+        let data = data.map(Data::from);
+        self.push(channel, PushBody::Subscribe(Subscribe { recoverable, positioned, epoch, offset, data }));
+        for publication in publications {
+            self.push(channel, PushBody::Publication(publication));
+        }
+        drop(missed);
+        let subscription = joined.go_live(&outbox, &node.metrics).await;
+        self.admitted()?.subscriptions.insert(channel.into(), subscription);
+        Ok(())
+    }
+
+    /// Gives back what a subscription holds that was ended from outside.
+    pub(super) fn forget_ended(&mut self, channel: &str) {
+        if let Ok(admitted) = self.admitted()
+            && admitted.subscriptions.get(channel).is_some_and(|subscription| !subscription.is_live())
+        {
+            admitted.subscriptions.remove(channel);
+        }
     }
 
     /// Ends a subscription; ending one that is not there is no error.
@@ -260,7 +309,7 @@ impl Joined {
             while position.offset < top.offset && !outbox.has_ended() {
                 outbox.room().await;
                 let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
-                    relay.expel(*key);
+                    relay.expel(*key, UnsubscribeCode::INSUFFICIENT_STATE);
                     return subscription;
                 };
                 for received in missed.iter() {

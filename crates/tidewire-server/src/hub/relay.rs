@@ -231,12 +231,18 @@ impl Relay {
         self.state.lock().subscribers.contains_key(&connection)
     }
 
-    /// Ends one subscription for missed events; its client subscribes again from the position that it holds.
-    pub(crate) fn expel(&self, connection: ConnectionKey) {
+    /// Ends one subscription and tells its client why: one that missed events subscribes again from the position that it
+    /// holds.
+    pub(crate) fn expel(&self, connection: ConnectionKey, code: UnsubscribeCode) {
         let mut state = self.state.lock();
         if let Some(subscriber) = state.subscribers.remove(&connection) {
-            self.tell_end(&subscriber);
+            self.tell_end(&subscriber, code);
         }
+    }
+
+    /// Subscribers on this node.
+    pub(crate) fn subscriber_count(&self) -> usize {
+        self.state.lock().subscribers.len()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -321,7 +327,7 @@ impl Relay {
         for connection in overflown {
             // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
-                self.tell_end(&subscriber);
+                self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
             }
         }
     }
@@ -331,18 +337,16 @@ impl Relay {
         let mut state = self.state.lock();
         state.has_ended = true;
         for (_, subscriber) in state.subscribers.drain() {
-            self.tell_end(&subscriber);
+            self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
         }
     }
 
-    /// Tells a subscriber that it has missed something; it comes back for it.
-    fn tell_end(&self, subscriber: &Subscriber) {
-        match subscriber.terms.side {
-            Side::Client => {
-                let push = Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE);
-                subscriber.outbox.push(subscriber.terms.form.push(push));
-            }
-            Side::Server => subscriber.outbox.end(DisconnectCode::INSUFFICIENT_STATE.into()),
+    fn tell_end(&self, subscriber: &Subscriber, code: UnsubscribeCode) {
+        let Subscriber { outbox, terms, .. } = subscriber;
+        match terms.side {
+            // Nobody makes it again but the server, when the connection is made again.
+            Side::Server if code.may_resubscribe() => outbox.end(DisconnectCode::INSUFFICIENT_STATE.into()),
+            Side::Client | Side::Server => outbox.push(terms.form.push(Push::unsubscribe(self.name(), code))),
         }
     }
 }

@@ -17,4 +17,5 @@ mod receiver;
 mod recovery;
 mod schemas;
 mod serving;
+mod users;
 mod webhooks;
