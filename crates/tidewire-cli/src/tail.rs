@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
-    ClientInfo, Data, HistoryRequest, HistoryResult, Method, Publication, PushBody, ReplyBody,
+    ClientInfo, HistoryRequest, HistoryResult, Method, Opaque, Publication, PushBody, ReplyBody,
     StreamPosition, SubscribeRequest, SubscribeResult,
 };
 
@@ -62,7 +62,7 @@ struct Line<'a> {
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a str>,
-    data: &'a Data<'a>,
+    data: &'a Opaque<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<&'a ClientInfo<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -10,11 +10,11 @@ use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::data::{Data, present};
 use crate::encoding::Encoding;
 use crate::filter::FilterNode;
 use crate::omit::is_default;
-use crate::protobuf::{self, Message, ProtobufError, Wire, fields};
+use crate::opaque::{Opaque, present};
+use crate::protobuf::{self, Protobuf, ProtobufError, Wire, fields};
 use crate::reply::Empty;
 
 /// One command of a frame.
@@ -74,7 +74,7 @@ pub struct ConnectRequest<'a> {
     pub version: Cow<'a, str>,
     /// What the application says of itself; tools of ours say [`ConnectData`].
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
     /// Server-side subscriptions that the client had, and where it was in them.
     #[serde(borrow, skip_serializing_if = "BTreeMap::is_empty")]
     pub subs: BTreeMap<Cow<'a, str>, SubscribeRequest<'a>>,
@@ -104,8 +104,8 @@ pub struct ConnectData {
 
 impl ConnectData {
     /// As data of a connect command.
-    pub fn to_data(self) -> Option<Data<'static>> {
-        serde_json::value::to_raw_value(&self).ok().map(|json| Data::Json(Cow::Owned(json)))
+    pub fn to_data(self) -> Option<Opaque<'static>> {
+        serde_json::value::to_raw_value(&self).ok().map(|json| Opaque::Json(Cow::Owned(json)))
     }
 }
 
@@ -130,7 +130,7 @@ pub struct SubscribeRequest<'a> {
     pub offset: u64,
     /// What the application says with its subscription.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
     /// The client wants to be told of gaps.
     #[serde(skip_serializing_if = "is_default")]
     pub positioned: bool,
@@ -181,7 +181,7 @@ pub struct PublishRequest<'a> {
     pub channel: Cow<'a, str>,
     /// The event's data, in JSON `null` included. `None` when the field is absent.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
 }
 
 /// A call of a procedure.
@@ -190,7 +190,7 @@ pub struct PublishRequest<'a> {
 pub struct RpcRequest<'a> {
     /// Its argument.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
     /// Its name.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub method: Cow<'a, str>,
@@ -202,7 +202,7 @@ pub struct RpcRequest<'a> {
 pub struct SendRequest<'a> {
     /// The data.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
 }
 
 /// A new subscription token.
@@ -264,7 +264,7 @@ pub struct EmulationRequest<'a> {
     /// The connection's session, from its connect result.
     pub session: Cow<'a, str>,
     /// A frame of commands.
-    pub data: Data<'a>,
+    pub data: Opaque<'a>,
 }
 
 impl Command<'_> {
@@ -324,7 +324,7 @@ impl<'a> Parsed<'a> {
     }
 }
 
-impl<'a> Message<'a> for Parsed<'a> {
+impl<'a> Protobuf<'a> for Parsed<'a> {
     fn write(&self, _out: &mut Vec<u8>) {}
 
     fn take(&mut self, number: u64, wire: Wire<'a>) -> Result<(), ProtobufError> {

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, ConnectRequest, EmulationRequest, Parsed};
-use crate::data::Data;
 use crate::json_data::is_deeper_than;
 use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
+use crate::opaque::Opaque;
 use crate::protobuf::{self, ProtobufError};
 use crate::reply::Reply;
 
@@ -124,7 +124,11 @@ impl Encoding {
                     Cow::Borrowed(data) => Cow::Borrowed(data.as_bytes()),
                     Cow::Owned(data) => Cow::Owned(data.into_bytes()),
                 };
-                Ok(EmulationRequest { node: request.node, session: request.session, data: Data::Bytes(data) })
+                Ok(EmulationRequest {
+                    node: request.node,
+                    session: request.session,
+                    data: Opaque::Bytes(data),
+                })
             }
             Self::Protobuf => Ok(protobuf::read(body)?),
         }

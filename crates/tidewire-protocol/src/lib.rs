@@ -11,12 +11,11 @@
 //! - [`websocket`]: the framing below all that: handshake, frames, compression.
 //! - [`limits`]: the bounds of a frame, of a delta and of a filter.
 //!
-//! The data of an event is opaque ([`Data`]): JSON text that is checked once and copied, never parsed into a tree, or
+//! The data of an event is opaque ([`Opaque`]): JSON text that is checked once and copied, never parsed into a tree, or
 //! bytes. All types borrow from the frame that they were read from.
 
 pub mod codes;
 mod command;
-mod data;
 pub mod delta;
 mod encoding;
 mod filter;
@@ -24,6 +23,7 @@ pub mod http;
 mod json_data;
 pub mod limits;
 mod omit;
+mod opaque;
 mod protobuf;
 mod push;
 mod reply;
@@ -35,13 +35,13 @@ pub use command::{
     PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
     SubscribeRequest,
 };
-pub use data::Data;
 pub use encoding::{DecodeError, Encoding};
 pub use filter::{Filter, FilterError, FilterNode};
 pub use json_data::{JsonData, JsonDataError};
+pub use opaque::Opaque;
 pub use protobuf::ProtobufError;
 pub use push::{
-    ClientInfo, Disconnect, Membership, Message, Publication, Push, PushBody, Refresh, Subscribe, Unsubscribe,
+    ClientInfo, Direct, Disconnect, Membership, Publication, Push, PushBody, Refresh, Subscribe, Unsubscribe,
 };
 pub use reply::{
     ConnectResult, Empty, HistoryResult, PresenceResult, PresenceStatsResult, RefreshResult, Reply,

@@ -31,7 +31,7 @@ pub enum ProtobufError {
 type Result<T> = std::result::Result<T, ProtobufError>;
 
 /// A message: its fields by number.
-pub(crate) trait Message<'a>: Default {
+pub(crate) trait Protobuf<'a>: Default {
     /// Writes the fields that do not hold their default.
     fn write(&self, out: &mut Vec<u8>);
 
@@ -74,7 +74,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Reads the value as a message into `message`.
-    pub(crate) fn read_into(self, message: &mut impl Message<'a>) -> Result<()> {
+    pub(crate) fn read_into(self, message: &mut impl Protobuf<'a>) -> Result<()> {
         let depth_left = self.depth_left.checked_sub(1).ok_or(ProtobufError::TooDeep)?;
         let mut input = self.bytes()?;
         while let Some((number, wire)) = field(&mut input, depth_left)? {
@@ -83,7 +83,7 @@ impl<'a> Wire<'a> {
         Ok(())
     }
 
-    pub(crate) fn message<M: Message<'a>>(self) -> Result<M> {
+    pub(crate) fn message<M: Protobuf<'a>>(self) -> Result<M> {
         let mut message = M::default();
         self.read_into(&mut message)?;
         Ok(message)
@@ -91,7 +91,7 @@ impl<'a> Wire<'a> {
 }
 
 /// Reads a message that takes all of `bytes`.
-pub(crate) fn read<'a, M: Message<'a>>(bytes: &'a [u8]) -> Result<M> {
+pub(crate) fn read<'a, M: Protobuf<'a>>(bytes: &'a [u8]) -> Result<M> {
     Wire { value: Value::Bytes(bytes), depth_left: DEPTH_MAX }.message()
 }
 
@@ -165,7 +165,7 @@ fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes a message as field `number`, also an empty one: that it is there says something.
-pub(crate) fn put_message<'a>(number: u32, message: &impl Message<'a>, out: &mut Vec<u8>) {
+pub(crate) fn put_message<'a>(number: u32, message: &impl Protobuf<'a>, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | 2, out);
     put_with_length(out, |out| message.write(out));
 }
@@ -276,7 +276,7 @@ impl<'a> Field<'a> for Vec<Cow<'a, str>> {
     }
 }
 
-impl<'a> Field<'a> for Option<crate::Data<'a>> {
+impl<'a> Field<'a> for Option<crate::Opaque<'a>> {
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         if let Some(data) = self {
             data.put(number, out);
@@ -288,7 +288,7 @@ impl<'a> Field<'a> for Option<crate::Data<'a>> {
     }
 }
 
-impl<'a> Field<'a> for crate::Data<'a> {
+impl<'a> Field<'a> for crate::Opaque<'a> {
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         let bytes = self.as_bytes();
         if !bytes.is_empty() {
@@ -302,7 +302,7 @@ impl<'a> Field<'a> for crate::Data<'a> {
     }
 }
 
-impl<'a, M: Message<'a>> Field<'a> for Option<M> {
+impl<'a, M: Protobuf<'a>> Field<'a> for Option<M> {
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         if let Some(message) = self {
             put_message(number, message, out);
@@ -315,7 +315,7 @@ impl<'a, M: Message<'a>> Field<'a> for Option<M> {
     }
 }
 
-impl<'a, M: Message<'a>> Field<'a> for Vec<M> {
+impl<'a, M: Protobuf<'a>> Field<'a> for Vec<M> {
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         for message in self {
             put_message(number, message, out);
@@ -342,7 +342,7 @@ impl<'a> Field<'a> for BTreeMap<Cow<'a, str>, Cow<'a, str>> {
     }
 }
 
-impl<'a, M: Message<'a>> Field<'a> for BTreeMap<Cow<'a, str>, M> {
+impl<'a, M: Protobuf<'a>> Field<'a> for BTreeMap<Cow<'a, str>, M> {
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         for (key, value) in self {
             put_entry(number, key, |out| put_message(2, value, out), out);
@@ -385,7 +385,7 @@ fn entry<'a, V: Default>(
 /// Says which number each field of a message has.
 macro_rules! fields {
     ($message:ident $(<$life:lifetime>)? { $($number:literal $field:ident),* $(,)? }) => {
-        impl<'a> $crate::protobuf::Message<'a> for $message$(<$life>)? {
+        impl<'a> $crate::protobuf::Protobuf<'a> for $message$(<$life>)? {
             fn write(&self, out: &mut Vec<u8>) {
                 $($crate::protobuf::Field::put(&self.$field, $number, out);)*
                 let _ = out;

@@ -8,10 +8,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::codes::UnsubscribeCode;
-use crate::data::{Data, present};
 use crate::encoding::Encoding;
 use crate::omit::is_default;
-use crate::protobuf::{self, Message as _, ProtobufError, Wire, fields};
+use crate::opaque::{Opaque, present};
+use crate::protobuf::{self, Protobuf as _, ProtobufError, Wire, fields};
 use crate::reply::{ConnectResult, Reply, ReplyBody};
 
 /// Something that happened in a channel, or to the connection.
@@ -35,7 +35,7 @@ pub enum PushBody<'a> {
     /// The server ended the subscription.
     Unsubscribe(Unsubscribe<'a>),
     /// Data for the connection, whatever channels it listens to.
-    Message(Message<'a>),
+    Direct(Direct<'a>),
     /// The server subscribed the connection.
     Subscribe(Subscribe<'a>),
     /// The session is open: the first push of a unidirectional connection, which has no reply.
@@ -54,7 +54,7 @@ pub enum PushBody<'a> {
 pub struct Publication<'a> {
     /// The event's data.
     #[serde(borrow)]
-    pub data: Data<'a>,
+    pub data: Opaque<'a>,
     /// Who published it, where a client did.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub info: Option<ClientInfo<'a>>,
@@ -84,10 +84,10 @@ pub struct ClientInfo<'a> {
     pub client: Cow<'a, str>,
     /// The connection token's `info`.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub conn_info: Option<Data<'a>>,
+    pub conn_info: Option<Opaque<'a>>,
     /// The subscription token's `info`.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub chan_info: Option<Data<'a>>,
+    pub chan_info: Option<Opaque<'a>>,
 }
 
 /// Who came or went.
@@ -113,10 +113,10 @@ pub struct Unsubscribe<'a> {
 /// Data without a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Message<'a> {
+pub struct Direct<'a> {
     /// The data.
     #[serde(borrow)]
-    pub data: Data<'a>,
+    pub data: Opaque<'a>,
 }
 
 /// A subscription that the server made.
@@ -137,7 +137,7 @@ pub struct Subscribe<'a> {
     pub positioned: bool,
     /// What the application says with it.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
 }
 
 /// Why a connection ends.
@@ -169,12 +169,12 @@ pub struct Refresh {
 fields!(Publication<'a> { 4 data, 5 info, 6 offset, 7 tags, 8 delta, 9 time });
 fields!(ClientInfo<'a> { 1 user, 2 client, 3 conn_info, 4 chan_info });
 fields!(Unsubscribe<'a> { 2 code, 3 reason });
-fields!(Message<'a> { 1 data });
+fields!(Direct<'a> { 1 data });
 fields!(Subscribe<'a> { 1 recoverable, 4 epoch, 5 offset, 6 positioned, 7 data });
 fields!(Disconnect<'a> { 1 code, 2 reason, 3 reconnect });
 fields!(Refresh { 1 expires, 2 ttl });
 
-impl<'a> protobuf::Message<'a> for Membership<'a> {
+impl<'a> protobuf::Protobuf<'a> for Membership<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         protobuf::put_message(1, &self.info, out);
     }
@@ -208,7 +208,7 @@ impl<'a> Push<'a> {
     }
 }
 
-impl<'a> protobuf::Message<'a> for Push<'a> {
+impl<'a> protobuf::Protobuf<'a> for Push<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         protobuf::Field::put(&self.channel, 2, out);
         match &self.body {
@@ -216,7 +216,7 @@ impl<'a> protobuf::Message<'a> for Push<'a> {
             PushBody::Join(member) => protobuf::put_message(5, member, out),
             PushBody::Leave(member) => protobuf::put_message(6, member, out),
             PushBody::Unsubscribe(unsubscribe) => protobuf::put_message(7, unsubscribe, out),
-            PushBody::Message(message) => protobuf::put_message(8, message, out),
+            PushBody::Direct(direct) => protobuf::put_message(8, direct, out),
             PushBody::Subscribe(subscribe) => protobuf::put_message(9, subscribe, out),
             PushBody::Connect(connect) => {
                 protobuf::put_message(10, &ConnectPush(Cow::Borrowed(connect)), out);
@@ -234,7 +234,7 @@ impl<'a> protobuf::Message<'a> for Push<'a> {
             5 => PushBody::Join(wire.message()?),
             6 => PushBody::Leave(wire.message()?),
             7 => PushBody::Unsubscribe(wire.message()?),
-            8 => PushBody::Message(wire.message()?),
+            8 => PushBody::Direct(wire.message()?),
             9 => PushBody::Subscribe(wire.message()?),
             10 => PushBody::Connect(Box::new(wire.message::<ConnectPush<'_, '_>>()?.0.into_owned())),
             11 => PushBody::Disconnect(wire.message()?),
@@ -254,7 +254,7 @@ impl Default for ConnectPush<'_, '_> {
     }
 }
 
-impl<'a> protobuf::Message<'a> for ConnectPush<'_, 'a> {
+impl<'a> protobuf::Protobuf<'a> for ConnectPush<'_, 'a> {
     fn write(&self, out: &mut Vec<u8>) {
         use protobuf::Field as _;
         let result = &*self.0;
@@ -295,7 +295,7 @@ impl Serialize for Push<'_> {
             PushBody::Join(member) => map.serialize_entry("join", member)?,
             PushBody::Leave(member) => map.serialize_entry("leave", member)?,
             PushBody::Unsubscribe(unsubscribe) => map.serialize_entry("unsubscribe", unsubscribe)?,
-            PushBody::Message(message) => map.serialize_entry("message", message)?,
+            PushBody::Direct(direct) => map.serialize_entry("message", direct)?,
             PushBody::Subscribe(subscribe) => map.serialize_entry("subscribe", subscribe)?,
             PushBody::Connect(connect) => map.serialize_entry("connect", connect)?,
             PushBody::Disconnect(disconnect) => map.serialize_entry("disconnect", disconnect)?,
@@ -320,7 +320,7 @@ struct Fields<'a> {
     #[serde(borrow)]
     unsubscribe: Option<Unsubscribe<'a>>,
     #[serde(borrow)]
-    message: Option<Message<'a>>,
+    message: Option<Direct<'a>>,
     #[serde(borrow)]
     subscribe: Option<Subscribe<'a>>,
     #[serde(borrow)]
@@ -337,7 +337,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Push<'a> {
             .or(fields.join.map(PushBody::Join))
             .or(fields.leave.map(PushBody::Leave))
             .or(fields.unsubscribe.map(PushBody::Unsubscribe))
-            .or(fields.message.map(PushBody::Message))
+            .or(fields.message.map(PushBody::Direct))
             .or(fields.subscribe.map(PushBody::Subscribe))
             .or(fields.connect.map(PushBody::Connect))
             .or(fields.disconnect.map(PushBody::Disconnect))

@@ -8,10 +8,10 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codes::ErrorCode;
-use crate::data::{Data, present};
 use crate::encoding::Encoding;
 use crate::omit::is_default;
-use crate::protobuf::{self, Message, ProtobufError, Wire, fields};
+use crate::opaque::{Opaque, present};
+use crate::protobuf::{self, Protobuf, ProtobufError, Wire, fields};
 use crate::push::{ClientInfo, Publication, Push};
 
 /// One reply of a frame.
@@ -105,7 +105,7 @@ pub struct ConnectResult<'a> {
     pub ttl: u32,
     /// What the application says to the client.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
     /// Subscriptions that the server made.
     #[serde(borrow, skip_serializing_if = "BTreeMap::is_empty")]
     pub subs: BTreeMap<Cow<'a, str>, SubscribeResult<'a>>,
@@ -159,7 +159,7 @@ pub struct SubscribeResult<'a> {
     pub positioned: bool,
     /// What the application says with the subscription.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
     /// Echo of the request's `recover`.
     #[serde(skip_serializing_if = "is_default")]
     pub was_recovering: bool,
@@ -193,7 +193,7 @@ pub struct PresenceStatsResult {
 pub struct RpcResult<'a> {
     /// The value.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub data: Option<Data<'a>>,
+    pub data: Option<Opaque<'a>>,
 }
 
 /// A subscription after its token was replaced.
@@ -264,7 +264,7 @@ impl Reply<'_> {
     }
 }
 
-impl<'a> Message<'a> for Reply<'a> {
+impl<'a> Protobuf<'a> for Reply<'a> {
     fn write(&self, out: &mut Vec<u8>) {
         protobuf::Field::put(&self.id, 1, out);
         match &self.body {

@@ -154,7 +154,7 @@ fn both_encodings_say_the_same() {
 
 #[test]
 fn a_push_alone_is_what_a_reply_holds() {
-    let push = Push { channel: "orders".into(), body: PushBody::Message(Default::default()) };
+    let push = Push { channel: "orders".into(), body: PushBody::Direct(Default::default()) };
     assert_eq!(push.encode_bare(Encoding::Json), r#"{"channel":"orders","message":{"data":""}}"#);
     assert_eq!(push.clone().encode(Encoding::Json), r#"{"push":{"channel":"orders","message":{"data":""}}}"#);
     assert_eq!(push.encode_bare(Encoding::Protobuf), &b"\x0a\x12\x06orders\x42\0"[..]);

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use tidewire_protocol::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use tidewire_protocol::{
-    Command, ConnectRequest, Data, DecodeError, Encoding, JsonData, Method, PublishRequest, SubscribeRequest,
+    Command, ConnectRequest, DecodeError, Encoding, JsonData, Method, Opaque, PublishRequest,
+    SubscribeRequest,
 };
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::Protobuf];
@@ -79,7 +80,7 @@ proptest! {
             },
             Command {
                 id,
-                method: Method::Publish(PublishRequest { channel: channel.as_str().into(), data: Some(Data::from(&*data)) }),
+                method: Method::Publish(PublishRequest { channel: channel.as_str().into(), data: Some(Opaque::from(&*data)) }),
             },
         ];
         for encoding in ENCODINGS {

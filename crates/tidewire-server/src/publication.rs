@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewire::{Channel, Event, Received};
-use tidewire_protocol::{ClientInfo, Data, Encoding, JsonData, Publication, Push, delta};
+use tidewire_protocol::{ClientInfo, Encoding, JsonData, Opaque, Publication, Push, delta};
 
 use crate::gateway::authenticate::Identity;
 use crate::hub::outbox::Frame;
@@ -81,7 +81,7 @@ impl Form {
 pub(crate) struct Prepared<'e> {
     event: &'e Event,
     /// As it is without deltas.
-    data: Data<'e>,
+    data: Opaque<'e>,
     info: Option<JsonData<'e>>,
     offset: u64,
     form: Form,
@@ -95,7 +95,7 @@ impl<'e> Prepared<'e> {
             event.extension(CONNECTION_INFO).and_then(|info| JsonData::from_json(info.as_bytes()).ok());
         let data = shown_bytes(channel, event, form.view);
         let data = match form.encoding {
-            Encoding::Protobuf => Data::Bytes(data),
+            Encoding::Protobuf => Opaque::Bytes(data),
             Encoding::Json => as_json(data).into(),
         };
         Self { event, data, info, offset, form }
@@ -109,13 +109,13 @@ impl<'e> Prepared<'e> {
     /// The event as it stands in replies and pushes.
     pub(crate) fn publication(&self) -> Publication<'_> {
         let data = match &self.data {
-            Data::Json(json) if self.form.is_delta => Data::text(json.get()),
+            Opaque::Json(json) if self.form.is_delta => Opaque::text(json.get()),
             data => data.borrowed(),
         };
         self.publication_of(data)
     }
 
-    fn publication_of<'p>(&'p self, data: Data<'p>) -> Publication<'p> {
+    fn publication_of<'p>(&'p self, data: Opaque<'p>) -> Publication<'p> {
         Publication {
             data,
             info: self.client_info(),
@@ -131,8 +131,10 @@ impl<'e> Prepared<'e> {
             return None;
         }
         let data = match &self.data {
-            Data::Json(json) => Data::text(&delta::create_text(std::str::from_utf8(base).ok()?, json.get())?),
-            Data::Bytes(bytes) => Data::Bytes(delta::create(base, bytes)?.into()),
+            Opaque::Json(json) => {
+                Opaque::text(&delta::create_text(std::str::from_utf8(base).ok()?, json.get())?)
+            }
+            Opaque::Bytes(bytes) => Opaque::Bytes(delta::create(base, bytes)?.into()),
         };
         let publication = Publication { delta: true, ..self.publication_of(data) };
         Some(self.form.push(Push::publication(channel, publication)))

@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tidewire::Position;
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
-    Data, Filter, PushBody, RawValue, Reply, ReplyBody, Subscribe, SubscribeRequest, SubscribeResult,
+    Filter, Opaque, PushBody, RawValue, Reply, ReplyBody, Subscribe, SubscribeRequest, SubscribeResult,
 };
 
 use super::connection::{Admitted, Connection};
@@ -71,7 +71,7 @@ pub(super) struct Asked<'a> {
 /// A subscription whose subscriber has not been told of it yet; what comes is held for it.
 pub(super) struct Joined {
     subscription: Subscription,
-    form: Form,
+    terms: Terms,
     was_recovering: bool,
     start: Start,
 }
@@ -178,7 +178,7 @@ impl Connection {
         let missed = joined.missed();
         let SubscribeResult { recoverable, positioned, epoch, offset, publications, .. } =
             joined.result(&missed);
-        let data = data.map(Data::from);
+        let data = data.map(Opaque::from);
         self.push(channel, PushBody::Subscribe(Subscribe { recoverable, positioned, epoch, offset, data }));
         for publication in publications {
             self.push(channel, PushBody::Publication(publication));
@@ -219,7 +219,7 @@ pub(super) async fn join(
 ) -> Result<Joined, Failure> {
     let Asked { channel, rule, terms, mut since, rejects_unrecovered } = asked;
     let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
-    let (form, was_recovering) = (terms.form, since.is_some());
+    let was_recovering = since.is_some();
     for _ in 0..JOIN_TRIES {
         let (lease, relay) = tenant.registry.lease(channel, mode).await?;
         let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
@@ -260,7 +260,7 @@ pub(super) async fn join(
             }
             start => start,
         };
-        return Ok(Joined { subscription, form, was_recovering, start });
+        return Ok(Joined { subscription, terms, was_recovering, start });
     }
     Err(ErrorCode::INTERNAL.into())
 }
@@ -269,9 +269,10 @@ impl Joined {
     /// The first of what was missed, ready to be written.
     pub(super) fn missed(&self) -> Vec<Prepared<'_>> {
         match &self.start {
-            Start::Behind { missed, .. } => {
-                missed.iter().map(|received| self.subscription.relay.prepare(received, self.form)).collect()
-            }
+            Start::Behind { missed, .. } => missed
+                .iter()
+                .filter_map(|received| self.subscription.relay.prepare(received, &self.terms))
+                .collect(),
             Start::Here(_) | Start::Current(_) => Vec::new(),
         }
     }
@@ -280,7 +281,7 @@ impl Joined {
     pub(super) fn result<'m>(&self, missed: &'m [Prepared<'_>]) -> SubscribeResult<'m> {
         let (position, recovered) = match &self.start {
             Start::Here(None) => {
-                return SubscribeResult { delta: self.form.is_delta, ..SubscribeResult::default() };
+                return SubscribeResult { delta: self.terms.form.is_delta, ..SubscribeResult::default() };
             }
             Start::Here(Some(top)) => (top, false),
             Start::Current(position) => (position, true),
@@ -294,7 +295,7 @@ impl Joined {
             publications: missed.iter().map(Prepared::publication).collect(),
             recovered,
             was_recovering: self.was_recovering,
-            delta: self.form.is_delta,
+            delta: self.terms.form.is_delta,
             ..SubscribeResult::default()
         }
     }
@@ -302,7 +303,7 @@ impl Joined {
     /// Gives the subscriber, who has been told of its subscription, the rest of what it missed, step by step as its outbox
     /// has room, and then what comes. Trouble ends the subscription, and the client comes back for the rest.
     pub(super) async fn go_live(self, outbox: &Outbox, metrics: &Metrics) -> Subscription {
-        let Self { subscription, form, start, .. } = self;
+        let Self { subscription, terms, start, .. } = self;
         let Subscription { relay, connection: key, .. } = &subscription;
         if let Start::Behind { missed, top, .. } = start {
             let mut position = missed.end().unwrap_or(top);
@@ -312,9 +313,9 @@ impl Joined {
                     relay.expel(*key, UnsubscribeCode::INSUFFICIENT_STATE);
                     return subscription;
                 };
-                for received in missed.iter() {
+                for prepared in missed.iter().filter_map(|received| relay.prepare(received, &terms)) {
                     outbox.room().await;
-                    outbox.push(relay.prepare(received, form).push(relay.name()));
+                    outbox.push(prepared.push(relay.name()));
                 }
                 position = missed.end().unwrap_or(top);
             }

@@ -15,7 +15,7 @@ use super::broadcast::{Bases, Broadcast};
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
-use crate::publication::{Form, Prepared};
+use crate::publication::{self, Form, Prepared};
 
 /// A connection, unique on this node.
 pub(crate) type ConnectionKey = u64;
@@ -148,9 +148,13 @@ impl Relay {
         Ok(relay)
     }
 
-    /// An event of the stream, ready for subscribers who get it in this form.
-    pub(crate) fn prepare<'e>(&self, received: &'e Received, form: Form) -> Prepared<'e> {
-        Prepared::kept(&self.channel, received, form)
+    /// An event of the stream, ready for a subscriber; `None` if its filter does not let it through.
+    pub(crate) fn prepare<'e>(&self, received: &'e Received, terms: &Terms) -> Option<Prepared<'e>> {
+        let is_admitted = terms.filter.as_ref().is_none_or(|filter| {
+            let tags = publication::tags_of(&received.event);
+            filter.admits(|name| tags.get(name).map(AsRef::as_ref))
+        });
+        is_admitted.then(|| Prepared::kept(&self.channel, received, terms.form))
     }
 
     /// The channel's name.

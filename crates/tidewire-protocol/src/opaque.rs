@@ -12,14 +12,14 @@ use crate::json_data::{JsonData, JsonDataError};
 /// In a JSON frame bytes that are not JSON stand as a string, as [`JsonData::from_any`] says; in a Protobuf frame a JSON
 /// value stands as its text.
 #[derive(Clone, Debug)]
-pub enum Data<'a> {
+pub enum Opaque<'a> {
     /// A JSON value, on one line where it is to be written.
     Json(Cow<'a, RawValue>),
     /// Bytes of any kind.
     Bytes(Cow<'a, [u8]>),
 }
 
-impl<'a> Data<'a> {
+impl<'a> Opaque<'a> {
     /// The data as bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -29,17 +29,17 @@ impl<'a> Data<'a> {
     }
 
     /// A text as a JSON string.
-    pub fn text(text: &str) -> Data<'static> {
+    pub fn text(text: &str) -> Opaque<'static> {
         // Writing a string into memory cannot fail.
         serde_json::value::to_raw_value(text)
-            .map_or_else(|_| Data::default(), |json| Data::Json(Cow::Owned(json)))
+            .map_or_else(|_| Opaque::default(), |json| Opaque::Json(Cow::Owned(json)))
     }
 
     /// The same, borrowed.
-    pub fn borrowed(&self) -> Data<'_> {
+    pub fn borrowed(&self) -> Opaque<'_> {
         match self {
-            Self::Json(json) => Data::Json(Cow::Borrowed(json)),
-            Self::Bytes(bytes) => Data::Bytes(Cow::Borrowed(bytes)),
+            Self::Json(json) => Opaque::Json(Cow::Borrowed(json)),
+            Self::Bytes(bytes) => Opaque::Bytes(Cow::Borrowed(bytes)),
         }
     }
 
@@ -55,45 +55,45 @@ impl<'a> Data<'a> {
     }
 
     /// The same, holding its bytes itself.
-    pub fn into_owned(self) -> Data<'static> {
+    pub fn into_owned(self) -> Opaque<'static> {
         match self {
-            Self::Json(json) => Data::Json(Cow::Owned(json.into_owned())),
-            Self::Bytes(bytes) => Data::Bytes(Cow::Owned(bytes.into_owned())),
+            Self::Json(json) => Opaque::Json(Cow::Owned(json.into_owned())),
+            Self::Bytes(bytes) => Opaque::Bytes(Cow::Owned(bytes.into_owned())),
         }
     }
 }
 
-impl Default for Data<'_> {
+impl Default for Opaque<'_> {
     fn default() -> Self {
         Self::Bytes(Cow::default())
     }
 }
 
-impl PartialEq for Data<'_> {
+impl PartialEq for Opaque<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
     }
 }
 
-impl<'a> From<&'a RawValue> for Data<'a> {
+impl<'a> From<&'a RawValue> for Opaque<'a> {
     fn from(json: &'a RawValue) -> Self {
         Self::Json(Cow::Borrowed(json))
     }
 }
 
-impl<'a> From<JsonData<'a>> for Data<'a> {
+impl<'a> From<JsonData<'a>> for Opaque<'a> {
     fn from(json: JsonData<'a>) -> Self {
         Self::Json(json.into_raw())
     }
 }
 
-impl<'a> From<&'a [u8]> for Data<'a> {
+impl<'a> From<&'a [u8]> for Opaque<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         Self::Bytes(Cow::Borrowed(bytes))
     }
 }
 
-impl Serialize for Data<'_> {
+impl Serialize for Opaque<'_> {
     fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Json(json) => json.serialize(output),
@@ -102,13 +102,13 @@ impl Serialize for Data<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Data<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Opaque<'a> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         <&RawValue>::deserialize(input).map(Self::from)
     }
 }
 
 /// Reads data so that `null` is the data `null`; serde's own `Option` would take it for an absent field.
-pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Option<Data<'a>>, D::Error> {
-    Data::deserialize(input).map(Some)
+pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Option<Opaque<'a>>, D::Error> {
+    Opaque::deserialize(input).map(Some)
 }
