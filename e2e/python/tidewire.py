@@ -163,7 +163,8 @@ def connection_token(user: str, valid_s: int = 3600) -> str:
     now = int(time.time())
     claims = {"sub": user, "tenant": "default", "iat": now, "exp": now + valid_s}
     signed = ".".join(part(json.dumps(value).encode()) for value in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return f"{signed}.{part(hmac.digest(TOKEN_SECRET.encode(), signed.encode(), "sha256"))}"
+    signature = hmac.digest(TOKEN_SECRET.encode(), signed.encode(), "sha256")
+    return f"{signed}.{part(signature)}"
 
 
 async def soon(awaited):

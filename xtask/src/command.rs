@@ -103,7 +103,8 @@ mod tests {
             "test a::b ... ok\ntest a::c ... FAILED\nFAILED on memory: case: why\n✖ failing tests:\n✖ one (1 ms)",
         );
         assert!(error.ends_with("failed: a::c; memory: case: why; one (1 ms)"), "{error}");
-        let error = error_after("test_a (t.x) ... FAIL\nERROR: test_b (t.x)\nFAIL: test_a (t.x)\nFAILED (errors=1)");
+        let error =
+            error_after("test_a (t.x) ... FAIL\nERROR: test_b (t.x)\nFAIL: test_a (t.x)\nFAILED (errors=1)");
         assert!(error.ends_with("failed: test_a (t.x); test_b (t.x)"), "{error}");
     }
 
