@@ -29,8 +29,8 @@ pub(crate) const NODE: Tool = Tool {
     proof: &[],
 };
 
-/// Python, which runs the published SDK for it. Debian has what makes virtual environments in a package of its own, and an
-/// older Python may stand before the system's on the PATH.
+/// Python, which runs the published SDK for Python. On Debian what makes virtual environments is a package of its own; an older
+/// Python may come before the system's on the PATH.
 pub(crate) const PYTHON: Tool = Tool {
     name: "python 3.10+",
     programs: &["python3", "/usr/bin/python3"],
