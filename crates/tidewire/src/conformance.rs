@@ -15,7 +15,9 @@ mod fold;
 mod group;
 mod level;
 mod lifecycle;
+mod members;
 mod order;
+mod presence;
 mod read;
 mod retention;
 mod scene;
@@ -239,6 +241,17 @@ cases! {
     14 store::one_of_many_concurrent_puts_finds_the_key_absent;
     14 store::an_entry_expires;
     14 store::entries_survive_a_restart [Durable];
+    13 members::a_page_of_members_is_bounded;
+    14 members::a_change_of_members_says_what_was_there;
+    14 members::a_member_past_its_time_is_listed_as_such;
+    14 members::one_of_many_concurrent_changes_finds_the_set_empty;
+    10 presence::presence_in_two_tenants_is_apart;
+    14 presence::presence_lists_who_has_joined_until_it_leaves;
+    14 presence::presence_is_listed_page_by_page_while_others_come_and_go;
+    14 presence::presence_tells_the_first_and_the_last_once;
+    14 presence::presence_of_a_dead_node_ends_with_its_lease_and_is_told_once;
+    14 presence::presence_of_a_node_that_stood_still_comes_back;
+    14 presence::presence_is_shared_by_nodes [Shared];
     13 lifecycle::a_closed_node_refuses_and_has_finished;
     11 lifecycle::every_link_answers_a_probe;
 }

@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod engine;
 mod error;
 mod event;
+mod kit;
 pub mod limits;
 pub mod name;
 mod position;
@@ -38,6 +39,9 @@ pub use event::{
     Catalog, Change, ChangeKind, Contract, Definition, Event, EventChannel, EventSet, EventType, HIDDEN,
     JsonFault, JsonLimits, JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation,
     check_json, cloudevents,
+};
+pub use kit::{
+    Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present,
 };
 pub use limits::Limits;
 pub use position::{Epoch, Position};

@@ -1,0 +1,261 @@
+//! What a node has in one channel, what it wants to have there, and the way from one to the other in batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::row::{Row, SessionId};
+use crate::engine::{MembersChange, MembersChanged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// The members of this node in one channel.
+#[derive(Default)]
+pub(super) struct Attendance {
+    attendees: BTreeMap<Bytes, Attendee>,
+    /// Those for whom something is to be written.
+    due: BTreeSet<Bytes>,
+    /// The session in whose index the channel is.
+    pub(super) indexed: Option<SessionId>,
+    /// A task writes; there is one at a time.
+    pub(super) is_writing: bool,
+}
+
+#[derive(Default)]
+struct Attendee {
+    /// What is to be there; none: nothing is.
+    wanted: Option<Row>,
+    /// What was written of it last.
+    last: Option<Row>,
+    /// Sessions under which it may be there.
+    traces: Vec<SessionId>,
+    /// Somebody was told that it has joined.
+    is_told: bool,
+    /// What was written last may have been done, or not.
+    is_unsure: bool,
+    waits: Vec<Wait>,
+}
+
+/// Who waits for an outcome.
+struct Wait {
+    is_join: bool,
+    sender: oneshot::Sender<Result<Outcome>>,
+}
+
+/// What became of a join or a leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The member was there before.
+    pub(super) was_there: bool,
+    /// It was the first of the channel that came, or the last that went.
+    pub(super) is_flip: bool,
+}
+
+/// What is written in one step.
+pub(super) struct Batch {
+    session: SessionId,
+    pub(super) change: MembersChange,
+    /// The channel has to be in the index first.
+    pub(super) needs_index: bool,
+    steps: Vec<Step>,
+}
+
+struct Step {
+    id: Bytes,
+    /// What is put.
+    row: Option<Row>,
+    /// From where it is removed.
+    traces: Vec<SessionId>,
+    is_unsure: bool,
+    waits: Vec<Wait>,
+}
+
+/// What has happened that nobody waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Left(Bytes, Row),
+    Returned(Bytes, Row),
+    Occupied,
+    Vacated,
+}
+
+impl Attendance {
+    /// A member is to be there.
+    pub(super) fn join(&mut self, id: Bytes, row: Row) -> oneshot::Receiver<Result<Outcome>> {
+        self.attendees.entry(id.clone()).or_default().wanted = Some(row);
+        self.want(id, true)
+    }
+
+    /// A member is not to be there.
+    pub(super) fn leave(&mut self, id: Bytes) -> oneshot::Receiver<Result<Outcome>> {
+        self.want(id, false)
+    }
+
+    fn want(&mut self, id: Bytes, is_join: bool) -> oneshot::Receiver<Result<Outcome>> {
+        let (sender, receiver) = oneshot::channel();
+        let attendee = self.attendees.entry(id.clone()).or_default();
+        if !is_join {
+            attendee.wanted = None;
+        }
+        attendee.waits.push(Wait { is_join, sender });
+        self.due.insert(id);
+        receiver
+    }
+
+    /// The node goes on under another session: all of it is to be written again.
+    pub(super) fn come_back(&mut self) {
+        let wanted = self.attendees.iter().filter(|(_, attendee)| attendee.wanted.is_some());
+        self.due.extend(wanted.map(|(id, _)| id.clone()));
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Whether there is nobody, and nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.attendees.is_empty()
+    }
+
+    /// As much of what is due as one step may take.
+    pub(super) fn take(&mut self, session: SessionId) -> Batch {
+        let needs_index = self.indexed != Some(session);
+        let mut batch = Batch { session, change: MembersChange::default(), needs_index, steps: Vec::new() };
+        let (mut entries, mut bytes) = (0, 0);
+        while let Some(id) = self.due.first() {
+            let Some(attendee) = self.attendees.get(id) else {
+                self.due.pop_first();
+                continue;
+            };
+            entries += attendee.traces.len() + 1;
+            bytes += attendee.bytes(id.len());
+            let is_full = entries > limits::BATCH_EVENTS_MAX || bytes > limits::BATCH_BYTES_MAX;
+            if is_full && !batch.steps.is_empty() {
+                break;
+            }
+            if let (Some(id), session) = (self.due.pop_first(), batch.session)
+                && let Some(attendee) = self.attendees.get_mut(&id)
+            {
+                let step = attendee.begin(id, session, &mut batch.change);
+                batch.steps.push(step);
+            }
+        }
+        batch.needs_index &= !batch.change.puts.is_empty();
+        batch
+    }
+
+    /// What was written is there: answers who waits, and gives what nobody waited for.
+    pub(super) fn settle(&mut self, batch: Batch, changed: &MembersChanged) -> Vec<Told> {
+        let Batch { session, steps, needs_index, .. } = batch;
+        if needs_index {
+            self.indexed = Some(session);
+        }
+        let is_unsure = steps.iter().any(|step| step.is_unsure && step.row.is_none());
+        let mut occupied = changed.before == 0 && changed.after > 0;
+        let mut vacated = changed.after == 0 && (changed.before > 0 || is_unsure);
+        let (mut were_there, mut are_new) = (changed.were_there.iter(), changed.are_new.iter());
+        let mut told = Vec::new();
+        for step in steps {
+            let were_there = were_there.by_ref().take(step.traces.len()).filter(|was_there| **was_there);
+            let was_moved = were_there.count() > 0;
+            let is_new = step.row.is_some() && are_new.next() == Some(&true);
+            let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
+            attendee.traces.retain(|trace| !step.traces.contains(trace));
+            let was_told = attendee.is_told;
+            let was_there = match &step.row {
+                Some(_) => was_moved || !is_new,
+                None => was_moved || (step.is_unsure && was_told),
+            };
+            attendee.is_told = step.row.is_some();
+            let is_waited_for = !step.waits.is_empty();
+            for wait in step.waits {
+                let flip = if wait.is_join { &mut occupied } else { &mut vacated };
+                // What was joined and left before it was written is as if it had never been.
+                let is_flip = wait.is_join == step.row.is_some() && std::mem::take(flip);
+                // Who does not wait any more is not told.
+                drop(wait.sender.send(Ok(Outcome { was_there, is_flip })));
+            }
+            match step.row {
+                Some(row) if !is_waited_for && !was_there => told.push(Told::Returned(step.id.clone(), row)),
+                None if !is_waited_for && was_there && was_told => {
+                    told.extend(attendee.last.take().map(|row| Told::Left(step.id.clone(), row)));
+                }
+                _ => {}
+            }
+            self.forget(&step.id);
+        }
+        told.extend(occupied.then_some(Told::Occupied));
+        told.extend(vacated.then_some(Told::Vacated));
+        told
+    }
+
+    /// Nothing is known of what was written: answers who waits. Who could not join is to be removed, all else is written again.
+    pub(super) fn fail(&mut self, batch: Batch, error: &Error) {
+        let is_unsure = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        for step in batch.steps {
+            let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
+            attendee.is_unsure |= is_unsure;
+            // Unless somebody has asked for it again meanwhile.
+            let is_given_up = !step.waits.is_empty() && attendee.waits.is_empty();
+            if is_given_up && !attendee.is_told {
+                attendee.wanted = None;
+            }
+            for wait in step.waits {
+                drop(wait.sender.send(Err(Error::new(error.kind(), error.to_string()))));
+            }
+            self.due.insert(step.id.clone());
+        }
+    }
+
+    /// The session of a batch is over, and nothing of the batch was written: it is for the next one.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        for step in batch.steps {
+            if let Some(attendee) = self.attendees.get_mut(&step.id) {
+                attendee.waits.splice(0..0, step.waits);
+                attendee.is_unsure |= step.is_unsure;
+                self.due.insert(step.id);
+            }
+        }
+    }
+
+    /// Forgets an attendee of whom nothing is there, and nothing is to be.
+    fn forget(&mut self, id: &Bytes) {
+        let is_gone = self.attendees.get(id).is_some_and(|attendee| {
+            attendee.wanted.is_none() && attendee.traces.is_empty() && attendee.waits.is_empty()
+        });
+        if is_gone {
+            self.attendees.remove(id);
+            self.due.remove(id);
+        }
+    }
+}
+
+impl Attendee {
+    /// Adds to a change what is to be written.
+    fn begin(&mut self, id: Bytes, session: SessionId, change: &mut MembersChange) -> Step {
+        let row = self.wanted.clone();
+        let mut traces = self.traces.clone();
+        if let Some(row) = &row {
+            traces.retain(|trace| *trace != session);
+            change.puts.push(row.member(session, &id));
+            if !self.traces.contains(&session) {
+                self.traces.push(session);
+            }
+            self.last = Some(row.clone());
+        }
+        change.removes.extend(traces.iter().map(|trace| trace.name_of(&id)));
+        let is_unsure = std::mem::take(&mut self.is_unsure);
+        Step { id, row, traces, is_unsure, waits: std::mem::take(&mut self.waits) }
+    }
+
+    /// What it takes in a batch, at most.
+    fn bytes(&self, id_bytes: usize) -> usize {
+        const NAME_BYTES: usize = 32;
+        let names = (id_bytes + NAME_BYTES) * (self.traces.len() + 1);
+        self.wanted.as_ref().map_or(0, |row| row.user.len() + row.info.len()) + names
+    }
+}
+
+#[cfg(test)]
+mod tests;
