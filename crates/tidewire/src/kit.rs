@@ -3,5 +3,7 @@
 
 mod presence;
 
-pub use presence::{Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present};
+pub use presence::{
+    Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present,
+};
 pub(crate) use presence::{Equipment, Home, Roster};

@@ -24,12 +24,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    pub(crate) fn new(
-        bus: Arc<Bus>,
-        roster: Arc<Roster>,
-        environment: Arc<str>,
-        name: &str,
-    ) -> Result<Self> {
+    pub(crate) fn new(bus: Arc<Bus>, roster: Arc<Roster>, environment: Arc<str>, name: &str) -> Result<Self> {
         name::check_tenant(name)?;
         Ok(Self { bus, roster, environment, name: name.into() })
     }

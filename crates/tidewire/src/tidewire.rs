@@ -282,6 +282,8 @@ impl Builder {
             tasks: bus.tasks.clone(),
             node: bus.node,
             lease: bus.limits.presence_lease,
+            patience: bus.limits.call_time_max,
+            was_relinked: bus.hub.was_relinked(),
         };
         let roster = Roster::new(Home::of_environment(&self.environment), equipment);
         Ok(Tidewire { bus: Arc::new(bus), roster, environment: self.environment.into() })

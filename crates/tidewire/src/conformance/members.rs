@@ -115,7 +115,8 @@ pub(super) async fn one_of_many_concurrent_changes_finds_the_set_empty(scene: Sc
     let members = Members::open(&scene).await;
     let puts = (0..64).map(|n| members.change(put([member(n.to_string(), "", "")])));
     let firsts = join_all(puts).await.iter().filter(|changed| changed.before == 0).count();
-    let removes = (0..64).map(|n: u32| MembersChange { removes: vec![n.to_string().into()], ..Default::default() });
+    let removes =
+        (0..64).map(|n: u32| MembersChange { removes: vec![n.to_string().into()], ..Default::default() });
     let removes = join_all(removes.map(|change| members.change(change))).await;
     let lasts = removes.iter().filter(|changed| changed.after == 0).count();
     assert_eq!((firsts, lasts), (1, 1));

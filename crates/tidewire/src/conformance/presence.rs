@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::scene::{Scene, patiently};
 use crate::clock::Clock;
-use crate::engine::{Engine, Heard, Setup, Sink};
+use crate::engine::{Engine, Heard, MembersChange, Setup, Sink};
 use crate::event::NodeId;
 use crate::kit::{Equipment, Home, Presence, PresenceChange, PresenceNews, PresenceStats, Roster};
 use crate::limits::Limits;
-use crate::name::ChannelPath;
+use crate::name::{ChannelPath, EntryPath};
 use crate::tasks::Tasks;
 use crate::tidewire::Tidewire;
 
@@ -33,6 +34,7 @@ struct Node {
     tenant: String,
     roster: Arc<Roster>,
     tasks: Tasks,
+    was_relinked: Arc<AtomicBool>,
     /// Its links, where several nodes can have their own.
     _engine: Option<Engine>,
 }
@@ -52,9 +54,18 @@ impl<'a> Nodes<'a> {
         let engine = if self.engine.is_shared { Some(open(self.scene).await) } else { None };
         let store = engine.as_ref().unwrap_or(&self.engine).store.clone();
         let (node, lease) = (NodeId::random(), self.scene.lease());
-        let equipment = Equipment { store, clock, tasks: tasks.clone(), node, lease };
+        let (patience, was_relinked) = (Limits::default().call_time_max, Arc::<AtomicBool>::default());
+        let equipment = Equipment {
+            store,
+            clock,
+            tasks: tasks.clone(),
+            node,
+            lease,
+            patience,
+            was_relinked: was_relinked.clone(),
+        };
         let roster = Roster::new(Home::of_tenant("dev", &tenant), equipment);
-        Node { tenant, roster, tasks, _engine: engine }
+        Node { tenant, roster, tasks, was_relinked, _engine: engine }
     }
 }
 
@@ -276,6 +287,32 @@ pub(super) async fn presence_of_a_node_that_stood_still_comes_back(scene: Scene)
         assert!(presence.leave(id).await.expect("left").was_there);
     }
     assert!(patiently("the last one", asleep.leave("1")).await.expect("left").is_vacated);
+}
+
+pub(super) async fn presence_that_a_takeover_has_lost_is_written_again(scene: Scene) {
+    let nodes = Nodes::new(&scene).await;
+    let (one, other) = (nodes.node().await, nodes.node().await);
+    let (here, there) = (one.presence("a"), other.presence("a"));
+    let set = EntryPath::new("dev", &scene.tenant_name(), "present:a").expect("a valid key");
+    for id in ["stays", "leaves"] {
+        here.join(id, "ann", "").await.expect("joined");
+    }
+    let page = nodes.engine.store.members_page(&set, None, 10).await.expect("read");
+    let [(leaving, _), (staying, _)] = &page.members[..] else { panic!("{page:?}") };
+    assert!(here.leave("leaves").await.expect("left").was_there);
+    // As a replica has it that had not received the join of one, and the leave of the other.
+    let (removes, puts) = (vec![staying.name.clone()], vec![leaving.clone()]);
+    let change = MembersChange { removes, puts, ..MembersChange::default() };
+    nodes.engine.store.members_change(&set, change).await.expect("changed");
+    assert_eq!(ids(&there).await, ["leaves"]);
+    one.was_relinked.store(true, Ordering::Release);
+    let is_right = || async {
+        one.reap().await;
+        other.reap().await;
+        ids(&there).await == ["stays"] && stats(&there).await == (1, 1)
+    };
+    scene.until("those who are there, and no others", is_right).await;
+    assert!(here.leave("stays").await.expect("left").is_vacated);
 }
 
 pub(super) async fn presence_in_two_tenants_is_apart(scene: Scene) {

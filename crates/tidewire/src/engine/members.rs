@@ -90,8 +90,7 @@ impl MembersChange {
         let entries = self.puts.len() + self.removes.len();
         if entries > limits::BATCH_EVENTS_MAX {
             let max = limits::BATCH_EVENTS_MAX;
-            let text =
-                format!("change has {entries} members, limit is {max} (limits.BATCH_EVENTS_MAX)");
+            let text = format!("change has {entries} members, limit is {max} (limits.BATCH_EVENTS_MAX)");
             return Err(Error::new(ErrorKind::TooLarge, text));
         }
         let bytes = self.bytes();

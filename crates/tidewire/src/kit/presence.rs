@@ -18,12 +18,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use self::attendance::Outcome;
 pub(crate) use self::roster::{Equipment, Roster};
-use self::row::Row;
 pub(crate) use self::row::Home;
+use self::row::Row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::NodeId;
 use crate::limits;
@@ -149,8 +148,9 @@ impl Presence {
     /// Dropping the future may leave the member there.
     ///
     /// # Errors
-    /// `InvalidName` for an empty id, `TooLarge` for what is over its limit. Errors of the engine: a member that was not
-    /// there is not there then, or soon is not any more. `Closed`.
+    /// `InvalidName` for an empty id, `TooLarge` for what is over its limit. Errors of the engine, when trying again for
+    /// [`Limits::call_time_max`](crate::Limits::call_time_max) did not help: a member that was not there is not there then, or
+    /// soon is not any more. `Closed`.
     pub async fn join(&self, id: &str, user: &str, info: impl Into<Bytes>) -> Result<Joined> {
         check("member", id)?;
         check("user", user)?;
@@ -160,8 +160,7 @@ impl Presence {
             return Err(Error::too_large("info of a member", info.len(), max, "MEMBER_INFO_BYTES_MAX"));
         }
         let (id, row) = (named(id)?, Row { user: Bytes::copy_from_slice(user.as_bytes()), info });
-        let waiting = self.roster.change(&self.channel, |attendance| attendance.join(id, row))?;
-        let Outcome { was_there, is_flip } = answer(waiting).await?;
+        let Outcome { was_there, is_flip } = self.roster.change(&self.channel, id, Some(row)).await?;
         Ok(Joined { is_new: !was_there, is_occupied: is_flip })
     }
 
@@ -171,12 +170,10 @@ impl Presence {
     /// Dropping the future does not keep the member there.
     ///
     /// # Errors
-    /// `InvalidName` for an empty id. Errors of the engine: it is tried again until it is done, and told by
+    /// `InvalidName` for an empty id. Errors of the engine as for a join; it is tried on until it is done, and then told by
     /// [`Tidewire::reap_members`](crate::Tidewire::reap_members). `Closed`.
     pub async fn leave(&self, id: &str) -> Result<Departed> {
-        let id = named(id)?;
-        let waiting = self.roster.change(&self.channel, |attendance| attendance.leave(id))?;
-        let Outcome { was_there, is_flip } = answer(waiting).await?;
+        let Outcome { was_there, is_flip } = self.roster.change(&self.channel, named(id)?, None).await?;
         Ok(Departed { was_there, is_vacated: is_flip })
     }
 
@@ -230,6 +227,5 @@ fn named(id: &str) -> Result<Bytes> {
     Ok(Bytes::copy_from_slice(id.as_bytes()))
 }
 
-async fn answer(waiting: oneshot::Receiver<Result<Outcome>>) -> Result<Outcome> {
-    waiting.await.unwrap_or_else(|_| Err(Error::closed("this node")))
-}
+#[cfg(test)]
+mod tests;

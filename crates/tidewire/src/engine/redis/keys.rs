@@ -273,7 +273,7 @@ mod tests {
         let kinds = ["members", "order", "owners"];
         assert_eq!(members(&key), kinds.map(|kind| format!("prod:tenant:org-123:{{p6jv}}:{kind}:session:9")));
         let nodes = EntryPath::of_environment("prod", "presence:nodes").unwrap();
-        assert_eq!(members(&nodes)[0], "prod:tenant::{p0am}:members:presence:nodes");
+        assert_eq!(members(&nodes)[0], "prod:tenant::{p1zu}:members:presence:nodes");
         let answer = |need| answer("n1", Tag::of_channel(&payments), need, 3);
         assert_eq!(answer(Need::default()), "tidewire:node:n1:{pm3o}:answer:3");
         let need = Need { copies: 2, is_fsynced: true };

@@ -30,8 +30,7 @@ pub(super) async fn change(
     change.check()?;
     let MembersChange { condition, removes, puts, ttl } = &change;
     let arguments = removes.len() + 3 * puts.len();
-    let mut call =
-        call(topology, Script::MembersChange, set, change.bytes() + arguments * ARGUMENT_BYTES);
+    let mut call = call(topology, Script::MembersChange, set, change.bytes() + arguments * ARGUMENT_BYTES);
     let (when, name) = match condition {
         MembersCondition::Always => ("always", &[][..]),
         MembersCondition::There(name) => ("there", &name[..]),

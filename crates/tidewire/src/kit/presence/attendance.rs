@@ -1,6 +1,7 @@
 //! What a node has in one channel, what it wants to have there, and the way from one to the other in batches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -40,6 +41,8 @@ struct Attendee {
 /// Who waits for an outcome.
 struct Wait {
     is_join: bool,
+    /// Since when.
+    since: Duration,
     sender: oneshot::Sender<Result<Outcome>>,
 }
 
@@ -71,6 +74,21 @@ struct Step {
     waits: Vec<Wait>,
 }
 
+/// What a step has found.
+struct Found {
+    was_there: bool,
+    /// Somebody was told that it had joined.
+    was_told: bool,
+    /// It was there because an earlier try had put it there.
+    is_own_effect: bool,
+}
+
+/// Whether a channel got its first member, and whether it lost its last, until somebody is told.
+struct Flips {
+    occupied: bool,
+    vacated: bool,
+}
+
 /// What has happened that nobody waited for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -81,24 +99,17 @@ pub(super) enum Told {
 }
 
 impl Attendance {
-    /// A member is to be there.
-    pub(super) fn join(&mut self, id: Bytes, row: Row) -> oneshot::Receiver<Result<Outcome>> {
-        self.attendees.entry(id.clone()).or_default().wanted = Some(row);
-        self.want(id, true)
-    }
-
-    /// A member is not to be there.
-    pub(super) fn leave(&mut self, id: Bytes) -> oneshot::Receiver<Result<Outcome>> {
-        self.want(id, false)
-    }
-
-    fn want(&mut self, id: Bytes, is_join: bool) -> oneshot::Receiver<Result<Outcome>> {
+    /// A member is to be there, or with `None` is not to be.
+    pub(super) fn want(
+        &mut self,
+        id: Bytes,
+        row: Option<Row>,
+        now: Duration,
+    ) -> oneshot::Receiver<Result<Outcome>> {
         let (sender, receiver) = oneshot::channel();
         let attendee = self.attendees.entry(id.clone()).or_default();
-        if !is_join {
-            attendee.wanted = None;
-        }
-        attendee.waits.push(Wait { is_join, sender });
+        attendee.waits.push(Wait { is_join: row.is_some(), since: now, sender });
+        attendee.wanted = row;
         self.due.insert(id);
         receiver
     }
@@ -151,57 +162,71 @@ impl Attendance {
         if needs_index {
             self.indexed = Some(session);
         }
-        let is_unsure = steps.iter().any(|step| step.is_unsure && step.row.is_none());
-        let mut occupied = changed.before == 0 && changed.after > 0;
-        let mut vacated = changed.after == 0 && (changed.before > 0 || is_unsure);
-        let (mut were_there, mut are_new) = (changed.were_there.iter(), changed.are_new.iter());
+        let found = self.found(&steps, changed);
+        let mut flips = Flips::of(&steps, &found, changed);
         let mut told = Vec::new();
-        for step in steps {
-            let were_there = were_there.by_ref().take(step.traces.len()).filter(|was_there| **was_there);
-            let was_moved = were_there.count() > 0;
-            let is_new = step.row.is_some() && are_new.next() == Some(&true);
+        for (step, Found { was_there, was_told, .. }) in steps.into_iter().zip(found) {
             let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
             attendee.traces.retain(|trace| !step.traces.contains(trace));
-            let was_told = attendee.is_told;
-            let was_there = match &step.row {
-                Some(_) => was_moved || !is_new,
-                None => was_moved || (step.is_unsure && was_told),
-            };
             attendee.is_told = step.row.is_some();
             let is_waited_for = !step.waits.is_empty();
             for wait in step.waits {
-                let flip = if wait.is_join { &mut occupied } else { &mut vacated };
                 // What was joined and left before it was written is as if it had never been.
-                let is_flip = wait.is_join == step.row.is_some() && std::mem::take(flip);
+                let is_flip = wait.is_join == step.row.is_some() && flips.take(wait.is_join);
                 // Who does not wait any more is not told.
                 drop(wait.sender.send(Ok(Outcome { was_there, is_flip })));
             }
             match step.row {
-                Some(row) if !is_waited_for && !was_there => told.push(Told::Returned(step.id.clone(), row)),
-                None if !is_waited_for && was_there && was_told => {
+                _ if is_waited_for || !was_told => {}
+                // Under the same session it was written again because it may have been lost, and nobody was told that it was.
+                Some(row) if !was_there && !step.traces.is_empty() => {
+                    told.push(Told::Returned(step.id.clone(), row));
+                }
+                None if was_there => {
                     told.extend(attendee.last.take().map(|row| Told::Left(step.id.clone(), row)));
                 }
                 _ => {}
             }
             self.forget(&step.id);
         }
-        told.extend(occupied.then_some(Told::Occupied));
-        told.extend(vacated.then_some(Told::Vacated));
+        told.extend(flips.take(true).then_some(Told::Occupied));
+        told.extend(flips.take(false).then_some(Told::Vacated));
         told
     }
 
-    /// Nothing is known of what was written: answers who waits. Who could not join is to be removed, all else is written again.
-    pub(super) fn fail(&mut self, batch: Batch, error: &Error) {
+    /// What each step has found. One whose first try may have been done finds its own effect; then what is known here counts.
+    fn found(&self, steps: &[Step], changed: &MembersChanged) -> Vec<Found> {
+        let (mut were_there, mut are_new) = (changed.were_there.iter(), changed.are_new.iter());
+        let found = steps.iter().map(|step| {
+            let were_there = were_there.by_ref().take(step.traces.len()).filter(|was_there| **was_there);
+            let was_moved = were_there.count() > 0;
+            let was_told = self.attendees.get(&step.id).is_some_and(|attendee| attendee.is_told);
+            let is_old = step.row.is_some() && are_new.next() != Some(&true);
+            let is_own_effect = step.is_unsure && !was_told && is_old && !was_moved;
+            let was_there = match &step.row {
+                Some(_) => was_moved || (is_old && !is_own_effect),
+                None => was_moved || (step.is_unsure && was_told),
+            };
+            Found { was_there, was_told, is_own_effect }
+        });
+        found.collect()
+    }
+
+    /// Nothing is known of what was written: it is written again. Who has waited for long enough, or for what cannot be done, is
+    /// answered; if it was to join, it is to be removed.
+    pub(super) fn fail(&mut self, batch: Batch, error: &Error, now: Duration, patience: Duration) {
         let is_unsure = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        let may_wait = |wait: &Wait| error.is_retryable() && now.saturating_sub(wait.since) < patience;
         for step in batch.steps {
             let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
-            attendee.is_unsure |= is_unsure;
-            // Unless somebody has asked for it again meanwhile.
-            let is_given_up = !step.waits.is_empty() && attendee.waits.is_empty();
-            if is_given_up && !attendee.is_told {
+            attendee.is_unsure |= is_unsure || step.is_unsure;
+            let (waiting, given_up): (Vec<_>, Vec<_>) = step.waits.into_iter().partition(may_wait);
+            attendee.waits.splice(0..0, waiting);
+            // Unless somebody still waits for it, or has asked for it again meanwhile.
+            if !given_up.is_empty() && attendee.waits.is_empty() && !attendee.is_told {
                 attendee.wanted = None;
             }
-            for wait in step.waits {
+            for wait in given_up {
                 drop(wait.sender.send(Err(Error::new(error.kind(), error.to_string()))));
             }
             self.due.insert(step.id.clone());
@@ -228,6 +253,21 @@ impl Attendance {
             self.attendees.remove(id);
             self.due.remove(id);
         }
+    }
+}
+
+impl Flips {
+    fn of(steps: &[Step], found: &[Found], changed: &MembersChanged) -> Self {
+        let own_effects = found.iter().filter(|found| found.is_own_effect).count() as u64;
+        let may_have_removed = steps.iter().any(|step| step.is_unsure && step.row.is_none());
+        Self {
+            occupied: changed.after > 0 && changed.before == own_effects,
+            vacated: changed.after == 0 && (changed.before > 0 || may_have_removed),
+        }
+    }
+
+    fn take(&mut self, is_join: bool) -> bool {
+        std::mem::take(if is_join { &mut self.occupied } else { &mut self.vacated })
     }
 }
 

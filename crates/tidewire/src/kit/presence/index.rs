@@ -54,7 +54,9 @@ impl Index {
         let mut change = MembersChange::default();
         for Note { name, is_there, .. } in &notes {
             match is_there {
-                true => change.puts.push(Member { name: name.clone(), owner: Bytes::new(), value: Bytes::new() }),
+                true => {
+                    change.puts.push(Member { name: name.clone(), owner: Bytes::new(), value: Bytes::new() })
+                }
                 false => change.removes.push(name.clone()),
             }
         }

@@ -25,7 +25,9 @@ impl Roster {
         changes.extend(self.news.take());
         match outcome {
             // What was removed has to be told; the next call meets the error again.
-            Err(error) if !changes.is_empty() => tracing::debug!(%error, "members of a dead node stay for now"),
+            Err(error) if !changes.is_empty() => {
+                tracing::debug!(%error, "members of a dead node stay for now")
+            }
             outcome => outcome?,
         }
         Ok(changes)
@@ -38,8 +40,9 @@ impl Roster {
         if !self.lease.is_settled(self.clock.monotonic(), self.lease_time) {
             return Ok(());
         }
-        let own = self.lease.session();
-        for dead in self.dead().await?.into_iter().filter(|dead| dead.session != own) {
+        let (own, dead) = (self.lease.session(), self.dead().await?);
+        self.claims.lock().retain(|claim| dead.iter().any(|dead| dead.session == *claim));
+        for dead in dead.into_iter().filter(|dead| dead.session != own) {
             if changes.len() >= limits::REAPED_MEMBERS_MAX {
                 return Ok(());
             }

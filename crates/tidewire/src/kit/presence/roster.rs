@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::attendance::{Attendance, Batch, Told};
+use super::attendance::{Attendance, Batch, Outcome, Told};
 use super::index::Index;
 use super::news::News;
 use super::row::{self, Home, Row, SessionId};
@@ -33,6 +33,9 @@ pub(crate) struct Roster {
     pub(super) home: Home,
     pub(super) node: NodeId,
     pub(super) lease_time: Duration,
+    pub(super) was_relinked: Arc<AtomicBool>,
+    /// How long a join or a leave is tried again before it fails.
+    patience: Duration,
     pub(super) lease: Lease,
     pub(super) index: Index,
     pub(super) view: tokio::sync::Mutex<View>,
@@ -50,11 +53,14 @@ pub(crate) struct Equipment {
     pub(crate) tasks: Tasks,
     pub(crate) node: NodeId,
     pub(crate) lease: Duration,
+    pub(crate) patience: Duration,
+    /// Set by others when another server may have taken over.
+    pub(crate) was_relinked: Arc<AtomicBool>,
 }
 
 impl Roster {
     pub(crate) fn new(home: Home, equipment: Equipment) -> Arc<Self> {
-        let Equipment { store, clock, tasks, node, lease } = equipment;
+        let Equipment { store, clock, tasks, node, lease, patience, was_relinked } = equipment;
         Arc::new(Self {
             index: Index::new(store.clone(), home.clone()),
             store,
@@ -63,6 +69,8 @@ impl Roster {
             home,
             node,
             lease_time: lease,
+            was_relinked,
+            patience,
             lease: Lease::new(node),
             view: tokio::sync::Mutex::default(),
             news: News::default(),
@@ -80,20 +88,35 @@ impl Roster {
         }
     }
 
-    /// Has a channel's attendance changed, and written.
-    pub(super) fn change<T>(
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Has a channel's attendance changed, and waits until that is written. `None`: the member is not to be there.
+    pub(super) async fn change(
         self: &Arc<Self>,
         channel: &ChannelPath,
-        change: impl FnOnce(&mut Attendance) -> T,
-    ) -> Result<T> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::closed("this node"));
+        id: Bytes,
+        row: Option<Row>,
+    ) -> Result<Outcome> {
+        let closed = || Error::closed("this node");
+        if self.is_closed() {
+            return Err(closed());
         }
-        let mut channels = self.channels.lock();
-        let attendance = channels.entry(channel.clone()).or_default();
-        let outcome = change(attendance);
-        self.start_writing(channel, attendance);
-        Ok(outcome)
+        let now = self.clock.monotonic();
+        let waiting = {
+            let mut channels = self.channels.lock();
+            let attendance = channels.entry(channel.clone()).or_default();
+            let waiting = attendance.want(id, row, now);
+            self.start_writing(channel, attendance);
+            waiting
+        };
+        // What was not written when the tasks stop never is.
+        let stopping = self.tasks.stopping();
+        match stopping.run_until_cancelled(waiting).await {
+            Some(Ok(outcome)) => outcome,
+            _ => Err(closed()),
+        }
     }
 
     /// All members are to be written under the session that has begun.
@@ -102,6 +125,12 @@ impl Roster {
             attendance.come_back();
             self.start_writing(channel, attendance);
         }
+    }
+
+    /// Whether it knows of no member.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.channels.lock().is_empty()
     }
 
     fn start_writing(self: &Arc<Self>, channel: &ChannelPath, attendance: &mut Attendance) {
@@ -174,7 +203,7 @@ impl Roster {
             Ok(None) => attendance.put_back(batch),
             Err(error) => {
                 tracing::warn!(%error, %channel, "members could not be written; trying again");
-                attendance.fail(batch, &error);
+                attendance.fail(batch, &error, self.clock.monotonic(), self.patience);
             }
         }
     }

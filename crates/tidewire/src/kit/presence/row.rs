@@ -212,7 +212,8 @@ mod tests {
         let member = row.member(session(2), b"tab-7");
         assert_eq!(member.name, &b"\0\0\0\0\0\0\0\xab\0\0\0\x02tab-7"[..]);
         assert_eq!((member.owner.clone(), member.value.clone()), ("ann".into(), "\u{1}{}".into()));
-        let present = Present { id: "tab-7".into(), user: "ann".into(), node: session(2).node, info: "{}".into() };
+        let present =
+            Present { id: "tab-7".into(), user: "ann".into(), node: session(2).node, info: "{}".into() };
         assert_eq!(present_of(&member), Some((session(2), present)));
         assert_eq!(session(2).marked(Mark::Holding), &b"n\0\0\0\0\0\0\0\xab\0\0\0\x02"[..]);
         assert_eq!(session(2).marked(Mark::Claimed)[0], b'x');

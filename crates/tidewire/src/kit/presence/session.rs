@@ -1,6 +1,7 @@
 //! The session of a node: a lease in the set of all sessions, renewed while the node runs. One that is taken away, because the
 //! node stood still for longer than it, is followed by another one.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -100,19 +101,35 @@ impl Roster {
         let renewing = async move {
             loop {
                 clock.sleep(every).await;
-                let Some(roster) = Weak::upgrade(&roster) else { return };
+                let Some(roster) = Weak::upgrade(&roster).filter(|roster| !roster.is_closed()) else {
+                    return;
+                };
+                let session = roster.lease.session();
                 // An answer that takes longer is not worth waiting for: the next try asks anew.
-                let is_in_time = tokio::time::timeout(every, roster.renew()).await.is_ok();
-                if !is_in_time {
+                if tokio::time::timeout(every, roster.renew(session)).await.is_err() {
                     tracing::debug!("the lease of this node was not renewed in time");
+                }
+                if roster.was_relinked.swap(false, Ordering::AcqRel) {
+                    // The server that has taken over may lack who has joined, or have who has left. All are written again
+                    // under another session, and what is left of this one is removed like a dead node's.
+                    tracing::info!(%session, "a link was lost: the members of this node are written again");
+                    roster.follow(session);
                 }
             }
         };
         self.tasks.spawn(async move { stop.run_until_cancelled(renewing).await });
     }
 
-    async fn renew(self: &Arc<Self>) {
-        let (session, now) = (self.lease.session(), self.clock.monotonic());
+    /// Goes on under another session.
+    fn follow(self: &Arc<Self>, session: SessionId) {
+        if self.lease.has_begun(session) == Some(true) {
+            self.lease.lost(session);
+            self.come_back();
+        }
+    }
+
+    async fn renew(self: &Arc<Self>, session: SessionId) {
+        let now = self.clock.monotonic();
         if self.lease.has_begun(session) != Some(true) {
             return;
         }
@@ -121,8 +138,7 @@ impl Roster {
             Ok(true) => self.lease.renewed(session, now, self.lease_time),
             Ok(false) => {
                 tracing::warn!(%session, "this node was taken for dead: its members join again");
-                self.lease.lost(session);
-                self.come_back();
+                self.follow(session);
             }
             Err(error) => tracing::debug!(%error, "the lease of this node was not renewed"),
         }
@@ -144,8 +160,7 @@ impl Roster {
         condition: MembersCondition,
         lease: Duration,
     ) -> Result<bool> {
-        let member =
-            Member { name: session.marked(Mark::Holding), owner: Bytes::new(), value: Bytes::new() };
+        let member = Member { name: session.marked(Mark::Holding), owner: Bytes::new(), value: Bytes::new() };
         let (removes, puts) = (Vec::new(), vec![member]);
         self.change_sessions(MembersChange { condition, removes, puts, ttl: Some(lease) }).await
     }

@@ -5,6 +5,8 @@ use super::*;
 use crate::engine::Member;
 use crate::event::NodeId;
 
+const PATIENCE: Duration = Duration::from_secs(5);
+
 type Waiting = oneshot::Receiver<Result<Outcome>>;
 
 /// The set of a channel, and the attendance of one node.
@@ -28,11 +30,11 @@ fn outcome(was_there: bool, is_flip: bool) -> Outcome {
 
 impl World {
     fn join(&mut self, id: &'static str, info: &'static str) -> Waiting {
-        self.attendance.join(id.into(), row(info))
+        self.attendance.want(id.into(), Some(row(info)), Duration::ZERO)
     }
 
     fn leave(&mut self, id: &'static str) -> Waiting {
-        self.attendance.leave(id.into())
+        self.attendance.want(id.into(), None, Duration::ZERO)
     }
 
     fn apply(&mut self, change: &MembersChange) -> MembersChanged {
@@ -54,13 +56,13 @@ impl World {
         told
     }
 
-    /// The same, but no answer comes.
-    fn write_in_vain(&mut self, number: u32, is_done: bool) {
+    /// The same, but no answer comes, and whoever waits has waited for that long.
+    fn write_in_vain(&mut self, number: u32, is_done: bool, waited: Duration) {
         let batch = self.attendance.take(session(number));
         if is_done {
             self.apply(&batch.change.clone());
         }
-        self.attendance.fail(batch, &Error::new(ErrorKind::TimedOut, "no answer"));
+        self.attendance.fail(batch, &Error::new(ErrorKind::TimedOut, "no answer"), waited, PATIENCE);
     }
 
     /// Somebody else has removed all that a session had.
@@ -108,11 +110,26 @@ fn who_could_not_join_is_removed_and_told_by_nobody() {
     for is_done in [false, true] {
         let mut world = World::default();
         let join = world.join("1", "");
-        world.write_in_vain(1, is_done);
+        world.write_in_vain(1, is_done, PATIENCE);
         assert!(join.now_or_never().unwrap().unwrap().is_err());
         let told = world.write(1);
         assert!(!told.iter().any(|told| matches!(told, Told::Left(..))), "{told:?}");
         assert!(world.set.is_empty() && world.attendance.is_empty());
+    }
+}
+
+#[test]
+fn who_waits_is_answered_by_a_later_try_as_by_the_first() {
+    for is_done in [false, true] {
+        let mut world = World::default();
+        let (join, other) = (world.join("1", ""), world.join("2", ""));
+        world.write_in_vain(1, is_done, Duration::ZERO);
+        assert_eq!(world.write(1), []);
+        assert_eq!([now(join), now(other)], [Some(outcome(false, true)), Some(outcome(false, false))]);
+        let (leave, other) = (world.leave("1"), world.leave("2"));
+        world.write_in_vain(1, is_done, Duration::ZERO);
+        assert_eq!(world.write(1), []);
+        assert_eq!([now(leave), now(other)], [Some(outcome(true, true)), Some(outcome(true, false))]);
     }
 }
 
@@ -123,7 +140,7 @@ fn a_leave_without_an_answer_is_done_and_told_later() {
         let _join = world.join("1", "");
         world.write(1);
         let leave = world.leave("1");
-        world.write_in_vain(1, is_done);
+        world.write_in_vain(1, is_done, PATIENCE);
         assert!(leave.now_or_never().unwrap().unwrap().is_err());
         assert_eq!(world.write(1), [Told::Left("1".into(), row("")), Told::Vacated]);
         assert!(world.set.is_empty() && world.attendance.is_empty());
@@ -176,8 +193,9 @@ fn a_batch_is_bounded() {
     let mut world = World::default();
     let info: &'static str = "x".repeat(limits::MEMBER_INFO_BYTES_MAX).leak();
     let count = 2 * limits::BATCH_EVENTS_MAX;
-    let _joins: Vec<_> =
-        (0..count).map(|n| world.attendance.join(n.to_string().into(), row(info))).collect();
+    let _joins: Vec<_> = (0..count)
+        .map(|n| world.attendance.want(n.to_string().into(), Some(row(info)), Duration::ZERO))
+        .collect();
     let mut steps = 0;
     while world.attendance.is_due() {
         let batch = world.attendance.take(session(1));
@@ -194,7 +212,8 @@ enum Move {
     Join(usize),
     Leave(usize),
     Write,
-    WriteInVain(bool),
+    /// Whether it was done, and whether that ends the wait.
+    WriteInVain(bool, bool),
     Reap,
     ComeBack,
 }
@@ -204,7 +223,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         (0..4_usize).prop_map(Move::Join),
         (0..4_usize).prop_map(Move::Leave),
         Just(Move::Write),
-        any::<bool>().prop_map(Move::WriteInVain),
+        any::<(bool, bool)>().prop_map(|(is_done, waited)| Move::WriteInVain(is_done, waited)),
         Just(Move::Reap),
         Just(Move::ComeBack),
     ];
@@ -223,7 +242,9 @@ proptest! {
                 Move::Join(n) => drop(last.insert(IDS[n], (true, world.join(IDS[n], "")))),
                 Move::Leave(n) => drop(last.insert(IDS[n], (false, world.leave(IDS[n])))),
                 Move::Write => drop(world.write(number)),
-                Move::WriteInVain(is_done) => world.write_in_vain(number, is_done),
+                Move::WriteInVain(is_done, waited) => {
+                    world.write_in_vain(number, is_done, if waited { PATIENCE } else { Duration::ZERO });
+                }
                 Move::Reap => world.reap(number),
                 Move::ComeBack => {
                     number += 1;
