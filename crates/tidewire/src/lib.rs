@@ -67,6 +67,8 @@ mod pages {
     struct Events;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
+    #[doc = include_str!("../../../docs/presence.md")]
+    struct Presence;
     #[doc = include_str!("../../../docs/schemas.md")]
     struct Schemas;
     #[doc = include_str!("../../../docs/testing.md")]

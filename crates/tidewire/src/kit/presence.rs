@@ -129,7 +129,7 @@ pub struct PresenceChange {
 pub enum PresenceNews {
     /// A member is gone: its node is dead, or a leave that had failed was done after all.
     Left(Present),
-    /// A member of this node is there again. It was told as gone, because the node had stood still.
+    /// A member of this node is there again. It was told as gone, because the node had stood still; or a server had lost it.
     Returned(Present),
     /// The channel had no members, and has some.
     Occupied,

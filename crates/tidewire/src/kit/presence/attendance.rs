@@ -1,9 +1,10 @@
 //! What a node has in one channel, what it wants to have there, and the way from one to the other in batches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::row::{Row, SessionId};
@@ -14,9 +15,10 @@ use crate::limits;
 /// The members of this node in one channel.
 #[derive(Default)]
 pub(super) struct Attendance {
-    attendees: BTreeMap<Bytes, Attendee>,
+    /// Boxed, so that a channel with one member takes little.
+    attendees: FxHashMap<Bytes, Box<Attendee>>,
     /// Those for whom something is to be written.
-    due: BTreeSet<Bytes>,
+    due: VecDeque<Bytes>,
     /// The session in whose index the channel is.
     pub(super) indexed: Option<SessionId>,
     /// A task writes; there is one at a time.
@@ -33,6 +35,7 @@ struct Attendee {
     traces: Vec<SessionId>,
     /// Somebody was told that it has joined.
     is_told: bool,
+    is_due: bool,
     /// What was written last may have been done, or not.
     is_unsure: bool,
     waits: Vec<Wait>,
@@ -110,14 +113,17 @@ impl Attendance {
         let attendee = self.attendees.entry(id.clone()).or_default();
         attendee.waits.push(Wait { is_join: row.is_some(), since: now, sender });
         attendee.wanted = row;
-        self.due.insert(id);
+        attendee.be_due(id, &mut self.due);
         receiver
     }
 
     /// The node goes on under another session: all of it is to be written again.
     pub(super) fn come_back(&mut self) {
-        let wanted = self.attendees.iter().filter(|(_, attendee)| attendee.wanted.is_some());
-        self.due.extend(wanted.map(|(id, _)| id.clone()));
+        for (id, attendee) in &mut self.attendees {
+            if attendee.wanted.is_some() {
+                attendee.be_due(id.clone(), &mut self.due);
+            }
+        }
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -134,23 +140,20 @@ impl Attendance {
         let needs_index = self.indexed != Some(session);
         let mut batch = Batch { session, change: MembersChange::default(), needs_index, steps: Vec::new() };
         let (mut entries, mut bytes) = (0, 0);
-        while let Some(id) = self.due.first() {
-            let Some(attendee) = self.attendees.get(id) else {
-                self.due.pop_first();
-                continue;
-            };
+        while let Some(id) = self.due.pop_front() {
+            let Some(attendee) = self.attendees.get_mut(&id) else { continue };
             entries += attendee.traces.len() + 1;
             bytes += attendee.bytes(id.len());
             let is_full = entries > limits::BATCH_EVENTS_MAX || bytes > limits::BATCH_BYTES_MAX;
             if is_full && !batch.steps.is_empty() {
+                self.due.push_front(id);
                 break;
             }
-            if let (Some(id), session) = (self.due.pop_first(), batch.session)
-                && let Some(attendee) = self.attendees.get_mut(&id)
-            {
-                let step = attendee.begin(id, session, &mut batch.change);
-                batch.steps.push(step);
-            }
+            let step = attendee.begin(id, session, &mut batch.change);
+            batch.steps.push(step);
+        }
+        if self.due.is_empty() {
+            self.due = VecDeque::new();
         }
         batch.needs_index &= !batch.change.puts.is_empty();
         batch
@@ -229,7 +232,7 @@ impl Attendance {
             for wait in given_up {
                 drop(wait.sender.send(Err(Error::new(error.kind(), error.to_string()))));
             }
-            self.due.insert(step.id.clone());
+            attendee.be_due(step.id, &mut self.due);
         }
     }
 
@@ -239,7 +242,7 @@ impl Attendance {
             if let Some(attendee) = self.attendees.get_mut(&step.id) {
                 attendee.waits.splice(0..0, step.waits);
                 attendee.is_unsure |= step.is_unsure;
-                self.due.insert(step.id);
+                attendee.be_due(step.id, &mut self.due);
             }
         }
     }
@@ -247,11 +250,10 @@ impl Attendance {
     /// Forgets an attendee of whom nothing is there, and nothing is to be.
     fn forget(&mut self, id: &Bytes) {
         let is_gone = self.attendees.get(id).is_some_and(|attendee| {
-            attendee.wanted.is_none() && attendee.traces.is_empty() && attendee.waits.is_empty()
+            attendee.wanted.is_none() && attendee.traces.is_empty() && !attendee.is_due
         });
         if is_gone {
             self.attendees.remove(id);
-            self.due.remove(id);
         }
     }
 }
@@ -272,8 +274,15 @@ impl Flips {
 }
 
 impl Attendee {
+    fn be_due(&mut self, id: Bytes, due: &mut VecDeque<Bytes>) {
+        if !std::mem::replace(&mut self.is_due, true) {
+            due.push_back(id);
+        }
+    }
+
     /// Adds to a change what is to be written.
     fn begin(&mut self, id: Bytes, session: SessionId, change: &mut MembersChange) -> Step {
+        self.is_due = false;
         let row = self.wanted.clone();
         let mut traces = self.traces.clone();
         if let Some(row) = &row {

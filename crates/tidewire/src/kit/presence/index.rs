@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::row::{Home, SessionId};
-use crate::engine::{Member, MembersChange, Store};
+use super::session::empty;
+use crate::engine::{MembersChange, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -54,9 +55,7 @@ impl Index {
         let mut change = MembersChange::default();
         for Note { name, is_there, .. } in &notes {
             match is_there {
-                true => {
-                    change.puts.push(Member { name: name.clone(), owner: Bytes::new(), value: Bytes::new() })
-                }
+                true => change.puts.push(empty(name.clone())),
                 false => change.removes.push(name.clone()),
             }
         }

@@ -102,7 +102,7 @@ impl Roster {
             after = page.next.clone();
             pages.push(page);
             if after.is_none() {
-                *view = View::read(now, &pages, view);
+                *view = View::read(now, &pages, std::mem::take(view));
                 return Ok(());
             }
         }

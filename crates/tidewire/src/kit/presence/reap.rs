@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::roster::Roster;
 use super::row::{self, Mark, SessionId};
+use super::session::empty;
 use super::view::Dead;
 use super::{PresenceChange, PresenceNews};
 use crate::engine::{Member, MembersChange, MembersCondition, MembersPage};
@@ -63,7 +62,7 @@ impl Roster {
         let change = MembersChange {
             condition: MembersCondition::Expired(found.clone()),
             removes: vec![found],
-            puts: vec![Member { name: claimed, owner: Bytes::new(), value: Bytes::new() }],
+            puts: vec![empty(claimed)],
             ttl: Some(self.lease_time * CLAIM_LEASES),
         };
         let is_ours = self.change_sessions(change).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::Semaphore;
 
 use super::attendance::{Attendance, Batch, Outcome, Told};
 use super::index::Index;
@@ -24,6 +25,9 @@ use crate::tasks::Tasks;
 
 /// The longest wait before something is written again that could not be.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Channels that are written at the same time. More wait: after a takeover it may be all.
+const WRITES_MAX: usize = 4_096;
 
 /// Who of one node is in which channel. Dropping it is like the death of the node.
 pub(crate) struct Roster {
@@ -43,6 +47,7 @@ pub(crate) struct Roster {
     /// Sessions whose members this node removes.
     pub(super) claims: Mutex<FxHashSet<SessionId>>,
     channels: Mutex<FxHashMap<ChannelPath, Attendance>>,
+    writes: Semaphore,
     is_closed: AtomicBool,
 }
 
@@ -56,6 +61,13 @@ pub(crate) struct Equipment {
     pub(crate) patience: Duration,
     /// Set by others when another server may have taken over.
     pub(crate) was_relinked: Arc<AtomicBool>,
+}
+
+/// How far the writing of a channel has come.
+enum Written {
+    All,
+    Some,
+    Failed,
 }
 
 impl Roster {
@@ -76,6 +88,7 @@ impl Roster {
             news: News::default(),
             claims: Mutex::default(),
             channels: Mutex::default(),
+            writes: Semaphore::new(WRITES_MAX),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -145,23 +158,30 @@ impl Roster {
     async fn write(self: Arc<Self>, channel: ChannelPath) {
         let mut pause = self.lease_time / 6;
         loop {
-            let session = self.lease.session();
-            let Some(batch) = self.take(&channel, session) else {
-                if self.rest(&channel).await {
-                    return;
+            let place = self.writes.acquire().await;
+            // Boxed, so that those who wait for a place are small.
+            let written = Box::pin(self.write_some(&channel)).await;
+            drop(place);
+            match written {
+                Written::All => return,
+                Written::Some => pause = self.lease_time / 6,
+                Written::Failed => {
+                    self.clock.sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX.max(self.lease_time));
                 }
-                continue;
-            };
-            let outcome = self.put(&channel, session, &batch).await;
-            let is_done = outcome.is_ok();
-            self.settle(&channel, batch, outcome);
-            if is_done {
-                pause = self.lease_time / 6;
-            } else {
-                self.clock.sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX.max(self.lease_time));
             }
         }
+    }
+
+    async fn write_some(self: &Arc<Self>, channel: &ChannelPath) -> Written {
+        let session = self.lease.session();
+        let Some(batch) = self.take(channel, session) else {
+            return if self.rest(channel).await { Written::All } else { Written::Some };
+        };
+        let outcome = self.put(channel, session, &batch).await;
+        let written = if outcome.is_ok() { Written::Some } else { Written::Failed };
+        self.settle(channel, batch, outcome);
+        written
     }
 
     fn take(&self, channel: &ChannelPath, session: SessionId) -> Option<Batch> {

@@ -139,6 +139,13 @@ impl Roster {
             Ok(false) => {
                 tracing::warn!(%session, "this node was taken for dead: its members join again");
                 self.follow(session);
+                // What was written meanwhile is looked for once more.
+                let member = empty(session.marked(Mark::Claimed));
+                let change =
+                    MembersChange { puts: vec![member], ttl: Some(Duration::ZERO), ..Default::default() };
+                if let Err(error) = self.change_sessions(change).await {
+                    tracing::debug!(%error, "what this node has written too late may stay");
+                }
             }
             Err(error) => tracing::debug!(%error, "the lease of this node was not renewed"),
         }
@@ -160,8 +167,12 @@ impl Roster {
         condition: MembersCondition,
         lease: Duration,
     ) -> Result<bool> {
-        let member = Member { name: session.marked(Mark::Holding), owner: Bytes::new(), value: Bytes::new() };
-        let (removes, puts) = (Vec::new(), vec![member]);
+        let (removes, puts) = (Vec::new(), vec![empty(session.marked(Mark::Holding))]);
         self.change_sessions(MembersChange { condition, removes, puts, ttl: Some(lease) }).await
     }
+}
+
+/// A member that is only there.
+pub(super) fn empty(name: Bytes) -> Member {
+    Member { name, owner: Bytes::new(), value: Bytes::new() }
 }

@@ -84,7 +84,10 @@ async fn members_of_a_dead_node_are_removed_in_bounded_steps_and_from_every_chan
         let presence = presence(&dead, &format!("c{}", n % 1_200));
         async move { presence.join(&n.to_string(), "", "").await }
     });
-    futures_util::future::join_all(joins).await.into_iter().for_each(|joined| assert!(joined.unwrap().is_new));
+    futures_util::future::join_all(joins)
+        .await
+        .into_iter()
+        .for_each(|joined| assert!(joined.unwrap().is_new));
     other.reap().await.unwrap();
     drop(dead);
     pass(&clock, 2).await;

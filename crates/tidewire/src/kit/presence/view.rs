@@ -32,8 +32,8 @@ pub(super) struct Dead {
 
 impl View {
     /// What the set of sessions says.
-    pub(super) fn read(read_at: Duration, pages: &[MembersPage], before: &Self) -> Self {
-        let mut view = Self { read_at: Some(read_at), gone: before.gone.clone(), ..Self::default() };
+    pub(super) fn read(read_at: Duration, pages: &[MembersPage], before: Self) -> Self {
+        let mut view = Self { read_at: Some(read_at), gone: before.gone, ..Self::default() };
         for (member, is_over) in pages.iter().flat_map(|page| &page.members) {
             match marked_of(&member.name) {
                 Some((Mark::Holding, session)) if !is_over => drop(view.live.insert(session)),
