@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::attendance::STEP_NAMES_MAX;
 use super::roster::Roster;
 use super::row::{self, Mark, SessionId};
 use super::session::empty;
@@ -116,7 +117,7 @@ impl Roster {
         let set = row::members_of(channel)?;
         let mut after = session.prefix();
         while changes.len() < limits::REAPED_MEMBERS_MAX {
-            let page = self.store.members_page(&set, Some(after), limits::BATCH_EVENTS_MAX).await?;
+            let page = self.store.members_page(&set, Some(after), STEP_NAMES_MAX).await?;
             let MembersPage { members, next, .. } = page;
             let count = members.len();
             let ours = members.into_iter().map(|(member, _)| member);
