@@ -252,6 +252,7 @@ cases! {
     14 presence::presence_of_a_dead_node_ends_with_its_lease_and_is_told_once;
     14 presence::presence_of_a_node_that_stood_still_comes_back;
     14 presence::presence_that_a_takeover_has_lost_is_written_again;
+    14 presence::presence_goes_on_while_links_are_cut [CutLinks];
     14 presence::presence_is_shared_by_nodes [Shared];
     13 lifecycle::a_closed_node_refuses_and_has_finished;
     11 lifecycle::every_link_answers_a_probe;

@@ -315,6 +315,33 @@ pub(super) async fn presence_that_a_takeover_has_lost_is_written_again(scene: Sc
     assert!(here.leave("stays").await.expect("left").is_vacated);
 }
 
+pub(super) async fn presence_goes_on_while_links_are_cut(scene: Scene) {
+    let node = scene.open().await;
+    let lobby = scene.tenant(&node).presence("lobby").expect("a valid name");
+    for round in 0..5 {
+        let joins = join_all((0..500).map(|n| {
+            let lobby = &lobby;
+            async move { lobby.join(&n.to_string(), "", "").await }
+        }));
+        let (joined, ()) =
+            patiently("joins over cut links", async { tokio::join!(joins, scene.cut_links()) }).await;
+        let joined: Vec<_> = joined.into_iter().map(|joined| joined.expect("joined")).collect();
+        assert!(joined.iter().all(|joined| joined.is_new), "round {round}");
+        assert_eq!(joined.iter().filter(|joined| joined.is_occupied).count(), 1, "round {round}");
+        assert_eq!(ids(&lobby).await.len(), 500, "round {round}");
+        let leaves = join_all((0..500).map(|n| {
+            let lobby = &lobby;
+            async move { lobby.leave(&n.to_string()).await }
+        }));
+        let (left, ()) =
+            patiently("leaves over cut links", async { tokio::join!(leaves, scene.cut_links()) }).await;
+        let left: Vec<_> = left.into_iter().map(|left| left.expect("left")).collect();
+        assert!(left.iter().all(|left| left.was_there), "round {round}");
+        assert_eq!(left.iter().filter(|left| left.is_vacated).count(), 1, "round {round}");
+        assert!(ids(&lobby).await.is_empty(), "round {round}");
+    }
+}
+
 pub(super) async fn presence_in_two_tenants_is_apart(scene: Scene) {
     let node = scene.open().await;
     let one = scene.tenant(&node).presence("lobby").expect("a valid name");

@@ -26,6 +26,8 @@ pub(super) struct Attendance {
     pub(super) indexed: Option<SessionId>,
     /// A task writes; there is one at a time.
     pub(super) is_writing: bool,
+    /// What was written last may have been done: that the channel was occupied or vacated by it is still to be told.
+    is_unsure: bool,
 }
 
 #[derive(Default)]
@@ -85,8 +87,6 @@ struct Found {
     was_there: bool,
     /// Somebody was told that it had joined.
     was_told: bool,
-    /// It was there because an earlier try had put it there.
-    is_own_effect: bool,
 }
 
 /// Whether a channel got its first member, and whether it lost its last, until somebody is told.
@@ -168,10 +168,10 @@ impl Attendance {
         if needs_index {
             self.indexed = Some(session);
         }
+        let mut flips = self.flips(changed);
         let found = self.found(&steps, changed);
-        let mut flips = Flips::of(&steps, &found, changed);
         let mut told = Vec::new();
-        for (step, Found { was_there, was_told, .. }) in steps.into_iter().zip(found) {
+        for (step, Found { was_there, was_told }) in steps.into_iter().zip(found) {
             let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
             attendee.traces.retain(|trace| !step.traces.contains(trace));
             attendee.is_told = step.row.is_some();
@@ -200,7 +200,25 @@ impl Attendance {
         told
     }
 
-    /// What each step has found. One whose first try may have been done finds its own effect; then what is known here counts.
+    /// Whether a step has occupied or vacated the channel, or one before it that was not answered.
+    fn flips(&mut self, changed: &MembersChanged) -> Flips {
+        let is_unsure = std::mem::take(&mut self.is_unsure);
+        // Those who are there only because of steps that were not answered.
+        let untold = || self.attendees.values().filter(|attendee| !attendee.traces.is_empty());
+        let are_untold = || untold().all(|attendee| !attendee.is_told);
+        let are_ours = || are_untold() && changed.before <= untold().count() as u64;
+        Flips {
+            occupied: changed.after > 0 && (changed.before == 0 || (is_unsure && are_ours())),
+            vacated: changed.after == 0 && (changed.before > 0 || is_unsure),
+        }
+    }
+
+    /// Whether a member may be there under a session.
+    pub(super) fn has_trace(&self, session: SessionId) -> bool {
+        self.attendees.values().any(|attendee| attendee.traces.contains(&session))
+    }
+
+    /// What each step has found. One whose first try was done finds its own effect; then what is known here counts.
     fn found(&self, steps: &[Step], changed: &MembersChanged) -> Vec<Found> {
         let (mut were_there, mut are_new) = (changed.were_there.iter(), changed.are_new.iter());
         let found = steps.iter().map(|step| {
@@ -208,12 +226,11 @@ impl Attendance {
             let was_moved = were_there.count() > 0;
             let was_told = self.attendees.get(&step.id).is_some_and(|attendee| attendee.is_told);
             let is_old = step.row.is_some() && are_new.next() != Some(&true);
-            let is_own_effect = step.is_unsure && !was_told && is_old && !was_moved;
             let was_there = match &step.row {
-                Some(_) => was_moved || (is_old && !is_own_effect),
+                Some(_) => was_told && (was_moved || is_old),
                 None => was_moved || (step.is_unsure && was_told),
             };
-            Found { was_there, was_told, is_own_effect }
+            Found { was_there, was_told }
         });
         found.collect()
     }
@@ -222,6 +239,7 @@ impl Attendance {
     /// answered; if it was to join, it is to be removed.
     pub(super) fn fail(&mut self, batch: Batch, error: &Error, now: Duration, patience: Duration) {
         let is_unsure = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Backpressure);
+        self.is_unsure |= is_unsure;
         let may_wait = |wait: &Wait| error.is_retryable() && now.saturating_sub(wait.since) < patience;
         for step in batch.steps {
             let Some(attendee) = self.attendees.get_mut(&step.id) else { continue };
@@ -262,15 +280,6 @@ impl Attendance {
 }
 
 impl Flips {
-    fn of(steps: &[Step], found: &[Found], changed: &MembersChanged) -> Self {
-        let own_effects = found.iter().filter(|found| found.is_own_effect).count() as u64;
-        let may_have_removed = steps.iter().any(|step| step.is_unsure && step.row.is_none());
-        Self {
-            occupied: changed.after > 0 && changed.before == own_effects,
-            vacated: changed.after == 0 && (changed.before > 0 || may_have_removed),
-        }
-    }
-
     fn take(&mut self, is_join: bool) -> bool {
         std::mem::take(if is_join { &mut self.occupied } else { &mut self.vacated })
     }

@@ -140,6 +140,11 @@ impl Roster {
         }
     }
 
+    /// Whether a member may be there under a session.
+    pub(super) fn has_trace(&self, session: SessionId) -> bool {
+        self.channels.lock().values().any(|attendance| attendance.has_trace(session))
+    }
+
     /// Whether it knows of no member.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {

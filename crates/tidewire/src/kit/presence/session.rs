@@ -25,11 +25,14 @@ struct State {
     /// Since when it is held without a break, and when it was renewed last; none before it has begun.
     held: Option<(Duration, Duration)>,
     is_renewed_by_a_task: bool,
+    /// The session before, while members move from it to this one.
+    previous: Option<SessionId>,
 }
 
 impl Lease {
     pub(super) fn new(node: NodeId) -> Self {
-        let state = State { session: SessionId { node, number: 1 }, held: None, is_renewed_by_a_task: false };
+        let session = SessionId { node, number: 1 };
+        let state = State { session, held: None, is_renewed_by_a_task: false, previous: None };
         Self { state: Mutex::new(state), beginning: tokio::sync::Mutex::default() }
     }
 
@@ -51,6 +54,12 @@ impl Lease {
             let unbroken = state.held.filter(|(_, last)| now.saturating_sub(*last) <= lease);
             state.held = Some((unbroken.map_or(now, |(since, _)| since), now));
         }
+    }
+
+    /// Whether the session was renewed since, and no members are on their way from another one.
+    fn is_renewed_since(&self, time: Duration) -> bool {
+        let state = self.state.lock();
+        state.previous.is_none() && state.held.is_some_and(|(_, last)| last >= time)
     }
 
     /// Goes on under another session, if that one is on.
@@ -104,20 +113,36 @@ impl Roster {
                 let Some(roster) = Weak::upgrade(&roster).filter(|roster| !roster.is_closed()) else {
                     return;
                 };
-                let session = roster.lease.session();
+                let (session, now) = (roster.lease.session(), roster.clock.monotonic());
                 // An answer that takes longer is not worth waiting for: the next try asks anew.
                 if tokio::time::timeout(every, roster.renew(session)).await.is_err() {
                     tracing::debug!("the lease of this node was not renewed in time");
                 }
-                if roster.was_relinked.swap(false, Ordering::AcqRel) {
+                roster.renew_previous().await;
+                let may_follow = roster.lease.is_renewed_since(now);
+                if may_follow && roster.was_relinked.swap(false, Ordering::AcqRel) {
                     // The server that has taken over may lack who has joined, or have who has left. All are written again
                     // under another session, and what is left of this one is removed like a dead node's.
                     tracing::info!(%session, "a link was lost: the members of this node are written again");
                     roster.follow(session);
+                    roster.lease.state.lock().previous = Some(session);
                 }
             }
         };
         self.tasks.spawn(async move { stop.run_until_cancelled(renewing).await });
+    }
+
+    /// Keeps the session before alive until no member is left under it; then whoever finds it over removes the rest.
+    async fn renew_previous(&self) {
+        let Some(previous) = self.lease.state.lock().previous else { return };
+        let is_left = !self.has_trace(previous);
+        let lease = if is_left { Duration::ZERO } else { self.lease_time };
+        let condition = MembersCondition::There(previous.marked(Mark::Holding));
+        let renewing = self.write_session(previous, condition, lease);
+        let renewed = tokio::time::timeout(self.lease_time / 3, renewing).await;
+        if is_left || matches!(renewed, Ok(Ok(false))) {
+            self.lease.state.lock().previous = None;
+        }
     }
 
     /// Goes on under another session.
