@@ -309,7 +309,8 @@ pub(super) async fn presence_that_a_takeover_has_lost_is_written_again(scene: Sc
     let is_right = || async {
         one.reap().await;
         other.reap().await;
-        ids(&there).await == ["stays"] && stats(&there).await == (1, 1)
+        let kept = nodes.engine.store.members_page(&set, None, 0).await.expect("read").count;
+        ids(&there).await == ["stays"] && stats(&there).await == (1, 1) && kept == 1
     };
     scene.until("those who are there, and no others", is_right).await;
     assert!(here.leave("stays").await.expect("left").is_vacated);
