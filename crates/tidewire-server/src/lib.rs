@@ -17,6 +17,7 @@ mod gateway;
 mod history;
 mod hub;
 mod keys;
+mod members;
 mod metrics;
 mod node;
 mod peers;
