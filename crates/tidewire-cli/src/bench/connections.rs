@@ -30,8 +30,8 @@ pub(super) struct Connections {
     /// Connections at which memory is measured first; an eighth of those in the end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     from: Option<u32>,
-    /// How long CPU time is measured for while nothing happens
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
+    /// How long CPU time is measured for while nothing but pings happens; longer than from one ping to the next
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = window)]
     idle_for: Duration,
     #[command(flatten)]
     crowd: CrowdArguments,
@@ -73,7 +73,7 @@ impl Connections {
         let mut sizes = Vec::new();
         for (so_far, goal) in [(0, few), (few, many)] {
             let rate = open(&target, &self.crowd.channel, goal - so_far, &mut listeners).await?;
-            print::note(format_args!("{goal} connections are open"));
+            print::note(format_args!("open connections: {goal}"));
             report.figure(&format!("up to {goal}"), "opened and subscribed", rate, "connections/s")?;
             if let Some(server) = server {
                 let bytes = beside(&mut listeners, server.settled_bytes()).await?;

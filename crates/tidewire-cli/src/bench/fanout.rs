@@ -89,7 +89,7 @@ impl Fanout {
         })
         .await?;
         print::note(format_args!(
-            "{connections} connections are subscribed; publishing by {}",
+            "subscribed connections: {connections}; publishing by {}",
             publishing.name()
         ));
         let mut load = Load {

@@ -100,7 +100,7 @@ impl Latency {
         })
         .await?;
         print::note(format_args!(
-            "{subscribers} connections are subscribed; {} connections publish by {}",
+            "subscribed connections: {subscribers}; publishing connections: {}, by {}",
             self.publishers,
             publishing.name()
         ));

@@ -7,7 +7,7 @@ const MARK: u8 = b'~';
 /// Digits of a number: all of a `u64`.
 const DIGITS: usize = 20;
 
-/// Data of an event with a number in it, JSON of `bytes` bytes or of the 31 that it takes.
+/// Data of an event with a number in it: JSON of `bytes` bytes, or of 29 where less than 36 are asked for.
 pub(super) fn data(number: u64, bytes: usize) -> String {
     let head = format!(r#"{{"n":"~{number:0DIGITS$}""#);
     match bytes.checked_sub(head.len() + r#","x":""}"#.len()) {

@@ -151,10 +151,7 @@ impl Load {
         let all = self.connections;
         let progress = &self.progress;
         beside(followers, progress.opened.reach(all, READY_WITHIN, "connections are subscribed")).await?;
-        print::note(format_args!(
-            "{all} connections are subscribed; publishing by {}",
-            self.publishing.name()
-        ));
+        print::note(format_args!("subscribed connections: {all}; publishing by {}", self.publishing.name()));
         let prepare = async {
             self.publish(0, 1).await?;
             progress.began.reach(all, DELIVERED_WITHIN, "connections heard the first event").await?;

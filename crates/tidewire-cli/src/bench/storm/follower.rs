@@ -139,7 +139,7 @@ impl Follower {
             match self.try_recover().await {
                 Ok(connection) => return Ok(connection),
                 Err(Ended::Final(error)) => return Err(Ended::Final(error)),
-                // Who waits for all of them has had enough some time.
+                // Without end: whoever waits for all of them gives up some time.
                 Err(Ended::Lost(_)) => {
                     self.plan.progress.failed_attempts.add(1);
                     attempt_count += 1;
