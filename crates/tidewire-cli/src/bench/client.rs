@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::number::number_in;
+use super::number::{number_in, number_in_line};
 use super::target::Target;
 use crate::print::one_line;
 use crate::wire::Ended;
@@ -153,12 +153,11 @@ impl Connection {
                 return hear_replies(encoding, payload, &mut hear);
             }
             let mut ping_count = 0;
-            for line in payload.split(|byte| *byte == b'\n') {
+            for line in str::from_utf8(payload).map_err(off_protocol)?.split('\n') {
                 // Decoding each would cost as much as it costs the server to send it.
-                let number = line.starts_with(b"{\"push\"").then(|| number_in(line)).flatten();
-                match number {
+                match line.starts_with("{\"push\"").then(|| number_in_line(line)).flatten() {
                     Some(number) => hear(number),
-                    None => ping_count += hear_replies(encoding, line, &mut hear)?,
+                    None => ping_count += hear_replies(encoding, line.as_bytes(), &mut hear)?,
                 }
             }
             Ok(ping_count)

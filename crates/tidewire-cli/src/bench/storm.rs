@@ -118,6 +118,9 @@ impl Storm {
         let (times, faults) = load.collect(followers).await?;
         let part = if self.at_once { "at once" } else { "after random waits" };
         load.tell(part, &recovered, &times, faults, self.crowd.threads.into(), &mut report)?;
+        if let Some(reason) = load.progress.first_failure.get() {
+            print::note(format_args!("the first attempt that failed: {reason}"));
+        }
         report.end()?;
         match faults {
             Faults { missing: 0, repeated: 0 } => Ok(()),
@@ -224,7 +227,12 @@ impl Load {
         report.figure(part, "all recovered after", seconds * 1e3, "ms")?;
         report.times(part, "recovered after", times)?;
         report.figure(part, "recovered", self.connections as f64 / seconds, "connections/s")?;
-        report.count(part, "attempts that failed", self.progress.failed_attempts.count(), "attempts")?;
+        report.count(
+            part,
+            "attempts that failed, or did not last",
+            self.progress.failed_attempts.count(),
+            "attempts",
+        )?;
         report.cpu(part, &recovered.spent, self.connections as f64, "us/connection", threads)?;
         if let Some((before, after)) = &recovered.recoveries {
             report.figure(

@@ -1,6 +1,6 @@
 //! One connection of a storm: listens, is cut, comes back for what it missed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -35,7 +35,10 @@ pub(super) struct Progress {
     pub(super) began: Counter,
     pub(super) cut: Counter,
     pub(super) recovered: Counter,
+    /// Attempts to recover that failed, and connections that were lost again after one that did not.
     pub(super) failed_attempts: Counter,
+    /// Why the first of them failed.
+    pub(super) first_failure: OnceLock<String>,
 }
 
 /// What is the same for all.
@@ -96,7 +99,11 @@ impl Follower {
         let mut connection = self.recover().await?;
         let recovered_after = start.elapsed();
         self.plan.progress.recovered.add(1);
-        self.listen(&mut connection, self.plan.missed_until + 1).await?;
+        // A server that is still busy with the others may well end it again.
+        while let Err(ended) = self.listen(&mut connection, self.plan.missed_until + 1).await {
+            self.count_failed(ended)?;
+            connection = self.recover().await?;
+        }
         connection.close().await;
         Ok(Followed { recovered_after, faults: self.subscription.sequence.faults })
     }
@@ -138,13 +145,21 @@ impl Follower {
             }
             match self.try_recover().await {
                 Ok(connection) => return Ok(connection),
-                Err(Ended::Final(error)) => return Err(Ended::Final(error)),
                 // Without end: whoever waits for all of them gives up some time.
-                Err(Ended::Lost(_)) => {
-                    self.plan.progress.failed_attempts.add(1);
-                    attempt_count += 1;
-                }
+                Err(ended) => self.count_failed(ended)?,
             }
+            attempt_count += 1;
+        }
+    }
+
+    fn count_failed(&self, ended: Ended) -> Result<(), Ended> {
+        match ended {
+            Ended::Lost(reason) => {
+                self.plan.progress.failed_attempts.add(1);
+                self.plan.progress.first_failure.get_or_init(|| reason);
+                Ok(())
+            }
+            Ended::Final(error) => Err(Ended::Final(error)),
         }
     }
 
