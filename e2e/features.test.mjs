@@ -29,7 +29,7 @@ function connect(t, server, user, { Client = Centrifuge, ...options } = {}) {
 
 /** The n-th state of a document that changes little by little. */
 function document(n) {
-  return { title: 'Überschrift \u{1F30A}', lines: Array.from({ length: 20 }, (_, index) => `line ${index}${index === n ? ' is new' : ''}`), n };
+  return { title: 'Überschrift \u{1F30A}', lines: Array.from({ length: 40 }, (_, index) => `line ${index}${index === n ? ' is new' : ''}`), n };
 }
 
 for (const { name, Client, decode } of ENCODINGS) {
@@ -140,5 +140,68 @@ for (const engine of SHARED) {
     await other.api('disconnect', { user, disconnect: { code: 4500, reason: 'bye' } });
     const { code, reason } = await disconnected;
     assert.deepEqual({ code, reason }, { code: 4500, reason: 'bye' });
+  });
+}
+
+for (const engine of ENGINES) {
+  test(`${engine.name}: presence, and who comes and goes`, async (t) => {
+    const server = await Server.start(t, { engine: engine.url(t) });
+    const channel = uniqueName('room');
+    const watcher = connect(t, server, 'watcher');
+    const subscription = watcher.newSubscription(channel, { joinLeave: true });
+    const moves = [];
+    subscription.on('join', ({ info }) => moves.push(`+${info.user}`));
+    subscription.on('leave', ({ info }) => moves.push(`-${info.user}`));
+    subscription.subscribe();
+    const subscribed = next(subscription, 'subscribed');
+    watcher.connect();
+    await subscribed;
+    const guest = connect(t, server, 'guest');
+    const theirs = guest.newSubscription(channel);
+    theirs.subscribe();
+    const joined = next(theirs, 'subscribed');
+    guest.connect();
+    await joined;
+    const { clients } = await subscription.presence();
+    assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ['guest', 'watcher']);
+    assert.deepEqual(await subscription.presenceStats(), { numClients: 2, numUsers: 2 });
+    guest.disconnect();
+    await until('the guest has left', () => moves.includes('-guest'));
+    assert.deepEqual(moves, ['+watcher', '+guest', '-guest']);
+    assert.deepEqual(await subscription.presenceStats(), { numClients: 1, numUsers: 1 });
+  });
+}
+
+for (const engine of SHARED) {
+  test(`${engine.name}: those on a node that is killed are gone within two seconds`, async (t) => {
+    const url = engine.url(t);
+    const stays = await Server.start(t, { engine: url, name: 'stays' });
+    const dies = await Server.start(t, { engine: url, name: 'dies' });
+    const channel = uniqueName('room');
+    const watcher = connect(t, stays, 'watcher');
+    const subscription = watcher.newSubscription(channel, { joinLeave: true });
+    const moves = [];
+    subscription.on('join', ({ info }) => moves.push(`+${info.user}`));
+    subscription.on('leave', ({ info }) => moves.push(`-${info.user}`));
+    subscription.subscribe();
+    const subscribed = next(subscription, 'subscribed');
+    watcher.connect();
+    await subscribed;
+    const users = Array.from({ length: 20 }, (_, index) => `guest-${index}`);
+    for (const user of users) {
+      const guest = connect(t, dies, user, { minReconnectDelay: 60_000 });
+      const theirs = guest.newSubscription(channel);
+      theirs.subscribe();
+      const joined = next(theirs, 'subscribed');
+      guest.connect();
+      await joined;
+    }
+    assert.deepEqual(await subscription.presenceStats(), { numClients: 21, numUsers: 21 });
+    await dies.kill();
+    const killed = Date.now();
+    await until('all have left', async () => (await subscription.presenceStats()).numClients === 1);
+    await until('all leaves are told', () => moves.filter((move) => move.startsWith('-')).length === users.length);
+    t.diagnostic(`gone and told after ${Date.now() - killed} ms`);
+    assert.deepEqual(moves.filter((move) => move.startsWith('-')).sort(), users.map((user) => `-${user}`).sort());
   });
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 use serde_json::value::RawValue;
 use tidewire_protocol::http::{ApiError, ApiReply, PublishResult};
-use tidewire_protocol::{Data, Encoding, Method, PublishRequest};
+use tidewire_protocol::{Encoding, Method, Opaque, PublishRequest};
 
 use super::client::{Connection, into_error};
 use super::http::{Answer, Http};
@@ -136,8 +136,8 @@ impl Publisher {
 
 fn client_request<'a>(channel: &'a str, event: &'a str, encoding: Encoding) -> Result<Method<'a>> {
     let data = match encoding {
-        Encoding::Json => Data::from(serde_json::from_str::<&RawValue>(event)?),
-        Encoding::Protobuf => Data::from(event.as_bytes()),
+        Encoding::Json => Opaque::from(serde_json::from_str::<&RawValue>(event)?),
+        Encoding::Protobuf => Opaque::from(event.as_bytes()),
     };
     Ok(Method::Publish(PublishRequest { channel: channel.into(), data: Some(data) }))
 }
