@@ -59,7 +59,7 @@ enum Command {
     Webhooks(webhooks::WebhooksCommand),
     /// List, show, check and export what is agreed of events
     Schema(schema::SchemaCommand),
-    /// Make a connection token for a client
+    /// Make a token for a client: to connect with, or to subscribe with
     Token(token::Token),
     /// Check a running server, or an engine, and say what to change
     Doctor(doctor::Doctor),

@@ -17,5 +17,6 @@ mod receiver;
 mod recovery;
 mod schemas;
 mod serving;
+mod tokens;
 mod users;
 mod webhooks;
