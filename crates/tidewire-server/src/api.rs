@@ -7,6 +7,7 @@ mod exchange;
 mod history;
 mod info;
 mod methods;
+mod presence;
 mod probes;
 mod publish;
 mod users;

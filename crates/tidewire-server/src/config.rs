@@ -87,6 +87,8 @@ pub struct Limits {
     pub history_events_max: usize,
     /// Channels in one broadcast.
     pub broadcast_channels_max: usize,
+    /// Members in one presence reply.
+    pub presence_members_max: usize,
 }
 
 /// The section `[timing]`; see `config.default.toml`.
@@ -201,6 +203,12 @@ pub struct ChannelRule {
     /// Who may publish from a client.
     #[serde(default)]
     pub publish: Who,
+    /// Whether clients may ask who is in it.
+    #[serde(default)]
+    pub presence: bool,
+    /// Whether clients may be told who comes and goes.
+    #[serde(default)]
+    pub join_leave: bool,
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -274,6 +282,7 @@ impl Default for Limits {
             subscriptions_per_connection_max: 128,
             history_events_max: 1_000,
             broadcast_channels_max: 1_000,
+            presence_members_max: 10_000,
         }
     }
 }
@@ -361,6 +370,8 @@ impl Config {
             pattern: "*".into(),
             subscribe: Who::Anyone,
             publish: Who::Anyone,
+            presence: true,
+            join_leave: true,
             keep: Some(Keep {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
@@ -473,6 +484,7 @@ impl Limits {
             ("subscriptions_per_connection_max", self.subscriptions_per_connection_max),
             ("history_events_max", self.history_events_max),
             ("broadcast_channels_max", self.broadcast_channels_max),
+            ("presence_members_max", self.presence_members_max),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("limits.{key} must be 1 or more")),

@@ -3,9 +3,12 @@
 //! A [`connection`] runs commands and knows no transport; [`serve`] drives it over one.
 
 pub(crate) mod admission;
+mod attendance;
 pub(crate) mod authenticate;
 mod connection;
 pub(crate) mod emulation;
+mod presence;
+pub(crate) mod reaping;
 mod serve;
 pub(crate) mod stream;
 mod subscribe;

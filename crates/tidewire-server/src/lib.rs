@@ -18,6 +18,7 @@ mod gateway;
 mod history;
 mod hub;
 mod keys;
+mod members;
 mod metrics;
 mod node;
 mod peers;

@@ -46,7 +46,14 @@ mod tests {
     use super::*;
 
     fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
-        ChannelRule { pattern: pattern.into(), subscribe, publish, keep: None }
+        ChannelRule {
+            pattern: pattern.into(),
+            subscribe,
+            publish,
+            presence: false,
+            join_leave: false,
+            keep: None,
+        }
     }
 
     fn outcome(rules: &[ChannelRule], channel: &str, action: Action, is_authenticated: bool) -> u32 {

@@ -6,14 +6,20 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tidewire::{Channel, Event, Received};
-use tidewire_protocol::{ClientInfo, Encoding, JsonData, Opaque, Publication, Push, delta};
+use tidewire_protocol::{
+    ClientInfo, Encoding, JsonData, Membership, Opaque, Publication, Push, PushBody, delta,
+};
 
 use crate::gateway::authenticate::Identity;
 use crate::hub::outbox::Frame;
 
 /// The CloudEvents `type` of what clients and the server API publish.
 const EVENT_TYPE: &str = "tidewire.publication";
+/// The `type` of the live events that tell who came to a channel and who went.
+const JOIN_TYPE: &str = "tidewire.join";
+const LEAVE_TYPE: &str = "tidewire.leave";
 const USER: &str = "user";
 const CONNECTION: &str = "connection";
 const CONNECTION_INFO: &str = "connectioninfo";
@@ -44,6 +50,29 @@ pub(crate) fn event_of_api(data: &JsonData<'_>, tags: &Tags<'_>) -> Event {
     }
     // A map of strings can always be written.
     event.with_extension(TAGS, &serde_json::to_string(tags).unwrap_or_default())
+}
+
+/// Whether somebody came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Movement {
+    Join,
+    Leave,
+}
+
+/// The event that tells who came or went; `member` is a [`ClientInfo`] as JSON.
+pub(crate) fn event_of_movement(movement: Movement, member: Bytes) -> Event {
+    Event::new(if movement == Movement::Join { JOIN_TYPE } else { LEAVE_TYPE }, member)
+}
+
+/// The push of such an event; `None` for any other event.
+pub(crate) fn movement_of(event: &Event) -> Option<PushBody<'_>> {
+    let is_join = match event.event_type() {
+        JOIN_TYPE => true,
+        LEAVE_TYPE => false,
+        _ => return None,
+    };
+    let member = Membership { info: serde_json::from_slice(event.data()).ok()? };
+    Some(if is_join { PushBody::Join(member) } else { PushBody::Leave(member) })
 }
 
 /// What of an event is shown.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tidewire::clock::Stopwatch;
 use tidewire::{Clock, Tidewire};
-use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::gateway::reaping;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::{accept, api, keys};
@@ -72,7 +72,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let listen = config.listen.clone();
         let failed = |source| StartError::Listen { listen: listen.clone(), source };
-        let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let listener = accept::listen(&config.listen).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         if config.is_dev() && !addr.ip().is_loopback() {
             return Err(StartError::Usage(format!(
@@ -108,6 +108,7 @@ impl Server {
         if let Some(file) = &node.config.keys_file {
             keys::follow(node.tidewire.keys(), file, &node.tasks, &node.clock);
         }
+        reaping::start(&node);
         let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
         node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tidewire_protocol::codes::ErrorCode;
 
 use super::exchange::{Body, Caller, Refusal, answer};
-use super::{batch, broadcast, channels, history, info, publish, users};
+use super::{batch, broadcast, channels, history, info, presence, publish, users};
 use crate::node::Node;
 use crate::tenants::Tenant;
 
 /// The methods that there are, as metrics name them.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -23,6 +23,8 @@ const NAMES: [&str; 11] = [
     "refresh",
     "history",
     "history_remove",
+    "presence",
+    "presence_stats",
     "channels",
     "info",
     "batch",
@@ -55,6 +57,8 @@ pub(super) async fn call(
         "refresh" => users::refresh(node, tenant, body).await,
         "history" => history::run(node, tenant, body).await,
         "history_remove" => history::remove(tenant, body).await,
+        "presence" => presence::list(node, tenant, body).await,
+        "presence_stats" => presence::stats(tenant, body).await,
         "channels" => channels::run(node, tenant, body).await,
         "info" => info::run(node, tenant).await,
         "batch" => batch::run(node, tenant, body).await,

@@ -1,5 +1,6 @@
 //! One connection: its commands, in order.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,8 +10,9 @@ use rustc_hash::FxBuildHasher;
 use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
-    Command, ConnectRequest, ConnectResult, DecodeError, Empty, HistoryRequest, HistoryResult, Method,
-    PublishRequest, Push, PushBody, Refresh, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
+    ClientInfo, Command, ConnectRequest, ConnectResult, DecodeError, Empty, HistoryRequest, HistoryResult,
+    Method, Opaque, PublishRequest, Push, PushBody, RawValue, Refresh, RefreshRequest, RefreshResult, Reply,
+    ReplyBody, ReplyError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -167,7 +169,7 @@ impl Connection {
                     );
                 }
             }
-            Order::Forget { channel } => self.forget_ended(&channel),
+            Order::Forget { channel } => self.forget_ended(&channel).await,
             Order::Refresh { expires_at } => {
                 let expires_at = expires_at.map(Timestamp::from_millis);
                 let Ok(admitted) = self.admitted() else { return Ok(()) };
@@ -179,6 +181,19 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The client as others see it.
+    pub(super) fn member(&self) -> ClientInfo<'static> {
+        let identity = self.admitted.as_ref().map(|admitted| &admitted.identity);
+        let info = identity.and_then(|identity| identity.info.as_deref());
+        let conn_info = info.and_then(|info| RawValue::from_string(info.to_owned()).ok());
+        ClientInfo {
+            user: identity.map(|identity| identity.user.to_string()).unwrap_or_default().into(),
+            client: self.id.clone().into(),
+            conn_info: conn_info.map(|info| Opaque::Json(Cow::Owned(info))),
+            chan_info: None,
+        }
     }
 
     pub(super) fn push(&self, channel: &str, body: PushBody<'_>) {
@@ -204,7 +219,7 @@ impl Connection {
             _ if id == 0 => return bad_request("bad request: command without an id"),
             Method::Subscribe(request) => self.subscribe(id, &request).await,
             Method::Unsubscribe(request) => {
-                self.unsubscribe(&request.channel);
+                self.unsubscribe(&request.channel).await;
                 self.reply(id, ReplyBody::Unsubscribe(Empty {}));
                 Ok(())
             }
@@ -215,11 +230,9 @@ impl Connection {
                 self.reply(id, ReplyBody::Ping(Empty {}));
                 Ok(())
             }
-            Method::Presence(_)
-            | Method::PresenceStats(_)
-            | Method::Rpc(_)
-            | Method::Send(_)
-            | Method::SubRefresh(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
+            Method::Presence(request) => self.presence(id, &request).await,
+            Method::PresenceStats(request) => self.presence_stats(id, &request).await,
+            Method::Rpc(_) | Method::Send(_) | Method::SubRefresh(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
             Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
         };
         let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);

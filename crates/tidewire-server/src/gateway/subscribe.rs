@@ -9,6 +9,7 @@ use tidewire_protocol::{
     Filter, Opaque, PushBody, RawValue, Reply, ReplyBody, Subscribe, SubscribeRequest, SubscribeResult,
 };
 
+use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
 use crate::config::ChannelRule;
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ pub(super) struct Subscription {
     relay: Arc<Relay>,
     connection: ConnectionKey,
     gauge: Gauge,
+    attendance: Option<Attendance>,
     /// Keeps the relay open; given back after leaving it.
     _lease: Lease,
 }
@@ -42,7 +44,15 @@ pub(super) struct Subscription {
 impl Subscription {
     fn new(relay: Arc<Relay>, connection: ConnectionKey, gauge: Gauge, lease: Lease) -> Self {
         gauge.inc();
-        Self { relay, connection, gauge, _lease: lease }
+        Self { relay, connection, gauge, attendance: None, _lease: lease }
+    }
+
+    /// Ends it, and has its subscriber out of the channel when this returns.
+    async fn end(mut self) {
+        self.relay.leave(self.connection);
+        if let Some(attendance) = self.attendance.take() {
+            attendance.end().await;
+        }
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.
@@ -109,7 +119,12 @@ impl Asked<'_> {
         Ok(Asked {
             channel: &request.channel,
             rule,
-            terms: Terms { form: Form { is_delta, ..form }, filter, ..Terms::default() },
+            terms: Terms {
+                form: Form { is_delta, ..form },
+                filter,
+                takes_movements: request.join_leave && rule.join_leave,
+                side: Side::Client,
+            },
             since: (is_kept && request.recover).then(|| Since {
                 epoch: epoch_of(&request.epoch),
                 offset: request.offset,
@@ -123,15 +138,17 @@ impl Asked<'_> {
 impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
-        let form = self.form;
+        let (form, member) = (self.form, self.member());
         let Admitted { tenant, identity, subscriptions, .. } = self.admitted()?;
         let channel: &str = &request.channel;
         let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
         let asked = Asked::of(request, rule, form)?;
-        match subscriptions.get(channel) {
-            Some(subscription) if subscription.is_live() => return Err(ErrorCode::ALREADY_SUBSCRIBED.into()),
-            Some(_) => drop(subscriptions.remove(channel)),
-            None => {}
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return Err(ErrorCode::ALREADY_SUBSCRIBED.into());
+        }
+        // One that was ended from outside is there until now; a new one begins after it.
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
         }
         let count_max = node.config.limits.subscriptions_per_connection_max;
         if subscriptions.len() >= count_max {
@@ -139,7 +156,8 @@ impl Connection {
                 format!("connection has {count_max} subscriptions (limits.subscriptions_per_connection_max)");
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
-        let joined = join(&node, tenant, key, &outbox, asked).await?;
+        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, rule, &member).await?;
         let missed = joined.missed();
         let reply = Reply { id, body: ReplyBody::Subscribe(joined.result(&missed)) };
         let reply = Frame::new(reply.encode(form.encoding));
@@ -165,7 +183,9 @@ impl Connection {
         if subscriptions.get(channel).is_some_and(Subscription::is_live) {
             return Ok(());
         }
-        subscriptions.remove(channel);
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
+        }
         let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
         let asked = Asked {
             channel,
@@ -174,7 +194,9 @@ impl Connection {
             since: since.filter(|_| rule.keep.is_some()),
             rejects_unrecovered: false,
         };
-        let joined = join(&node, &tenant, key, &outbox, asked).await?;
+        let mut joined = join(&node, &tenant, key, &outbox, asked).await?;
+        let member = self.member();
+        joined.subscription.attendance = Attendance::begin(&node, &tenant, channel, rule, &member).await?;
         let missed = joined.missed();
         let SubscribeResult { recoverable, positioned, epoch, offset, publications, .. } =
             joined.result(&missed);
@@ -190,18 +212,21 @@ impl Connection {
     }
 
     /// Gives back what a subscription holds that was ended from outside.
-    pub(super) fn forget_ended(&mut self, channel: &str) {
-        if let Ok(admitted) = self.admitted()
-            && admitted.subscriptions.get(channel).is_some_and(|subscription| !subscription.is_live())
-        {
-            admitted.subscriptions.remove(channel);
+    pub(super) async fn forget_ended(&mut self, channel: &str) {
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return;
+        }
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
         }
     }
 
     /// Ends a subscription; ending one that is not there is no error.
-    pub(super) fn unsubscribe(&mut self, channel: &str) {
-        if let Ok(admitted) = self.admitted() {
-            admitted.subscriptions.remove(channel);
+    pub(super) async fn unsubscribe(&mut self, channel: &str) {
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        if let Some(subscription) = subscriptions.remove(channel) {
+            subscription.end().await;
         }
     }
 }

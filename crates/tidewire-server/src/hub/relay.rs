@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use tidewire::tasks::Tasks;
 use tidewire::{Channel, Epoch, GapReason, Item, Position, Received, Subscription};
 use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
-use tidewire_protocol::{Filter, Push};
+use tidewire_protocol::{Filter, Push, PushBody};
 use tokio_util::sync::CancellationToken;
 
 use super::broadcast::{Bases, Broadcast};
@@ -70,6 +70,8 @@ pub(crate) struct Terms {
     pub(crate) form: Form,
     /// Which events; all without one.
     pub(crate) filter: Option<Arc<Filter>>,
+    /// Whether it is told who comes and goes.
+    pub(crate) takes_movements: bool,
     pub(crate) side: Side,
 }
 
@@ -290,6 +292,9 @@ impl Relay {
     }
 
     fn deliver(&self, received: &Received) {
+        if let Some(body) = publication::movement_of(&received.event) {
+            return self.deliver_movement(&body);
+        }
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
         let offset = kept.map_or(0, |position| position.offset);
@@ -332,6 +337,29 @@ impl Relay {
             // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
                 self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
+            }
+        }
+    }
+
+    /// Tells those who want it who came or went.
+    fn deliver_movement(&self, body: &PushBody<'_>) {
+        let mut frames: Vec<(Form, Frame)> = Vec::new();
+        let mut state = self.state.lock();
+        for subscriber in state.subscribers.values_mut().filter(|one| one.terms.takes_movements) {
+            let form = subscriber.terms.form;
+            let known = frames.iter().find(|(other, _)| *other == form).map(|(_, frame)| frame.clone());
+            let frame = known.unwrap_or_else(|| {
+                let push = Push { channel: self.name().into(), body: body.clone() };
+                let frame = form.push(push).shared();
+                frames.push((form, frame.clone()));
+                frame
+            });
+            match &mut subscriber.held {
+                None => subscriber.outbox.push(frame),
+                Some(held) => {
+                    held.bytes += frame.len();
+                    held.frames.push(frame);
+                }
             }
         }
     }

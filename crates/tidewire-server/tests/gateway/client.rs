@@ -46,6 +46,8 @@ pub(crate) fn strict() -> Config {
         pattern: pattern.into(),
         subscribe,
         publish,
+        presence: false,
+        join_leave: false,
         keep,
     };
     let mut config = on_memory(Config::default());

@@ -13,6 +13,7 @@ mod connect;
 mod events;
 mod frames;
 mod groups;
+mod presence;
 mod receiver;
 mod recovery;
 mod schemas;
