@@ -60,7 +60,7 @@ enum Command {
     Webhooks(webhooks::WebhooksCommand),
     /// List, show, check and export what is agreed of events
     Schema(schema::SchemaCommand),
-    /// Make a connection token for a client
+    /// Make a token for a client: to connect with, or to subscribe with
     Token(token::Token),
     /// Load a server as its clients do, and measure what it does and what that costs it
     Bench(bench::Bench),

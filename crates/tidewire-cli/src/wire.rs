@@ -144,7 +144,7 @@ impl Ended {
         match code.may_reconnect() {
             true => Self::Lost(text),
             false if number == DisconnectCode::INVALID_TOKEN.number => Self::Final(anyhow!(
-                "{text}; give --token or TIDEWIRE_TOKEN one that is signed with the tenant's token_secret, \
+                "{text}; give --token or TIDEWIRE_TOKEN one that is signed with one of the tenant's token_secrets, \
                      such as `tidewire token` makes"
             )),
             false => Self::Final(anyhow!(text)),

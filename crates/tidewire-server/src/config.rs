@@ -3,6 +3,8 @@
 mod catalogs;
 mod error;
 mod text;
+mod tokens;
+mod url;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,14 +158,28 @@ pub enum LogFormat {
 }
 
 /// One `[tenants.NAME]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantConfig {
     /// Keys of the server API.
     pub api_keys: Vec<Secret>,
-    /// Secret of connection tokens.
+    /// Secrets that tokens may be signed with.
+    pub token_secrets: Vec<Secret>,
+    /// Files of public keys whose private ones sign tokens.
+    pub token_keys: Vec<PathBuf>,
+    /// Where such keys are fetched from.
+    pub jwks: Vec<String>,
+    /// How long they are used before they are fetched again.
+    #[serde(with = "duration")]
+    pub jwks_ttl: Duration,
+    /// Whether they may be at a private address, and without TLS.
+    pub jwks_allow_private: bool,
+    /// Whom tokens must be for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_secret: Option<Secret>,
+    pub token_audience: Option<String>,
+    /// Who must have issued them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_issuer: Option<String>,
     /// Web pages that may connect.
     pub origins: Vec<String>,
     /// Whether clients may connect without a token.
@@ -283,6 +299,25 @@ impl Default for MetricsConfig {
     }
 }
 
+impl Default for TenantConfig {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            token_secrets: Vec::new(),
+            token_keys: Vec::new(),
+            jwks: Vec::new(),
+            jwks_ttl: Duration::from_secs(600),
+            jwks_allow_private: false,
+            token_audience: None,
+            token_issuer: None,
+            origins: Vec::new(),
+            anonymous: false,
+            events: None,
+            channels: Vec::new(),
+        }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -349,11 +384,12 @@ impl Config {
         channels.push(open);
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
-            token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
+            token_secrets: vec![Secret::from(DEV_TOKEN_SECRET)],
             origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
             events,
             channels,
+            ..TenantConfig::default()
         };
         self.tenants.insert(DEFAULT_TENANT.into(), tenant);
         self.environment = "dev".into();
@@ -463,9 +499,7 @@ impl TenantConfig {
         if self.api_keys.iter().any(is_short) {
             return Err(format!("api_keys: a key is shorter than {SECRET_BYTES_MIN} bytes"));
         }
-        if self.token_secret.as_ref().is_some_and(is_short) {
-            return Err(format!("token_secret is shorter than {SECRET_BYTES_MIN} bytes"));
-        }
+        self.check_tokens()?;
         if self.anonymous && name != DEFAULT_TENANT {
             return Err(format!("anonymous: only tenant {DEFAULT_TENANT:?} can have anonymous connections"));
         }

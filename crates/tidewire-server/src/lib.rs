@@ -6,6 +6,7 @@
 //! - `peers`: what the nodes that share an engine say to each other.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
+//! - `tokens`: who a connection is of, and what it may subscribe to.
 //! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
 
 mod accept;
@@ -25,8 +26,10 @@ mod permission;
 mod publication;
 mod publishing;
 mod pulls;
+mod remote;
 mod server;
 mod tenants;
+mod tokens;
 mod webhooks;
 
 pub use config::{Config, ConfigError, EngineUrl, Secret};

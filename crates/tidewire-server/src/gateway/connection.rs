@@ -17,9 +17,8 @@ use tidewire_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::authenticate::{self, Identity, Refusal};
+use super::authenticate::{self, Identity};
 use super::subscribe::Subscription;
-use crate::config::DEFAULT_TENANT;
 use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
@@ -31,6 +30,7 @@ use crate::permission::{self, Action};
 use crate::publication::{self, Form, Prepared, View};
 use crate::publishing;
 use crate::tenants::Tenant;
+use crate::tokens::Refusal;
 
 /// Our version, as clients are told.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -126,7 +126,7 @@ impl Connection {
     pub(crate) async fn handle(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
         self.vitals.was_heard.store(true, Relaxed);
         if self.form.is_unidirectional {
-            return self.open(frame);
+            return self.open(frame).await;
         }
         let commands = (self.form.encoding).decode_commands(frame).map_err(bad_frame)?;
         for command in commands {
@@ -139,12 +139,12 @@ impl Connection {
 
     /// Opens the session of a unidirectional connection by the first thing that it says, a connect request alone; what is a
     /// reply to others is its first push. Whatever else it says is passed over.
-    fn open(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
+    async fn open(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
         if self.admitted.is_some() {
             return Ok(());
         }
         let request = self.form.encoding.decode_connect(frame).map_err(bad_frame)?;
-        self.connect(0, &request)?.map_err(|failure| {
+        self.connect(0, &request).await?.map_err(|failure| {
             if let Some(detail) = &failure.detail {
                 tracing::warn!(connection = self.id, detail, "connection refused");
             }
@@ -209,7 +209,7 @@ impl Connection {
             Method::Pong => return Ok(()),
             Method::Connect(_) if !is_first => return bad_request("bad request: second connect command"),
             Method::Connect(_) if id == 0 => return bad_request("bad request: command without an id"),
-            Method::Connect(request) => self.connect(id, &request)?,
+            Method::Connect(request) => self.connect(id, &request).await?,
             _ if is_first => return bad_request("bad request: the first command must be connect"),
             Method::Send(_) if id == 0 => {
                 // Fire and forget: there is no reply that could carry the refusal.
@@ -225,7 +225,7 @@ impl Connection {
             }
             Method::Publish(request) => self.publish(id, &request).await,
             Method::History(request) => self.history(id, &request).await,
-            Method::Refresh(request) => self.refresh(id, &request)?,
+            Method::Refresh(request) => self.refresh(id, &request).await?,
             Method::Ping => {
                 self.reply(id, ReplyBody::Ping(Empty {}));
                 Ok(())
@@ -259,11 +259,14 @@ impl Connection {
         self.admitted.as_mut().ok_or_else(|| ErrorCode::UNAUTHORIZED.into())
     }
 
-    fn connect(&mut self, id: u32, request: &ConnectRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token) {
+    async fn connect(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest<'_>,
+    ) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, identity) = match self.identify(&request.token).await? {
             Ok(found) => found,
-            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
-            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
+            Err(failure) => return Ok(Err(failure)),
         };
         if let Some(origin) = &self.origin.origin
             && !tenant.admits_origin(origin, &self.origin.host)
@@ -319,11 +322,14 @@ impl Connection {
         Ok(Ok(()))
     }
 
-    fn refresh(&mut self, id: u32, request: &RefreshRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token) {
+    async fn refresh(
+        &mut self,
+        id: u32,
+        request: &RefreshRequest<'_>,
+    ) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, identity) = match self.identify(&request.token).await? {
             Ok(found) => found,
-            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
-            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
+            Err(failure) => return Ok(Err(failure)),
         };
         let Some(admitted) = &mut self.admitted else { return Ok(Err(ErrorCode::UNAUTHORIZED.into())) };
         if !Arc::ptr_eq(&admitted.tenant, &tenant) || admitted.identity.user != identity.user {
@@ -341,24 +347,20 @@ impl Connection {
         Ok(Ok(()))
     }
 
+    async fn identify(&self, token: &str) -> Result<Result<(Arc<Tenant>, Identity), Failure>, Disconnect> {
+        match authenticate::identify(&self.node, token).await {
+            Ok((tenant, claims)) => Ok(Ok((tenant, claims.into()))),
+            Err(Refusal::Expired) => Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
+            Err(Refusal::Unavailable(reason)) => {
+                Ok(Err(Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() }))
+            }
+            Err(Refusal::Invalid(reason)) => Err(self.refuse_token(&reason)),
+        }
+    }
+
     fn refuse_token(&self, reason: &str) -> Disconnect {
         tracing::info!(connection = self.id, reason, "connection refused");
         DisconnectCode::INVALID_TOKEN.into()
-    }
-
-    fn identify(&self, token: &str) -> Result<(Arc<Tenant>, Identity), Refusal> {
-        let tenants = &self.node.tenants;
-        if token.is_empty() {
-            let tenant = tenants.named(DEFAULT_TENANT).filter(|tenant| tenant.admits_anonymous);
-            let refusal = || Refusal::Invalid("no token, and anonymous connections are not allowed".into());
-            return Ok((tenant.ok_or_else(refusal)?.clone(), Identity::anonymous()));
-        }
-        let name = authenticate::claimed_tenant(token)?;
-        let tenant =
-            tenants.named(&name).ok_or_else(|| Refusal::Invalid(format!("unknown tenant {name:?}")))?;
-        let key = (tenant.token_key.as_ref())
-            .ok_or_else(|| Refusal::Invalid(format!("tenants.{name}.token_secret is not set")))?;
-        Ok((tenant.clone(), authenticate::verify(token, key, self.node.clock.now())?))
     }
 
     /// Has the writer watch the token's expiry; seconds until then, so that the client can refresh it in time.

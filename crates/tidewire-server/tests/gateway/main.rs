@@ -18,5 +18,6 @@ mod receiver;
 mod recovery;
 mod schemas;
 mod serving;
+mod tokens;
 mod users;
 mod webhooks;
