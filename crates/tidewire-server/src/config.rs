@@ -184,6 +184,9 @@ pub struct TenantConfig {
     pub origins: Vec<String>,
     /// Whether clients may connect without a token.
     pub anonymous: bool,
+    /// What stands before a user's id in the name of the channel that is the user's alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personal_channels: Option<String>,
     /// The catalog of its events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<PathBuf>,
@@ -312,6 +315,7 @@ impl Default for TenantConfig {
             token_issuer: None,
             origins: Vec::new(),
             anonymous: false,
+            personal_channels: None,
             events: None,
             channels: Vec::new(),
         }
@@ -379,7 +383,7 @@ impl Config {
                 at_bound: AtBound::Block,
             }),
         };
-        let TenantConfig { mut channels, events, .. } =
+        let TenantConfig { mut channels, events, personal_channels, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
@@ -387,6 +391,7 @@ impl Config {
             token_secrets: vec![Secret::from(DEV_TOKEN_SECRET)],
             origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
+            personal_channels,
             events,
             channels,
             ..TenantConfig::default()
@@ -502,6 +507,9 @@ impl TenantConfig {
         self.check_tokens()?;
         if self.anonymous && name != DEFAULT_TENANT {
             return Err(format!("anonymous: only tenant {DEFAULT_TENANT:?} can have anonymous connections"));
+        }
+        if let Some(prefix) = &self.personal_channels {
+            tidewire::name::check_channel(prefix).map_err(|error| format!("personal_channels: {error}"))?;
         }
         for (index, rule) in self.channels.iter().enumerate() {
             rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;

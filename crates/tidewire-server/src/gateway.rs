@@ -10,6 +10,7 @@ pub(crate) mod emulation;
 mod presence;
 pub(crate) mod reaping;
 mod serve;
+mod session;
 pub(crate) mod stream;
 mod subscribe;
 pub(crate) mod websocket;

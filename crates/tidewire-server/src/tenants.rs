@@ -20,6 +20,7 @@ pub(crate) struct Tenant {
     /// Checks the tokens of its users.
     pub(crate) tokens: Tokens,
     origins: Vec<String>,
+    personal_channels: Option<String>,
     admits_own_page: bool,
     pub(crate) admits_anonymous: bool,
     pub(crate) rules: Vec<ChannelRule>,
@@ -99,6 +100,7 @@ impl Tenant {
         Self {
             tokens,
             origins: config.origins.clone(),
+            personal_channels: config.personal_channels.clone(),
             admits_own_page: true,
             admits_anonymous: config.anonymous,
             rules: config.channels.clone(),
@@ -108,6 +110,19 @@ impl Tenant {
             subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
             handle,
         }
+    }
+
+    /// The channel of a user alone, where the tenant has such channels. A user whose id cannot stand in a name has none.
+    pub(crate) fn personal_channel(&self, user: &str) -> Option<String> {
+        let prefix = self.personal_channels.as_deref().filter(|_| !user.is_empty())?;
+        let channel = format!("{prefix}{user}");
+        name::check_channel(&channel).is_ok().then_some(channel)
+    }
+
+    /// Whether a channel is another user's own.
+    pub(crate) fn is_personal_of_another(&self, channel: &str, user: &str) -> bool {
+        let owner = self.personal_channels.as_deref().and_then(|prefix| channel.strip_prefix(prefix));
+        owner.is_some_and(|owner| owner != user || user.is_empty())
     }
 
     /// Whether a web page of `origin` may connect: one of this server under `host` itself, or one of the config.

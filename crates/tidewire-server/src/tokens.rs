@@ -6,7 +6,7 @@
     not(test),
     expect(
         dead_code,
-        reason = "the gateway does not yet take subscription tokens, `subs`, `caps` and `meta`"
+        reason = "backends will be told `meta`, `iat` and `jti`; every kept channel is positioned and recovers"
     )
 )]
 
@@ -28,7 +28,8 @@ use serde_json::value::RawValue;
 use tidewire::tasks::Tasks;
 use tidewire::{Clock, Timestamp};
 
-pub(crate) use self::claims::{ConnectionClaims, SubscriptionClaims};
+pub(crate) use self::caps::{Capability, Caps};
+pub(crate) use self::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionOptions};
 use self::key::{Key, Verdict};
 use self::key_set::KeySet;
 use crate::config::{DEFAULT_TENANT, TenantConfig};

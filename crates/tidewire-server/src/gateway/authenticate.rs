@@ -8,7 +8,7 @@ use tidewire_protocol::JsonData;
 use crate::config::DEFAULT_TENANT;
 use crate::node::Node;
 use crate::tenants::Tenant;
-use crate::tokens::{ConnectionClaims, Refusal, claimed_tenant};
+use crate::tokens::{Caps, ConnectionClaims, Refusal, claimed_tenant};
 
 /// Who is behind a connection.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Identity {
     pub(crate) expires_at: Option<Timestamp>,
     /// The token's `info`, which subscribers see beside what this user publishes.
     pub(crate) info: Option<Arc<str>>,
+    /// What the token allows, where it says so.
+    pub(crate) caps: Option<Caps>,
 }
 
 impl Identity {
@@ -27,10 +29,11 @@ impl Identity {
     }
 }
 
-impl From<ConnectionClaims> for Identity {
-    fn from(claims: ConnectionClaims) -> Self {
-        let info = claims.info.map(|info| Arc::from(JsonData::from_any(info.as_bytes()).get()));
-        Self { user: claims.user, expires_at: claims.expires_at, info }
+impl From<&ConnectionClaims> for Identity {
+    fn from(claims: &ConnectionClaims) -> Self {
+        let ConnectionClaims { user, expires_at, info, caps, .. } = claims;
+        let info = info.as_ref().map(|info| Arc::from(JsonData::from_any(info.as_bytes()).get()));
+        Self { user: user.clone(), expires_at: *expires_at, info, caps: caps.clone() }
     }
 }
 

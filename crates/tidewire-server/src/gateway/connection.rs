@@ -10,38 +10,34 @@ use rustc_hash::FxBuildHasher;
 use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
-    ClientInfo, Command, ConnectRequest, ConnectResult, DecodeError, Empty, HistoryRequest, HistoryResult,
-    Method, Opaque, PublishRequest, Push, PushBody, RawValue, Refresh, RefreshRequest, RefreshResult, Reply,
-    ReplyBody, ReplyError,
+    ClientInfo, Command, DecodeError, Empty, HistoryRequest, HistoryResult, Method, Opaque, PublishRequest,
+    Push, PushBody, RawValue, Refresh, Reply, ReplyBody, ReplyError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::authenticate::{self, Identity};
+use super::authenticate::Identity;
 use super::subscribe::Subscription;
 use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
-use crate::hub::connections::{Handle, Listed, Orders};
+use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
-use crate::publication::{self, Form, Prepared, View};
+use crate::publication::{self, Form, Prepared};
 use crate::publishing;
 use crate::tenants::Tenant;
-use crate::tokens::Refusal;
-
-/// Our version, as clients are told.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::tokens::SubscriptionOptions;
 
 /// What the reader of a connection tells its writer, which watches the time.
 #[derive(Default)]
 pub(crate) struct Vitals {
-    is_connected: AtomicBool,
+    pub(super) is_connected: AtomicBool,
     was_heard: AtomicBool,
     cannot_answer: bool,
-    end_at: Mutex<Option<Instant>>,
+    pub(super) end_at: Mutex<Option<Instant>>,
     pub(super) orders: Arc<Orders>,
 }
 
@@ -57,13 +53,13 @@ pub(crate) struct Connection {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) place: Place,
-    vitals: Arc<Vitals>,
-    origin: Origin,
-    id: String,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) origin: Origin,
+    pub(super) id: String,
     /// What proves that a command that comes by a request of its own is of this connection; empty where none does.
-    session: String,
+    pub(super) session: String,
     pub(super) form: Form,
-    admitted: Option<Admitted>,
+    pub(super) admitted: Option<Admitted>,
 }
 
 /// What a connection has once its connect command succeeded.
@@ -71,7 +67,7 @@ pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
-    _listed: Listed,
+    pub(super) _listed: Listed,
 }
 
 impl Vitals {
@@ -159,7 +155,8 @@ impl Connection {
     pub(crate) async fn obey(&mut self, order: Order) -> Result<(), Disconnect> {
         match order {
             Order::Subscribe { channel, data, since } => {
-                if let Err(failure) = self.subscribe_from_server(&channel, data.as_deref(), since).await {
+                let data = data.as_deref().map(Opaque::from);
+                if let Err(failure) = self.subscribe_from_server(&channel, data, since).await {
                     let detail = failure.detail.as_deref().unwrap_or(&failure.message);
                     tracing::warn!(
                         connection = self.id,
@@ -174,8 +171,7 @@ impl Connection {
                 let expires_at = expires_at.map(Timestamp::from_millis);
                 let Ok(admitted) = self.admitted() else { return Ok(()) };
                 admitted.identity.expires_at = expires_at;
-                let identity = admitted.identity.clone();
-                let ttl = self.watch_expiry(&identity);
+                let ttl = self.watch_expiry(expires_at);
                 let refresh = Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
                 self.push("", PushBody::Refresh(refresh));
             }
@@ -183,8 +179,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The client as others see it.
-    pub(super) fn member(&self) -> ClientInfo<'static> {
+    /// The client as others see it in a channel.
+    pub(super) fn member(&self, options: &SubscriptionOptions) -> ClientInfo<'static> {
         let identity = self.admitted.as_ref().map(|admitted| &admitted.identity);
         let info = identity.and_then(|identity| identity.info.as_deref());
         let conn_info = info.and_then(|info| RawValue::from_string(info.to_owned()).ok());
@@ -192,7 +188,7 @@ impl Connection {
             user: identity.map(|identity| identity.user.to_string()).unwrap_or_default().into(),
             client: self.id.clone().into(),
             conn_info: conn_info.map(|info| Opaque::Json(Cow::Owned(info))),
-            chan_info: None,
+            chan_info: options.info.clone(),
         }
     }
 
@@ -232,7 +228,8 @@ impl Connection {
             }
             Method::Presence(request) => self.presence(id, &request).await,
             Method::PresenceStats(request) => self.presence_stats(id, &request).await,
-            Method::Rpc(_) | Method::Send(_) | Method::SubRefresh(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
+            Method::SubRefresh(request) => self.sub_refresh(id, &request).await,
+            Method::Rpc(_) | Method::Send(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
             Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
         };
         let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
@@ -259,124 +256,10 @@ impl Connection {
         self.admitted.as_mut().ok_or_else(|| ErrorCode::UNAUTHORIZED.into())
     }
 
-    async fn connect(
-        &mut self,
-        id: u32,
-        request: &ConnectRequest<'_>,
-    ) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token).await? {
-            Ok(found) => found,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        if let Some(origin) = &self.origin.origin
-            && !tenant.admits_origin(origin, &self.origin.host)
-        {
-            tracing::info!(
-                connection = self.id,
-                tenant = tenant.handle.name(),
-                origin,
-                "origin is not in tenants.*.origins"
-            );
-            return Err(DisconnectCode::PERMISSION_DENIED.into());
-        }
-        self.origin = Origin::default();
-        let ttl = self.watch_expiry(&identity);
-        tracing::debug!(
-            connection = self.id,
-            tenant = tenant.handle.name(),
-            user = &*identity.user,
-            "connected"
-        );
-        tenant.connections.inc();
-        // A connection that says nothing of this is an application's, which shows its users what is theirs.
-        self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
-        let handle = Handle {
-            key: self.place.key,
-            client: self.id.clone(),
-            outbox: self.outbox.clone(),
-            orders: self.vitals.orders.clone(),
-        };
-        let listed = tenant.people.add(&identity.user, handle);
-        let subscriptions = HashMap::default();
-        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed });
-        self.vitals.is_connected.store(true, Relaxed);
-        let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
-        let result = ConnectResult {
-            client: self.id.as_str().into(),
-            version: VERSION.into(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or_default(),
-            ping,
-            // Who cannot send cannot answer either.
-            pong: !self.form.is_unidirectional,
-            session: self.session.as_str().into(),
-            node: self.node.id.as_str().into(),
-            ..ConnectResult::default()
-        };
-        if self.form.is_unidirectional {
-            let body = PushBody::Connect(Box::new(result));
-            self.outbox.push(self.form.push(Push { body, ..Push::default() }));
-        } else {
-            self.reply(id, ReplyBody::Connect(result));
-        }
-        Ok(Ok(()))
-    }
-
-    async fn refresh(
-        &mut self,
-        id: u32,
-        request: &RefreshRequest<'_>,
-    ) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token).await? {
-            Ok(found) => found,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let Some(admitted) = &mut self.admitted else { return Ok(Err(ErrorCode::UNAUTHORIZED.into())) };
-        if !Arc::ptr_eq(&admitted.tenant, &tenant) || admitted.identity.user != identity.user {
-            return Err(self.refuse_token("refreshed with the token of another user"));
-        }
-        admitted.identity = identity.clone();
-        let ttl = self.watch_expiry(&identity);
-        let result = RefreshResult {
-            client: self.id.as_str().into(),
-            version: VERSION.into(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or_default(),
-        };
-        self.reply(id, ReplyBody::Refresh(result));
-        Ok(Ok(()))
-    }
-
-    async fn identify(&self, token: &str) -> Result<Result<(Arc<Tenant>, Identity), Failure>, Disconnect> {
-        match authenticate::identify(&self.node, token).await {
-            Ok((tenant, claims)) => Ok(Ok((tenant, claims.into()))),
-            Err(Refusal::Expired) => Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
-            Err(Refusal::Unavailable(reason)) => {
-                Ok(Err(Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() }))
-            }
-            Err(Refusal::Invalid(reason)) => Err(self.refuse_token(&reason)),
-        }
-    }
-
-    fn refuse_token(&self, reason: &str) -> Disconnect {
-        tracing::info!(connection = self.id, reason, "connection refused");
-        DisconnectCode::INVALID_TOKEN.into()
-    }
-
-    /// Has the writer watch the token's expiry; seconds until then, so that the client can refresh it in time.
-    fn watch_expiry(&self, identity: &Identity) -> Option<u32> {
-        let left = identity.expires_at.map(|expiry| expiry.since(self.node.clock.now()));
-        let with_grace = left.and_then(|left| left.checked_add(self.node.config.timing.expired_grace));
-        // A time so far off that it cannot be told is as good as none.
-        *self.vitals.end_at.lock() = with_grace.and_then(|left| Instant::now().checked_add(left));
-        left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1))
-    }
-
     async fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<(), Failure> {
         let (node, connection) = (self.node.clone(), self.id.clone());
         let Admitted { tenant, identity, .. } = self.admitted()?;
-        let rule =
-            permission::admit(&tenant.rules, &request.channel, Action::Publish, identity.is_authenticated())?;
+        let rule = permission::admit(&tenant.rules, &request.channel, Action::Publish, identity)?;
         let data = (request.data.as_ref())
             .ok_or_else(|| Failure::new(ErrorCode::BAD_REQUEST, "bad request: data is missing"))?;
         let data = data.checked().map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
@@ -391,12 +274,7 @@ impl Connection {
         let events_max = self.node.config.limits.history_events_max;
         let form = self.form;
         let Admitted { tenant, identity, .. } = self.admitted()?;
-        let rule = permission::admit(
-            &tenant.rules,
-            &request.channel,
-            Action::Subscribe,
-            identity.is_authenticated(),
-        )?;
+        let rule = permission::admit(&tenant.rules, &request.channel, Action::History, identity)?;
         let wanted =
             Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
         let channel = tenant.handle.channel(&request.channel)?;

@@ -33,8 +33,8 @@ impl Connection {
 
     fn present(&mut self, channel: &str) -> Result<tidewire::Presence, Failure> {
         let admitted = self.admitted()?;
-        let (rules, is_authenticated) = (&admitted.tenant.rules, admitted.identity.is_authenticated());
-        let rule = permission::admit(rules, channel, Action::Subscribe, is_authenticated)?;
+        let rules = &admitted.tenant.rules;
+        let rule = permission::admit(rules, channel, Action::Presence, &admitted.identity)?;
         if !rule.presence {
             return Err(Failure::new(ErrorCode::NOT_AVAILABLE, "not available: channel has no presence"));
         }

@@ -1,5 +1,6 @@
 //! Serving a connection to its end, whatever carries it: commands in, frames out, and the clock of both.
 
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -107,10 +108,22 @@ async fn read(source: &mut impl Source, mut connection: Connection, shared: &Sha
                 Err(end) => return end,
             },
             order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
+            () = reached(connection.next_expiry()) => {
+                Box::pin(connection.end_expired()).await;
+                Ok(())
+            }
         };
         if let Err(disconnect) = done {
             return End::Ours(disconnect);
         }
+    }
+}
+
+/// Waits for a time; without one, for ever.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => Box::pin(sleep_until(time)).await,
+        None => pending().await,
     }
 }
 

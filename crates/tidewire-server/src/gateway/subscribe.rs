@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tidewire::Position;
+use tidewire::{Position, Timestamp};
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
-    Filter, Opaque, PushBody, RawValue, Reply, ReplyBody, Subscribe, SubscribeRequest, SubscribeResult,
+    Filter, Opaque, PushBody, Reply, ReplyBody, SubRefreshRequest, SubRefreshResult, Subscribe,
+    SubscribeRequest, SubscribeResult,
 };
+use tokio::time::Instant;
 
 use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
+use super::session::seconds_of;
 use crate::config::ChannelRule;
 use crate::failure::Failure;
 use crate::history::epoch_of;
@@ -23,6 +26,7 @@ use crate::node::Node;
 use crate::permission::{self, Action};
 use crate::publication::{Form, Prepared};
 use crate::tenants::Tenant;
+use crate::tokens::{Refusal, SubscriptionClaims, SubscriptionOptions};
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
@@ -37,6 +41,8 @@ pub(super) struct Subscription {
     connection: ConnectionKey,
     gauge: Gauge,
     attendance: Option<Attendance>,
+    /// When it ends, unless its token is refreshed.
+    end_at: Option<Instant>,
     /// Keeps the relay open; given back after leaving it.
     _lease: Lease,
 }
@@ -44,7 +50,7 @@ pub(super) struct Subscription {
 impl Subscription {
     fn new(relay: Arc<Relay>, connection: ConnectionKey, gauge: Gauge, lease: Lease) -> Self {
         gauge.inc();
-        Self { relay, connection, gauge, attendance: None, _lease: lease }
+        Self { relay, connection, gauge, attendance: None, end_at: None, _lease: lease }
     }
 
     /// Ends it, and has its subscriber out of the channel when this returns.
@@ -53,6 +59,14 @@ impl Subscription {
         if let Some(attendance) = self.attendance.take() {
             attendance.end().await;
         }
+    }
+
+    /// Has it end with its token, after the time in which the token can be refreshed; seconds until the token expires.
+    fn watch_expiry(&mut self, node: &Node, expires_at: Option<Timestamp>) -> Option<u32> {
+        let left = expires_at.map(|expiry| expiry.since(node.clock.now()));
+        let with_grace = left.and_then(|left| left.checked_add(node.config.timing.expired_grace));
+        self.end_at = with_grace.and_then(|left| Instant::now().checked_add(left));
+        left.map(seconds_of)
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.
@@ -66,6 +80,21 @@ impl Drop for Subscription {
         self.relay.leave(self.connection);
         self.gauge.dec();
     }
+}
+
+/// What a client may have.
+struct Allowed {
+    rule: ChannelRule,
+    options: SubscriptionOptions,
+    expires_at: Option<Timestamp>,
+}
+
+/// The rule of a channel, with what a token puts aside of it.
+fn overridden(rule: &ChannelRule, options: &SubscriptionOptions) -> ChannelRule {
+    let mut rule = rule.clone();
+    rule.presence = options.overrides.presence.unwrap_or(rule.presence);
+    rule.join_leave = options.overrides.join_leave.unwrap_or(rule.join_leave);
+    rule
 }
 
 /// What is asked of a subscription.
@@ -84,6 +113,10 @@ pub(super) struct Joined {
     terms: Terms,
     was_recovering: bool,
     start: Start,
+    /// What the application says with it.
+    data: Option<Opaque<'static>>,
+    /// Seconds until its token expires.
+    ttl: Option<u32>,
 }
 
 /// Where a subscription starts.
@@ -137,12 +170,12 @@ impl Asked<'_> {
 
 impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
-        let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
-        let (form, member) = (self.form, self.member());
-        let Admitted { tenant, identity, subscriptions, .. } = self.admitted()?;
         let channel: &str = &request.channel;
-        let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
-        let asked = Asked::of(request, rule, form)?;
+        let Allowed { rule, options, expires_at } = self.allowed(channel, &request.token).await?;
+        let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
+        let (form, member) = (self.form, self.member(&options));
+        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let asked = Asked::of(request, &rule, form)?;
         if subscriptions.get(channel).is_some_and(Subscription::is_live) {
             return Err(ErrorCode::ALREADY_SUBSCRIBED.into());
         }
@@ -157,7 +190,9 @@ impl Connection {
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
         let mut joined = join(&node, tenant, key, &outbox, asked).await?;
-        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, rule, &member).await?;
+        joined.data = options.data;
+        joined.ttl = joined.subscription.watch_expiry(&node, expires_at);
+        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
         let missed = joined.missed();
         let reply = Reply { id, body: ReplyBody::Subscribe(joined.result(&missed)) };
         let reply = Frame::new(reply.encode(form.encoding));
@@ -169,46 +204,126 @@ impl Connection {
         Ok(())
     }
 
-    /// Subscribes because the server wants it. The connection's side has no say in it, and a subscription that is there stays.
+    /// What a client may subscribe to, by the token that it gives for it or else by its connection's.
+    async fn allowed(&mut self, channel: &str, token: &str) -> Result<Allowed, Failure> {
+        let (node, client) = (self.node.clone(), self.id.clone());
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        if tenant.is_personal_of_another(channel, &identity.user) {
+            return Err(ErrorCode::PERMISSION_DENIED.into());
+        }
+        if token.is_empty() {
+            let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity)?.clone();
+            return Ok(Allowed { rule, options: SubscriptionOptions::default(), expires_at: None });
+        }
+        let rule = permission::rule_of(&tenant.rules, channel)?;
+        let verified =
+            tenant.tokens.subscription(token, channel, &identity.user, &client, node.clock.now()).await;
+        let claims = verified.map_err(|refusal| match refusal {
+            Refusal::Expired => ErrorCode::TOKEN_EXPIRED.into(),
+            Refusal::Unavailable(reason) => Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() },
+            Refusal::Invalid(reason) => {
+                tracing::info!(connection = client, channel, reason, "subscription refused");
+                ErrorCode::PERMISSION_DENIED.into()
+            }
+        })?;
+        let SubscriptionClaims { expires_at, options } = claims;
+        Ok(Allowed { rule: overridden(rule, &options), options, expires_at })
+    }
+
+    /// Replaces the token of a subscription.
+    pub(super) async fn sub_refresh(
+        &mut self,
+        id: u32,
+        request: &SubRefreshRequest<'_>,
+    ) -> Result<(), Failure> {
+        let channel: &str = &request.channel;
+        if request.token.is_empty() {
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: token is missing"));
+        }
+        let Allowed { expires_at, .. } = self.allowed(channel, &request.token).await?;
+        let node = self.node.clone();
+        let Admitted { subscriptions, .. } = self.admitted()?;
+        let subscription = subscriptions.get_mut(channel).filter(|subscription| subscription.is_live());
+        let Some(subscription) = subscription else {
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: there is no such subscription"));
+        };
+        let ttl = subscription.watch_expiry(&node, expires_at);
+        let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
+        self.reply(id, ReplyBody::SubRefresh(result));
+        Ok(())
+    }
+
+    /// When the next subscription ends with its token.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let subscriptions = &self.admitted.as_ref()?.subscriptions;
+        subscriptions.values().filter_map(|subscription| subscription.end_at).min()
+    }
+
+    /// Ends the subscriptions whose token has expired: their clients come again with another one.
+    pub(super) async fn end_expired(&mut self) {
+        let now = Instant::now();
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        let is_over = |subscription: &Subscription| subscription.end_at.is_some_and(|end_at| end_at <= now);
+        let over: Vec<_> = subscriptions.extract_if(|_, subscription| is_over(subscription)).collect();
+        for (_, subscription) in over {
+            subscription.relay.expel(subscription.connection, UnsubscribeCode::EXPIRED);
+            subscription.end().await;
+        }
+    }
+
+    /// Subscribes because the server wants it, and tells the client so.
     pub(super) async fn subscribe_from_server(
         &mut self,
         channel: &str,
-        data: Option<&RawValue>,
+        data: Option<Opaque<'_>>,
         since: Option<(u64, String)>,
     ) -> Result<(), Failure> {
-        let (node, outbox, key, form) = (self.node.clone(), self.outbox.clone(), self.place.key, self.form);
-        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
-        let tenant = tenant.clone();
-        let rule = permission::rule_of(&tenant.rules, channel)?;
-        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
-            return Ok(());
-        }
-        if let Some(ended) = subscriptions.remove(channel) {
-            ended.end().await;
-        }
-        let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
-        let asked = Asked {
-            channel,
-            rule,
-            terms: Terms { form, side: Side::Server, ..Terms::default() },
-            since: since.filter(|_| rule.keep.is_some()),
-            rejects_unrecovered: false,
-        };
-        let mut joined = join(&node, &tenant, key, &outbox, asked).await?;
-        let member = self.member();
-        joined.subscription.attendance = Attendance::begin(&node, &tenant, channel, rule, &member).await?;
+        let options =
+            SubscriptionOptions { data: data.map(Opaque::into_owned), ..SubscriptionOptions::default() };
+        let Some(joined) = self.join_from_server(channel, options, since).await? else { return Ok(()) };
         let missed = joined.missed();
-        let SubscribeResult { recoverable, positioned, epoch, offset, publications, .. } =
+        let SubscribeResult { recoverable, positioned, epoch, offset, publications, data, .. } =
             joined.result(&missed);
-        let data = data.map(Opaque::from);
         self.push(channel, PushBody::Subscribe(Subscribe { recoverable, positioned, epoch, offset, data }));
         for publication in publications {
             self.push(channel, PushBody::Publication(publication));
         }
         drop(missed);
-        let subscription = joined.go_live(&outbox, &node.metrics).await;
+        let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;
         self.admitted()?.subscriptions.insert(channel.into(), subscription);
         Ok(())
+    }
+
+    /// Joins because the server wants it. The client has no say in it, and a subscription that is there stays: `None` then.
+    pub(super) async fn join_from_server(
+        &mut self,
+        channel: &str,
+        options: SubscriptionOptions,
+        since: Option<(u64, String)>,
+    ) -> Result<Option<Joined>, Failure> {
+        let (node, outbox, key, form) = (self.node.clone(), self.outbox.clone(), self.place.key, self.form);
+        let member = self.member(&options);
+        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let rule = overridden(permission::rule_of(&tenant.rules, channel)?, &options);
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return Ok(None);
+        }
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
+        }
+        let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
+        let takes_movements = rule.join_leave && options.overrides.force_push_join_leave == Some(true);
+        let asked = Asked {
+            channel,
+            rule: &rule,
+            terms: Terms { form, takes_movements, side: Side::Server, filter: None },
+            since: since.filter(|_| rule.keep.is_some()),
+            rejects_unrecovered: false,
+        };
+        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        joined.data = options.data;
+        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
+        Ok(Some(joined))
     }
 
     /// Gives back what a subscription holds that was ended from outside.
@@ -285,7 +400,7 @@ pub(super) async fn join(
             }
             start => start,
         };
-        return Ok(Joined { subscription, terms, was_recovering, start });
+        return Ok(Joined { subscription, terms, was_recovering, start, data: None, ttl: None });
     }
     Err(ErrorCode::INTERNAL.into())
 }
@@ -305,9 +420,7 @@ impl Joined {
     /// What the subscriber is told. One that missed something takes `offset` for its position and advances it with each event.
     pub(super) fn result<'m>(&self, missed: &'m [Prepared<'_>]) -> SubscribeResult<'m> {
         let (position, recovered) = match &self.start {
-            Start::Here(None) => {
-                return SubscribeResult { delta: self.terms.form.is_delta, ..SubscribeResult::default() };
-            }
+            Start::Here(None) => return self.told(),
             Start::Here(Some(top)) => (top, false),
             Start::Current(position) => (position, true),
             Start::Behind { from, .. } => (from, true),
@@ -320,6 +433,16 @@ impl Joined {
             publications: missed.iter().map(Prepared::publication).collect(),
             recovered,
             was_recovering: self.was_recovering,
+            ..self.told()
+        }
+    }
+
+    /// What every subscriber is told, wherever it starts.
+    fn told(&self) -> SubscribeResult<'static> {
+        SubscribeResult {
+            expires: self.ttl.is_some(),
+            ttl: self.ttl.unwrap_or_default(),
+            data: self.data.clone(),
             delta: self.terms.form.is_delta,
             ..SubscribeResult::default()
         }

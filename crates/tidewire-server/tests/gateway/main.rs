@@ -6,6 +6,7 @@
     reason = "what is not there is the failure that a test is for"
 )]
 
+mod allowed;
 mod api;
 mod client;
 mod commands;
