@@ -14,3 +14,6 @@ mod session;
 pub(crate) mod stream;
 mod subscribe;
 pub(crate) mod websocket;
+
+#[cfg(test)]
+mod tests;
