@@ -9,7 +9,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 import {
-  connectionToken, ENGINES, RedisCluster, Server, setting, temporaryFolder, uniqueName,
+  Balancer, connectionToken, ENGINES, RedisCluster, Server, setting, temporaryFolder, uniqueName,
 } from './tidewire.mjs';
 
 const CHROMIUM_OPTIONS = [
@@ -164,6 +164,46 @@ test('two nodes on a Redis Cluster: a page has each event once and in order over
   await cluster.tell(`restart ${primary}`);
   await feeding;
   await expectFeed(page, FEED_BEFORE + FEED_AFTER);
+});
+
+// Between the restarts of the two nodes, and after them.
+const FEED_BETWEEN = 300;
+
+test('a page behind a balancer has each event once and in order over a rolling restart of both nodes', async (t) => {
+  const engine = setting('TIDEWIRE_TEST_REDIS_URL');
+  const a = await Server.start(t, { engine, name: 'node A' });
+  const b = await Server.start(t, { engine, name: 'node B' });
+  const balancer = await Balancer.start(t, [a, b]);
+  const channel = uniqueName('rolling');
+  const page = await newPage(t);
+  await page.goto(`${balancer.url}/?channel=${channel}`);
+  await expectState(page, 'connected');
+
+  let [confirmed, isOver, up] = [0, false, a];
+  const feeding = (async () => {
+    while (!isOver) {
+      const tick = after(FEED_EVERY_MS);
+      await publishConfirmed({ api: (...call) => up.api(...call) }, channel, confirmed);
+      confirmed += 1;
+      await tick;
+    }
+  })();
+  const more = async (count) => {
+    const until = confirmed + count;
+    while (confirmed < until) await after(FEED_EVERY_MS);
+  };
+  await more(FEED_BETWEEN);
+  for (const [leaving, staying] of [[a, b], [b, a]]) {
+    up = staying;
+    await leaving.stop();
+    await leaving.restart();
+    await more(FEED_BETWEEN);
+  }
+  isOver = true;
+  await feeding;
+  await expectState(page, 'connected');
+  await expectFeed(page, confirmed);
+  t.diagnostic(`${confirmed} events`);
 });
 
 for (const engine of ENGINES.filter(({ keeps }) => keeps)) {

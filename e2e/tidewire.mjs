@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as connectTo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -115,6 +116,12 @@ export class Server {
     ]));
   }
 
+  /** Has it close in good order. Resolves when the process is gone. */
+  async stop() {
+    this.child.kill('SIGTERM');
+    await this.exited;
+  }
+
   /** `kill -9`. Resolves when the process is gone. */
   async kill() {
     if (running.has(this)) {
@@ -139,6 +146,37 @@ export class Server {
     const { result, error } = JSON.parse(text);
     if (error) throw new Error(`/api/${method} answers error ${error.code}: ${error.message}`);
     return result;
+  }
+}
+
+/** One address in front of several servers: a connection goes to the next of them that takes one, as a load balancer does it. */
+export class Balancer {
+  /** Starts one that ends with the test. */
+  static async start(t, servers) {
+    const balancer = new Balancer();
+    const hosts = servers.map(({ url }) => new URL(url));
+    let turn = 0;
+    balancer.server = createServer((client) => {
+      client.on('error', () => client.destroy());
+      const attempt = (left) => {
+        turn = (turn + 1) % hosts.length;
+        const upstream = connectTo(Number(hosts[turn].port), hosts[turn].hostname);
+        let isOpen = false;
+        upstream.on('connect', () => {
+          isOpen = true;
+          client.pipe(upstream).pipe(client);
+        });
+        upstream.on('error', () => (isOpen || left === 1 ? client.destroy() : attempt(left - 1)));
+        upstream.on('close', () => isOpen && client.destroy());
+        client.on('close', () => upstream.destroy());
+      };
+      attempt(hosts.length);
+    });
+    balancer.server.listen(0, '127.0.0.1');
+    await once(balancer.server, 'listening');
+    t.after(() => balancer.server.close());
+    balancer.url = `http://127.0.0.1:${balancer.server.address().port}`;
+    return balancer;
   }
 }
 

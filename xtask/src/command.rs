@@ -52,13 +52,15 @@ pub(crate) fn run_tests(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The test that a line of a test harness (Rust's, our table of engines, Node's) says has failed.
+/// The test that a line of a test harness (Rust's, our table of engines, Node's, Python's) says has failed.
 fn failed_test(line: &str) -> Option<&str> {
     let line = line.trim();
     line.strip_prefix("test ")
         .and_then(|line| line.strip_suffix(" ... FAILED"))
         .or_else(|| line.strip_prefix("FAILED on "))
         .or_else(|| line.strip_prefix("✖ ").filter(|line| *line != "failing tests:"))
+        .or_else(|| line.strip_prefix("FAIL: "))
+        .or_else(|| line.strip_prefix("ERROR: "))
 }
 
 /// What `command` prints to stdout.
@@ -93,10 +95,17 @@ mod tests {
 
     #[test]
     fn a_failure_of_tests_names_them() {
-        let lines = "test a::b ... ok\ntest a::c ... FAILED\nFAILED on memory: case: why\n✖ failing tests:\n✖ one (1 ms)";
-        let script = format!("printf '%s\n' '{lines}'; exit 101");
-        let error = run_tests(Command::new("sh").args(["-c", &script])).unwrap_err();
-        assert!(error.to_string().ends_with("failed: a::c; memory: case: why; one (1 ms)"), "{error}");
+        let error_after = |lines: &str| {
+            let script = format!("printf '%s\n' '{lines}'; exit 101");
+            run_tests(Command::new("sh").args(["-c", &script])).unwrap_err().to_string()
+        };
+        let error = error_after(
+            "test a::b ... ok\ntest a::c ... FAILED\nFAILED on memory: case: why\n✖ failing tests:\n✖ one (1 ms)",
+        );
+        assert!(error.ends_with("failed: a::c; memory: case: why; one (1 ms)"), "{error}");
+        let error =
+            error_after("test_a (t.x) ... FAIL\nERROR: test_b (t.x)\nFAIL: test_a (t.x)\nFAILED (errors=1)");
+        assert!(error.ends_with("failed: test_a (t.x); test_b (t.x)"), "{error}");
     }
 
     #[test]

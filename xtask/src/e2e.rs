@@ -1,4 +1,4 @@
-//! The end-to-end tests in `e2e/`: the published SDK in Node and in headless Chromium, against the binary.
+//! The end-to-end tests in `e2e/`: the published SDKs in Node, in headless Chromium and in Python, against the binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
-use crate::provision::{self, CHROMIUM, CURL, NODE, NPM};
+use crate::provision::{self, CHROMIUM, CURL, NODE, NPM, PYTHON};
+use crate::python;
 use crate::services::Services;
 use crate::stage::Stages;
 use crate::test::BUILD;
@@ -20,15 +21,17 @@ pub(crate) struct Programs {
     node: PathBuf,
     npm: PathBuf,
     chromium: PathBuf,
+    python: PathBuf,
 }
 
 impl Programs {
     /// Finds or installs them.
     pub(crate) fn provide(stages: &mut Stages) -> Result<Programs> {
-        stages.run("find node, chromium", |stages| {
-            let [node, npm, chromium, _] = provision::provide(stages, [&NODE, &NPM, &CHROMIUM, &CURL])?;
+        stages.run("find node and others", |stages| {
+            let tools = [&NODE, &NPM, &CHROMIUM, &PYTHON, &CURL];
+            let [node, npm, chromium, python, _] = provision::provide(stages, tools)?;
             require_node_version(&command::capture(Command::new(&node).arg("--version"))?)?;
-            Ok(Programs { node, npm, chromium })
+            Ok(Programs { node, npm, chromium, python })
         })
     }
 }
@@ -49,21 +52,58 @@ pub(crate) fn run(
     services: &Services,
     pattern: Option<&str>,
 ) -> Result<()> {
+    let node = run_node(root, stages, programs, services, pattern);
+    // Those in Python run also after a failure: one run shows all that is wrong.
+    let python = run_python(root, stages, programs, services, pattern);
+    node.and(python)
+}
+
+fn run_node(
+    root: &Path,
+    stages: &mut Stages,
+    programs: &Programs,
+    services: &Services,
+    pattern: Option<&str>,
+) -> Result<()> {
     let folder = root.join("e2e");
     stages.run("fetch the sdk", |_| fetch_packages(&folder, &programs.npm))?;
     stages.run("end-to-end tests", |_| {
         let mut node = Command::new(&programs.node);
         node.current_dir(&folder)
             .args(["--test", "--test-reporter=spec"])
-            .env("TIDEWIRE_TEST_BINARY", target_folder(root)?.join("debug/tidewire"))
-            .env("TIDEWIRE_TEST_FLEET", target_folder(root)?.join("debug/tidewire-fleet"))
-            .env("TIDEWIRE_TEST_WORKER", target_folder(root)?.join("debug/examples/worker"))
             .env(CHROMIUM.setting(), &programs.chromium);
         if let Some(pattern) = pattern {
             node.arg(format!("--test-name-pattern={pattern}"));
         }
-        command::run_tests(services.tell(node.args(test_files(&folder)?)))
+        node.args(test_files(&folder)?);
+        command::run_tests(tell(root, services, &mut node)?)
     })
+}
+
+fn run_python(
+    root: &Path,
+    stages: &mut Stages,
+    programs: &Programs,
+    services: &Services,
+    pattern: Option<&str>,
+) -> Result<()> {
+    let folder = root.join("e2e/python");
+    let environment = target_folder(root)?.join("python");
+    stages.run("fetch the python sdk", |_| python::prepare(&programs.python, &folder, &environment))?;
+    stages.run("python sdk tests", |_| {
+        let mut python = python::tests(&folder, &environment, pattern);
+        command::run_tests(tell(root, services, &mut python)?)
+    })
+}
+
+/// Tells `command` where the services are, and the programs that [`BUILD`] made.
+fn tell<'c>(root: &Path, services: &Services, command: &'c mut Command) -> Result<&'c mut Command> {
+    let built = target_folder(root)?.join("debug");
+    command
+        .env("TIDEWIRE_TEST_BINARY", built.join("tidewire"))
+        .env("TIDEWIRE_TEST_FLEET", built.join("tidewire-fleet"))
+        .env("TIDEWIRE_TEST_WORKER", built.join("examples/worker"));
+    Ok(services.tell(command))
 }
 
 /// `npm ci`, unless what is installed is as new as the lock file.

@@ -9,6 +9,7 @@ mod command;
 mod e2e;
 mod faults;
 mod provision;
+mod python;
 mod services;
 mod stage;
 mod test;
@@ -32,13 +33,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every test: Rust tests and doctests on every engine, then the published SDK and Chromium against the binary.
+    /// Run every test: Rust tests and doctests on every engine, then the published SDKs and Chromium against the binary.
     Test {
         /// Instead of the whole workspace: arguments of `cargo test`, with the same services and no end-to-end tests.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         cargo_arguments: Vec<String>,
     },
-    /// Run the end-to-end tests alone: Node with the published SDK, and headless Chromium.
+    /// Run the end-to-end tests alone: the published SDKs in Node and in Python, and headless Chromium.
     E2e {
         /// Run only the tests whose name matches this pattern.
         pattern: Option<String>,

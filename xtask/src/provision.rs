@@ -16,6 +16,7 @@ pub(crate) const REDIS: Tool = Tool {
     setting: "TIDEWIRE_TEST_REDIS_SERVER",
     package: "redis",
     package_exceptions: &[("apt-get", "redis-server"), ("pacman", "valkey")],
+    proof: &[],
 };
 
 /// Node, which runs the published SDK.
@@ -25,6 +26,18 @@ pub(crate) const NODE: Tool = Tool {
     setting: "TIDEWIRE_TEST_NODE",
     package: "nodejs",
     package_exceptions: &[("brew", "node")],
+    proof: &[],
+};
+
+/// Python, which runs the published SDK for Python. On Debian what makes virtual environments is a package of its own; an older
+/// Python may come before the system's on the PATH.
+pub(crate) const PYTHON: Tool = Tool {
+    name: "python 3.10+",
+    programs: &["python3", "/usr/bin/python3"],
+    setting: "TIDEWIRE_TEST_PYTHON",
+    package: "python3",
+    package_exceptions: &[("apt-get", "python3-venv"), ("brew", "python"), ("pacman", "python")],
+    proof: &["-c", "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))"],
 };
 
 /// npm, which fetches the published SDK.
@@ -34,6 +47,7 @@ pub(crate) const NPM: Tool = Tool {
     setting: "TIDEWIRE_TEST_NPM",
     package: "npm",
     package_exceptions: &[("brew", "node")],
+    proof: &[],
 };
 
 /// The browser. Ubuntu's own package only points at a snap; Chrome from its vendor does there.
@@ -48,6 +62,7 @@ pub(crate) const CHROMIUM: Tool = Tool {
     setting: "TIDEWIRE_TEST_CHROMIUM",
     package: "chromium",
     package_exceptions: &[("brew", "google-chrome")],
+    proof: &[],
 };
 
 /// The README's tour uses it, and a test runs the tour.
@@ -57,6 +72,7 @@ pub(crate) const CURL: Tool = Tool {
     setting: "TIDEWIRE_TEST_CURL",
     package: "curl",
     package_exceptions: &[],
+    proof: &[],
 };
 
 /// A program that tests need.
@@ -68,6 +84,8 @@ pub(crate) struct Tool {
     package: &'static str,
     /// Package managers that know it under another name.
     package_exceptions: &'static [(&'static str, &'static str)],
+    /// Arguments with which a program that will not do ends with a failure; with none, every program will do.
+    proof: &'static [&'static str],
 }
 
 impl Tool {
@@ -94,7 +112,12 @@ impl Tool {
             return Ok(Some(named));
         }
         let search = std::env::var_os("PATH").unwrap_or_default();
-        Ok(self.programs.iter().find_map(|program| find_program(program, &search)))
+        let mut found = self.programs.iter().filter_map(|program| find_program(program, &search));
+        Ok(found.find(|program| self.will_do(program)))
+    }
+
+    fn will_do(&self, program: &Path) -> bool {
+        self.proof.is_empty() || command::capture(Command::new(program).args(self.proof)).is_ok()
     }
 }
 
@@ -198,5 +221,12 @@ mod tests {
         let manager = |name| MANAGERS.iter().find(|manager| manager.program == name).unwrap();
         assert_eq!(packages(&[&REDIS, &NODE, &NPM], manager("brew")), ["redis", "node"]);
         assert_eq!(packages(&[&REDIS, &NODE, &NPM], manager("apt-get")), ["redis-server", "nodejs", "npm"]);
+    }
+
+    #[test]
+    fn a_program_that_will_not_do_is_passed_over() {
+        let search_for = |proof| Tool { programs: &["/bin/sh"], setting: "NO_SUCH_SETTING", proof, ..PYTHON };
+        assert_eq!(search_for(&["-c", "exit 0"]).find().unwrap(), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(search_for(&["-c", "exit 1"]).find().unwrap(), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The `tidewire` binary: `serve`, and commands that operate a running server or look at an engine.
 
+mod bench;
 mod client;
 mod completions;
 mod config;
@@ -59,8 +60,10 @@ enum Command {
     Webhooks(webhooks::WebhooksCommand),
     /// List, show, check and export what is agreed of events
     Schema(schema::SchemaCommand),
-    /// Make a connection token for a client
+    /// Make a token for a client: to connect with, or to subscribe with
     Token(token::Token),
+    /// Load a server as its clients do, and measure what it does and what that costs it
+    Bench(bench::Bench),
     /// Check a running server, or an engine, and say what to change
     Doctor(doctor::Doctor),
     /// Print the default settings, check a settings file, or show what holds
@@ -88,6 +91,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Webhooks(webhooks) => webhooks.run(),
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Config(config) => Ok(config.run()?),
         Command::Completions(completions) => Ok(completions.run(Arguments::command())?),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
-    ClientInfo, HistoryRequest, HistoryResult, Method, Publication, PushBody, RawValue, ReplyBody,
+    ClientInfo, HistoryRequest, HistoryResult, Method, Opaque, Publication, PushBody, ReplyBody,
     StreamPosition, SubscribeRequest, SubscribeResult,
 };
 
@@ -62,7 +62,7 @@ struct Line<'a> {
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a str>,
-    data: &'a RawValue,
+    data: &'a Opaque<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<&'a ClientInfo<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -212,7 +212,7 @@ impl<'t> Follower<'t> {
                 end.reason,
                 end.code
             ))),
-            PushBody::Other => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -246,7 +246,7 @@ impl<'t> Follower<'t> {
             return Ok(());
         }
         self.left = self.left.map(|left| left - 1);
-        let Publication { data, info, offset, tags } = publication;
+        let Publication { data, info, offset, tags, .. } = publication;
         let offset = Some(*offset).filter(|offset| *offset > 0);
         if self.tail.json {
             let position = self.progress.position().filter(|_| offset.is_some());
@@ -254,7 +254,8 @@ impl<'t> Follower<'t> {
             let (channel, info) = (self.tail.channel.as_str(), info.as_ref());
             return print::json(&Line { channel, offset, epoch, data, info, tags });
         }
-        let data = one_line(data.get());
+        let data = String::from_utf8_lossy(data.as_bytes());
+        let data = one_line(&data);
         match offset {
             Some(offset) => print::line(format_args!("{offset:>8}  {data}")),
             None => print::line(format_args!("{:>8}  {data}", "live")),

@@ -5,10 +5,11 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::{
-    Command, ConnectData, ConnectRequest, EMPTY_FRAME, Method, Reply, ReplyBody, ReplyError, decode_replies,
+    Command, ConnectData, ConnectRequest, Encoding, Method, Reply, ReplyBody, ReplyError,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -58,7 +59,8 @@ impl Wire {
                 token: token.unwrap_or_default().into(),
                 name: env!("CARGO_BIN_NAME").into(),
                 version: env!("CARGO_PKG_VERSION").into(),
-                data: ConnectData { redact: true },
+                data: ConnectData { redact: true }.to_data(),
+                ..ConnectRequest::default()
             }))
             .await?;
         let frame = wire.next().await?;
@@ -80,13 +82,13 @@ impl Wire {
     pub(crate) async fn send(&mut self, method: Method<'_>) -> Result<u32, Ended> {
         self.last_id += 1;
         let command = Command { id: self.last_id, method };
-        self.write(command.encode()).await?;
+        self.write(command.encode(Encoding::Json)).await?;
         Ok(self.last_id)
     }
 
     /// Answers a ping.
     pub(crate) async fn pong(&mut self) -> Result<(), Ended> {
-        if self.expects_pong { self.write(EMPTY_FRAME.to_owned()).await } else { Ok(()) }
+        if self.expects_pong { self.write(Encoding::Json.ping()).await } else { Ok(()) }
     }
 
     /// The next frame of the server. Cancel-safe.
@@ -111,8 +113,9 @@ impl Wire {
         let _said = timeout(CONNECT_WITHIN, self.socket.close(None)).await;
     }
 
-    async fn write(&mut self, text: String) -> Result<(), Ended> {
-        let sent = timeout(CONNECT_WITHIN, self.socket.send(Message::text(text))).await;
+    async fn write(&mut self, frame: Bytes) -> Result<(), Ended> {
+        let text = Utf8Bytes::try_from(frame).map_err(Ended::off_protocol)?;
+        let sent = timeout(CONNECT_WITHIN, self.socket.send(Message::Text(text))).await;
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ended::Lost(error.to_string())),
@@ -123,7 +126,7 @@ impl Wire {
 
 impl Frame {
     pub(crate) fn replies(&self) -> Result<Vec<Reply<'_>>, Ended> {
-        decode_replies(&self.0).map_err(Ended::off_protocol)
+        Encoding::Json.decode_replies(self.0.as_bytes()).map_err(Ended::off_protocol)
     }
 }
 
@@ -141,7 +144,7 @@ impl Ended {
         match code.may_reconnect() {
             true => Self::Lost(text),
             false if number == DisconnectCode::INVALID_TOKEN.number => Self::Final(anyhow!(
-                "{text}; give --token or TIDEWIRE_TOKEN one that is signed with the tenant's token_secret, \
+                "{text}; give --token or TIDEWIRE_TOKEN one that is signed with one of the tenant's token_secrets, \
                      such as `tidewire token` makes"
             )),
             false => Self::Final(anyhow!(text)),

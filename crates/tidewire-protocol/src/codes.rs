@@ -130,7 +130,13 @@ impl DisconnectCode {
         Self { number, text }
     }
 
-    /// A frame is over [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or the configured limit (RFC 6455, 7.4.1).
+    /// The client closed the connection, and is answered (RFC 6455, 7.4.1, as are the codes up to 1009).
+    pub const NORMAL_CLOSURE: Self = Self::new(1000, "");
+    /// The client broke the framing of the WebSocket.
+    pub const PROTOCOL_ERROR: Self = Self::new(1002, "protocol error");
+    /// A payload is not what it says it is: text that is not UTF-8, or bytes that cannot be inflated.
+    pub const INVALID_PAYLOAD: Self = Self::new(1007, "invalid payload");
+    /// A frame is over [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or the configured limit.
     pub const FRAME_TOO_LARGE: Self = Self::new(1009, "message size limit exceeded");
     /// The connection is closed in the ordinary way.
     pub const CONNECTION_CLOSED: Self = Self::new(3000, "connection closed");
@@ -179,6 +185,9 @@ impl DisconnectCode {
 
     /// The whole table, ascending.
     pub const ALL: &[Self] = &[
+        Self::NORMAL_CLOSURE,
+        Self::PROTOCOL_ERROR,
+        Self::INVALID_PAYLOAD,
         Self::FRAME_TOO_LARGE,
         Self::CONNECTION_CLOSED,
         Self::SHUTDOWN,

@@ -116,25 +116,21 @@ pub struct HistoryResult<'a> {
 /// `/api/info`: the nodes that serve.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct InfoResult<'a> {
-    /// This node.
-    #[serde(borrow)]
-    pub nodes: Vec<NodeInfo<'a>>,
+pub struct InfoResult {
+    /// Those that answered in time.
+    pub nodes: Vec<NodeInfo>,
 }
 
 /// One node, as the caller's tenant may see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct NodeInfo<'a> {
+pub struct NodeInfo {
     /// The node's id.
-    #[serde(borrow)]
-    pub uid: Cow<'a, str>,
+    pub uid: String,
     /// The node's name.
-    #[serde(borrow)]
-    pub name: Cow<'a, str>,
+    pub name: String,
     /// Its version.
-    #[serde(borrow)]
-    pub version: Cow<'a, str>,
+    pub version: String,
     /// Connections of the caller's tenant.
     pub num_clients: u64,
     /// Subscriptions of the caller's tenant.
@@ -144,6 +140,145 @@ pub struct NodeInfo<'a> {
     /// Seconds since the node started.
     pub uptime: u64,
 }
+
+/// `/api/subscribe`: subscribe the connections of a user to a channel, on every node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubscribeRequest<'a> {
+    /// The user.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub user: Cow<'a, str>,
+    /// The channel's name.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub channel: Cow<'a, str>,
+    /// Only the connection with this id.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub client: Cow<'a, str>,
+    /// What the client is told with it.
+    #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a RawValue>,
+    /// Begin after this position.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub recover_since: Option<StreamPosition<'a>>,
+}
+
+/// `/api/unsubscribe`: end the subscriptions of a user to a channel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnsubscribeRequest<'a> {
+    /// The user.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub user: Cow<'a, str>,
+    /// The channel's name.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub channel: Cow<'a, str>,
+    /// Only the connection with this id.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub client: Cow<'a, str>,
+}
+
+/// `/api/disconnect`: end the connections of a user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DisconnectRequest<'a> {
+    /// The user.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub user: Cow<'a, str>,
+    /// Only the connection with this id.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub client: Cow<'a, str>,
+    /// What the client is told; 3503 "force disconnect" without it.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub disconnect: Option<DisconnectReason<'a>>,
+}
+
+/// What a client is told when its connection is ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DisconnectReason<'a> {
+    /// 3000 to 4999; whether the client connects again goes by it.
+    pub code: u32,
+    /// The reason in words.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub reason: Cow<'a, str>,
+}
+
+/// `/api/refresh`: let the connections of a user go on until another time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RefreshRequest<'a> {
+    /// The user.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub user: Cow<'a, str>,
+    /// Only the connection with this id.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub client: Cow<'a, str>,
+    /// End them now.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expired: bool,
+    /// When they end, in seconds since 1970; 0 for never.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expire_at: u64,
+}
+
+/// `/api/channels`: channels with subscribers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelsRequest<'a> {
+    /// Only names that match, in which `*` stands for any characters; all without one.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub pattern: Cow<'a, str>,
+}
+
+/// Channels with subscribers, by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelsResult<'a> {
+    /// The channels.
+    #[serde(borrow)]
+    pub channels: BTreeMap<Cow<'a, str>, ChannelInfo>,
+}
+
+/// A channel with subscribers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelInfo {
+    /// Its subscribers, on all nodes.
+    pub num_clients: u64,
+}
+
+/// `/api/batch`: several calls in one request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct BatchRequest<'a> {
+    /// The calls: a method's name, and its request.
+    #[serde(borrow)]
+    pub commands: Vec<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    /// Make them side by side; else one after the other.
+    pub parallel: bool,
+}
+
+/// One reply for each call of the request, in its order.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BatchResult<'a> {
+    /// The replies.
+    pub replies: Vec<BatchReply<'a>>,
+}
+
+/// What came of one call: `{"error": ...}`, or the method's name and its result.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BatchReply<'a> {
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError<'a>>,
+    /// The result under the method's name.
+    #[serde(flatten)]
+    pub result: BTreeMap<Cow<'a, str>, Box<RawValue>>,
+}
+
+/// A result without fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptyResult {}
 
 /// `{"result": ...}` or `{"error": ...}`; both come with status 200.
 #[derive(Clone, Debug, Serialize, Deserialize)]

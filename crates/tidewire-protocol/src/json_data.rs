@@ -67,6 +67,18 @@ impl<'a> JsonData<'a> {
         JsonData(Cow::Owned(self.0.into_owned()))
     }
 
+    /// The value's text as bytes.
+    pub(crate) fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self.0 {
+            Cow::Borrowed(raw) => Cow::Borrowed(raw.get().as_bytes()),
+            Cow::Owned(raw) => Cow::Owned(Box::<str>::from(raw).into_boxed_bytes().into_vec()),
+        }
+    }
+
+    pub(crate) fn into_raw(self) -> Cow<'a, RawValue> {
+        self.0
+    }
+
     /// The value as raw JSON, to be placed into a frame.
     pub fn as_raw(&self) -> &RawValue {
         &self.0
@@ -111,8 +123,9 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// Standard base64 with padding (RFC 4648, 4). Only for binary data on a JSON wire, so clarity over speed.
-fn base64(data: &[u8]) -> String {
+/// Standard base64 with padding (RFC 4648, 4). Only for binary data on a JSON wire and for handshakes, so clarity over
+/// speed.
+pub(crate) fn base64(data: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(data.len().div_ceil(3) * 4);
     for chunk in data.chunks(3) {

@@ -10,9 +10,10 @@ use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::http::{self, ApiError, ApiReply};
 use tidewire_protocol::v1;
 use tidewire_protocol::{
-    ClientInfo, Command, ConnectRequest, ConnectResult, Empty, HistoryRequest, HistoryResult, Method,
-    Publication, PublishRequest, Push, RawValue, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError,
-    StreamPosition, SubscribeRequest, SubscribeResult, UnsubscribeRequest, decode_commands, decode_replies,
+    ChannelRequest, ClientInfo, Command, ConnectRequest, ConnectResult, Empty, Encoding, HistoryRequest,
+    HistoryResult, Method, Publication, PublishRequest, Push, PushBody, RawValue, RefreshRequest,
+    RefreshResult, Reply, ReplyBody, ReplyError, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
+    SubscribeRequest, SubscribeResult,
 };
 
 /// The vectors of a file, less those that the test has taken; an unclaimed one fails the test.
@@ -80,9 +81,13 @@ fn commands() -> Vec<(&'static str, u32, Method<'static>)> {
                 ..subscribe
             }),
         ),
-        ("unsubscribe", 5, Method::Unsubscribe(UnsubscribeRequest { channel: orders() })),
-        ("publish", 6, Method::Publish(PublishRequest { channel: orders(), data: Some(raw(data)) })),
-        ("publish-null", 7, Method::Publish(PublishRequest { channel: orders(), data: Some(raw("null")) })),
+        ("unsubscribe", 5, Method::Unsubscribe(ChannelRequest { channel: orders() })),
+        ("publish", 6, Method::Publish(PublishRequest { channel: orders(), data: Some(raw(data).into()) })),
+        (
+            "publish-null",
+            7,
+            Method::Publish(PublishRequest { channel: orders(), data: Some(raw("null").into()) }),
+        ),
         ("history-position", 8, Method::History(history.clone())),
         (
             "history-since",
@@ -96,12 +101,12 @@ fn commands() -> Vec<(&'static str, u32, Method<'static>)> {
         ),
         ("history-all", 10, Method::History(HistoryRequest { limit: -1, ..history })),
         ("ping", 11, Method::Ping),
-        ("presence", 12, Method::Presence),
-        ("presence-stats", 13, Method::PresenceStats),
-        ("rpc", 14, Method::Rpc),
-        ("send", 0, Method::Send),
+        ("presence", 12, Method::Presence(ChannelRequest::default())),
+        ("presence-stats", 13, Method::PresenceStats(ChannelRequest::default())),
+        ("rpc", 14, Method::Rpc(RpcRequest::default())),
+        ("send", 0, Method::Send(SendRequest::default())),
         ("refresh", 15, Method::Refresh(RefreshRequest { token: "a.b.c".into() })),
-        ("sub-refresh", 16, Method::SubRefresh),
+        ("sub-refresh", 16, Method::SubRefresh(SubRefreshRequest::default())),
         ("pong", 0, Method::Pong),
         ("unknown", 17, Method::Unknown),
     ]
@@ -113,14 +118,54 @@ fn commands_are_read_and_written_as_released() {
     for (name, id, method) in commands() {
         let command = Command { id, method };
         let wire = vectors.take(name);
-        assert_eq!(decode_commands(wire).unwrap(), std::slice::from_ref(&command), "{name}");
-        assert_eq!(command.encode(), wire, "{name}");
+        assert_eq!(
+            Encoding::Json.decode_commands(wire.as_bytes()).unwrap(),
+            std::slice::from_ref(&command),
+            "{name}"
+        );
+        assert_eq!(command.encode(Encoding::Json), wire, "{name}");
     }
-    vectors.finish();
+}
+
+/// The Protobuf vectors were written by the published JavaScript SDK from the JSON ones.
+#[test]
+fn both_encodings_say_the_same() {
+    let mut protobuf = Vectors::of(include_str!("golden/protobuf.tsv"));
+    for (name, json) in Vectors::of(include_str!("golden/commands.tsv")).0 {
+        let wire = bytes(protobuf.take(&format!("commands/{name}")));
+        let [command] = &Encoding::Json.decode_commands(json.as_bytes()).unwrap()[..] else {
+            panic!("{name}")
+        };
+        assert_eq!(command.encode(Encoding::Json), json, "{name}");
+        assert_eq!(command.encode(Encoding::Protobuf), wire, "{name}");
+        let [decoded] = &Encoding::Protobuf.decode_commands(&wire).unwrap()[..] else { panic!("{name}") };
+        assert_eq!(decoded.encode(Encoding::Json), json, "{name}");
+    }
+    for (name, json) in Vectors::of(include_str!("golden/replies.tsv")).0 {
+        let wire = bytes(protobuf.take(&format!("replies/{name}")));
+        let [reply] = &Encoding::Json.decode_replies(json.as_bytes()).unwrap()[..] else { panic!("{name}") };
+        assert_eq!(reply.encode(Encoding::Json), json, "{name}");
+        assert_eq!(reply.encode(Encoding::Protobuf), wire, "{name}");
+        let [decoded] = &Encoding::Protobuf.decode_replies(&wire).unwrap()[..] else { panic!("{name}") };
+        assert_eq!(decoded.encode(Encoding::Json), json, "{name}");
+    }
+    protobuf.finish();
+}
+
+#[test]
+fn a_push_alone_is_what_a_reply_holds() {
+    let push = Push { channel: "orders".into(), body: PushBody::Direct(Default::default()) };
+    assert_eq!(push.encode_bare(Encoding::Json), r#"{"channel":"orders","message":{"data":""}}"#);
+    assert_eq!(push.clone().encode(Encoding::Json), r#"{"push":{"channel":"orders","message":{"data":""}}}"#);
+    assert_eq!(push.encode_bare(Encoding::Protobuf), &b"\x0a\x12\x06orders\x42\0"[..]);
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn publication(data: &str, offset: u64) -> Publication<'_> {
-    Publication { data: raw(data), info: None, offset, tags: BTreeMap::new() }
+    Publication { data: raw(data).into(), offset, ..Publication::default() }
 }
 
 fn subscribe_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
@@ -154,7 +199,12 @@ fn subscribe_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
 
 fn other_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
     let published = Publication {
-        info: Some(ClientInfo { user: "u".into(), client: "c-1".into(), conn_info: Some(raw("[1]")) }),
+        info: Some(ClientInfo {
+            user: "u".into(),
+            client: "c-1".into(),
+            conn_info: Some(raw("[1]").into()),
+            chan_info: None,
+        }),
         tags: BTreeMap::from([("k".into(), "v".into())]),
         ..publication("1", 4)
     };
@@ -172,6 +222,7 @@ fn other_replies() -> Vec<(&'static str, u32, ReplyBody<'static>)> {
                 ping: 25,
                 pong: true,
                 node: "n-1".into(),
+                ..ConnectResult::default()
             }),
         ),
         ("unsubscribe", 5, ReplyBody::Unsubscribe(Empty {})),
@@ -213,14 +264,10 @@ fn replies_are_read_and_written_as_released() {
     for (name, id, body) in subscribe_replies().into_iter().chain(other_replies()) {
         let wire = vectors.take(name);
         if let ReplyBody::Push(push) = &body {
-            assert_eq!(push.encode(), wire, "{name}");
+            assert_eq!(push.clone().encode(Encoding::Json), wire, "{name}");
         }
-        assert_eq!(Reply { id, body }.encode(), wire, "{name}");
-        let decoded = decode_replies(wire).unwrap();
-        assert_eq!(decoded.len(), 1);
-        assert_eq!(decoded[0].encode(), wire, "{name}");
+        assert_eq!(Reply { id, body }.encode(Encoding::Json), wire, "{name}");
     }
-    vectors.finish();
 }
 
 fn assert_body<'a, T: Serialize + Deserialize<'a>>(vectors: &mut Vectors, name: &str, body: T) {

@@ -2,7 +2,7 @@
 //!
 //! Our own loop and not `axum::serve`, which sets no bound on a connection that sends no request.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tidewire::tasks::Tasks;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -22,6 +22,28 @@ const HTTP_CONNECTIONS_MAX: usize = 10_000;
 
 /// How long to wait after the system refused a connection for want of file descriptors or memory.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// Connections that wait in the kernel to be accepted, within its own bound (net.core.somaxconn). When a node restarts all of
+/// its clients come at once, and one that finds no room tries again only after a second or more.
+const BACKLOG: u32 = 4_096;
+
+/// Listens on the first address of `listen` that can be listened on.
+pub(crate) async fn listen(listen: &str) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(ErrorKind::InvalidInput, "no address");
+    for address in lookup_host(listen).await? {
+        let listening = (|| {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        })();
+        match listening {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
 
 /// Serves `router` until `tasks` stop; requests in flight are finished then. A connection that sends no request, or not
 /// all of its head, is closed after `request_within`.

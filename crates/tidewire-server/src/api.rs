@@ -1,36 +1,46 @@
 //! HTTP: the server API, health, metrics, and the demo page.
 
+mod batch;
 mod broadcast;
+mod channels;
 mod exchange;
 mod history;
 mod info;
+mod methods;
+mod presence;
 mod probes;
 mod publish;
+mod users;
 mod v1;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware;
 use axum::response::{Html, IntoResponse};
 use axum::routing::{any, get, post};
-use tidewire_protocol::codes::ErrorCode;
 
-use self::exchange::{Refusal, with_request_id};
-use crate::gateway::websocket;
+use self::exchange::with_request_id;
+use crate::gateway::{admission, emulation, stream, websocket};
 use crate::node::Node;
 
 /// All routes of a node.
 pub(crate) fn router(node: Arc<Node>) -> Router {
+    // What browsers ask from pages of other origins; a WebSocket needs no such leave.
+    let across_origins = Router::new()
+        .route("/connection/sse", get(stream::sse).post(stream::sse))
+        .route("/connection/uni_sse", get(stream::uni_sse).post(stream::uni_sse))
+        .route("/connection/http_stream", post(stream::http_stream))
+        .route("/connection/uni_http_stream", post(stream::uni_http_stream))
+        .route("/emulation", post(emulation::emulation))
+        .layer(middleware::from_fn_with_state(node.clone(), admission::cors));
     let mut router = Router::new()
-        .route("/connection/websocket", any(websocket::upgrade))
-        .route("/api/publish", post(publish::publish))
-        .route("/api/broadcast", post(broadcast::broadcast))
-        .route("/api/history", post(history::history))
-        .route("/api/info", post(info::info))
-        .route("/api/{method}", any(unknown_method))
+        .route("/connection/websocket", any(websocket::both_ways))
+        .route("/connection/uni_websocket", any(websocket::one_way))
+        .merge(across_origins)
+        .route("/api/{method}", post(methods::post))
         .merge(v1::routes())
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
@@ -42,10 +52,6 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .layer(DefaultBodyLimit::max(node.config.limits.api_body_bytes_max))
         .layer(middleware::from_fn(with_request_id))
         .with_state(node)
-}
-
-async fn unknown_method() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, ErrorCode::METHOD_NOT_FOUND.into())
 }
 
 /// The page of `serve --dev`. Only dev serves it: it connects without a token.

@@ -3,6 +3,8 @@
 mod catalogs;
 mod error;
 mod text;
+mod tokens;
+mod url;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +32,9 @@ pub const DEV_TOKEN_SECRET: &str = "dev-token-secret";
 /// The tenant of tokens without a `tenant` claim and of anonymous connections.
 pub const DEFAULT_TENANT: &str = "default";
 
+/// The tenant under whose name the nodes of one engine talk to each other.
+pub(crate) const NODES_TENANT: &str = "_nodes";
+
 /// All settings of a node. Neither `Debug` nor `Serialize` shows a secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Waits and intervals.
     pub timing: Timing,
+    /// How WebSockets are spoken.
+    pub websocket: WebSocketConfig,
     /// What `/metrics` tells.
     pub metrics: MetricsConfig,
     /// What is logged, and how.
@@ -80,6 +87,8 @@ pub struct Limits {
     pub history_events_max: usize,
     /// Channels in one broadcast.
     pub broadcast_channels_max: usize,
+    /// Members in one presence reply.
+    pub presence_members_max: usize,
 }
 
 /// The section `[timing]`; see `config.default.toml`.
@@ -107,6 +116,16 @@ pub struct Timing {
     /// How long an idempotency key is remembered.
     #[serde(with = "duration")]
     pub idempotency_window: Duration,
+}
+
+/// The section `[websocket]`; see `config.default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketConfig {
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Messages of fewer bytes are sent as they are.
+    pub compression_bytes_min: usize,
 }
 
 /// The section `[metrics]`; see `config.default.toml`.
@@ -139,18 +158,35 @@ pub enum LogFormat {
 }
 
 /// One `[tenants.NAME]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantConfig {
     /// Keys of the server API.
     pub api_keys: Vec<Secret>,
-    /// Secret of connection tokens.
+    /// Secrets that tokens may be signed with.
+    pub token_secrets: Vec<Secret>,
+    /// Files of public keys whose private ones sign tokens.
+    pub token_keys: Vec<PathBuf>,
+    /// Where such keys are fetched from.
+    pub jwks: Vec<String>,
+    /// How long they are used before they are fetched again.
+    #[serde(with = "duration")]
+    pub jwks_ttl: Duration,
+    /// Whether they may be at a private address, and without TLS.
+    pub jwks_allow_private: bool,
+    /// Whom tokens must be for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_secret: Option<Secret>,
+    pub token_audience: Option<String>,
+    /// Who must have issued them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_issuer: Option<String>,
     /// Web pages that may connect.
     pub origins: Vec<String>,
     /// Whether clients may connect without a token.
     pub anonymous: bool,
+    /// What stands before a user's id in the name of the channel that is the user's alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personal_channels: Option<String>,
     /// The catalog of its events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<PathBuf>,
@@ -170,6 +206,12 @@ pub struct ChannelRule {
     /// Who may publish from a client.
     #[serde(default)]
     pub publish: Who,
+    /// Whether clients may ask who is in it.
+    #[serde(default)]
+    pub presence: bool,
+    /// Whether clients may be told who comes and goes.
+    #[serde(default)]
+    pub join_leave: bool,
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -222,6 +264,7 @@ impl Default for Config {
             keys_file: None,
             limits: Limits::default(),
             timing: Timing::default(),
+            websocket: WebSocketConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             tenants: BTreeMap::new(),
@@ -242,13 +285,40 @@ impl Default for Limits {
             subscriptions_per_connection_max: 128,
             history_events_max: 1_000,
             broadcast_channels_max: 1_000,
+            presence_members_max: 10_000,
         }
+    }
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self { compression: false, compression_bytes_min: 256 }
     }
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { channels_max: 1_000 }
+    }
+}
+
+impl Default for TenantConfig {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            token_secrets: Vec::new(),
+            token_keys: Vec::new(),
+            jwks: Vec::new(),
+            jwks_ttl: Duration::from_secs(600),
+            jwks_allow_private: false,
+            token_audience: None,
+            token_issuer: None,
+            origins: Vec::new(),
+            anonymous: false,
+            personal_channels: None,
+            events: None,
+            channels: Vec::new(),
+        }
     }
 }
 
@@ -304,6 +374,8 @@ impl Config {
             pattern: "*".into(),
             subscribe: Who::Anyone,
             publish: Who::Anyone,
+            presence: true,
+            join_leave: true,
             keep: Some(Keep {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
@@ -311,16 +383,18 @@ impl Config {
                 at_bound: AtBound::Block,
             }),
         };
-        let TenantConfig { mut channels, events, .. } =
+        let TenantConfig { mut channels, events, personal_channels, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
-            token_secret: Some(Secret::from(DEV_TOKEN_SECRET)),
+            token_secrets: vec![Secret::from(DEV_TOKEN_SECRET)],
             origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
             anonymous: true,
+            personal_channels,
             events,
             channels,
+            ..TenantConfig::default()
         };
         self.tenants.insert(DEFAULT_TENANT.into(), tenant);
         self.environment = "dev".into();
@@ -341,6 +415,11 @@ impl Config {
         self.limits.check()?;
         for (name, tenant) in &self.tenants {
             tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
+            if name == NODES_TENANT {
+                return Err(format!(
+                    "tenants.{name}: under this name the nodes talk to each other; take another one"
+                ));
+            }
             tenant.check(name).map_err(|problem| format!("tenants.{name}.{problem}"))?;
         }
         self.check_keys_are_unique()?;
@@ -410,6 +489,7 @@ impl Limits {
             ("subscriptions_per_connection_max", self.subscriptions_per_connection_max),
             ("history_events_max", self.history_events_max),
             ("broadcast_channels_max", self.broadcast_channels_max),
+            ("presence_members_max", self.presence_members_max),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("limits.{key} must be 1 or more")),
@@ -424,11 +504,12 @@ impl TenantConfig {
         if self.api_keys.iter().any(is_short) {
             return Err(format!("api_keys: a key is shorter than {SECRET_BYTES_MIN} bytes"));
         }
-        if self.token_secret.as_ref().is_some_and(is_short) {
-            return Err(format!("token_secret is shorter than {SECRET_BYTES_MIN} bytes"));
-        }
+        self.check_tokens()?;
         if self.anonymous && name != DEFAULT_TENANT {
             return Err(format!("anonymous: only tenant {DEFAULT_TENANT:?} can have anonymous connections"));
+        }
+        if let Some(prefix) = &self.personal_channels {
+            tidewire::name::check_channel(prefix).map_err(|error| format!("personal_channels: {error}"))?;
         }
         for (index, rule) in self.channels.iter().enumerate() {
             rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;

@@ -1,6 +1,19 @@
-//! Connections of clients: the Centrifuge protocol in JSON over WebSocket.
+//! Connections of clients: the Centrifuge protocol in JSON and Protobuf, over WebSocket, SSE and HTTP streaming.
+//!
+//! A [`connection`] runs commands and knows no transport; [`serve`] drives it over one.
 
+pub(crate) mod admission;
+mod attendance;
 pub(crate) mod authenticate;
 mod connection;
+pub(crate) mod emulation;
+mod presence;
+pub(crate) mod reaping;
+mod serve;
+mod session;
+pub(crate) mod stream;
 mod subscribe;
 pub(crate) mod websocket;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! [`relay::Relay`]. It encodes an event once; a delivery is a clone of shared bytes into the connection's
 //! [`outbox::Outbox`], never a task.
 
+mod broadcast;
+pub(crate) mod connections;
 pub(crate) mod outbox;
 pub(crate) mod recovery;
 pub(crate) mod registry;

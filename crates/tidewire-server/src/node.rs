@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidewire::clock::Stopwatch;
 use tidewire::tasks::Tasks;
 use tidewire::{Clock, Tidewire};
+use tidewire_protocol::http::NodeInfo;
 
 use crate::config::Config;
+use crate::gateway::emulation::Sessions;
 use crate::hub::relay::ConnectionKey;
 use crate::metrics::{Lags, Metrics};
+use crate::peers::Peers;
 use crate::pulls::Pulls;
-use crate::tenants::Tenants;
+use crate::tenants::{Tenant, Tenants};
 use crate::webhooks::Webhooks;
 
 /// A running node.
@@ -25,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) lags: Lags,
     pub(crate) pulls: Pulls,
     pub(crate) webhooks: Webhooks,
+    pub(crate) sessions: Sessions,
+    pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
     pub(crate) id: String,
@@ -47,24 +53,40 @@ impl Node {
         addr: SocketAddr,
     ) -> tidewire::Result<Arc<Self>> {
         let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
-        let tenants = Tenants::new(&config, &tidewire, &tasks, &metrics)?;
+        let tenants = Tenants::new(&config, &tidewire, &tasks, &clock, &metrics)?;
         let webhooks = Webhooks::new(&config, &tidewire, tasks.clone(), &clock)?;
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),
             addr,
             config,
-            tidewire,
             tenants,
             metrics,
             lags: Lags::default(),
             pulls: Pulls::new(tasks.clone(), clock.clone()),
             webhooks,
+            sessions: Sessions::default(),
+            peers: Peers::new(&tidewire)?,
+            tidewire,
             tasks,
             clock,
             uptime: Stopwatch::start(),
             connection_count: AtomicUsize::new(0),
             last_connection: AtomicU64::new(0),
         }))
+    }
+
+    /// This node, as a tenant may see it.
+    pub(crate) fn info(&self, tenant: &Tenant) -> NodeInfo {
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        NodeInfo {
+            uid: self.id.clone(),
+            name: self.addr.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            num_clients: count(&tenant.connections),
+            num_subs: count(&tenant.subscriptions),
+            num_channels: tenant.registry.channel_count() as u64,
+            uptime: self.uptime.elapsed().as_secs(),
+        }
     }
 
     /// A place for one more connection; `None` at `limits.connections_max`.

@@ -4,14 +4,31 @@ use tidewire_protocol::codes::ErrorCode;
 
 use crate::config::{ChannelRule, Who};
 use crate::failure::Failure;
+use crate::gateway::authenticate::Identity;
+use crate::tokens::Capability;
 
 /// What a client wants to do in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Subscribe or read history.
+    /// Subscribe.
     Subscribe,
+    /// Read history.
+    History,
+    /// Ask who is in it.
+    Presence,
     /// Publish.
     Publish,
+}
+
+impl Action {
+    fn capability(self) -> Capability {
+        match self {
+            Self::Subscribe => Capability::Subscribe,
+            Self::History => Capability::History,
+            Self::Presence => Capability::Presence,
+            Self::Publish => Capability::Publish,
+        }
+    }
 }
 
 /// Finds the rule of a channel, whoever asks: the name is valid and a rule has it.
@@ -21,22 +38,23 @@ pub(crate) fn rule_of<'r>(rules: &'r [ChannelRule], channel: &str) -> Result<&'r
     rule.ok_or_else(|| ErrorCode::UNKNOWN_CHANNEL.into())
 }
 
-/// Finds the rule of a channel for a client; `is_authenticated` says whether it came with a token.
+/// Finds the rule of a channel for a client: what its token says decides, else the rule does.
 pub(crate) fn admit<'r>(
     rules: &'r [ChannelRule],
     channel: &str,
     action: Action,
-    is_authenticated: bool,
+    identity: &Identity,
 ) -> Result<&'r ChannelRule, Failure> {
     let rule = rule_of(rules, channel)?;
     let who = match action {
-        Action::Subscribe => rule.subscribe,
+        Action::Subscribe | Action::History | Action::Presence => rule.subscribe,
         Action::Publish => rule.publish,
     };
-    let is_admitted = match who {
-        Who::Anyone => true,
-        Who::Authenticated => is_authenticated,
-        Who::Nobody => false,
+    let is_admitted = match (&identity.caps, who) {
+        (Some(caps), _) => caps.allow(channel, action.capability()),
+        (None, Who::Anyone) => true,
+        (None, Who::Authenticated) => identity.is_authenticated(),
+        (None, Who::Nobody) => false,
     };
     if is_admitted { Ok(rule) } else { Err(ErrorCode::PERMISSION_DENIED.into()) }
 }
@@ -46,11 +64,20 @@ mod tests {
     use super::*;
 
     fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
-        ChannelRule { pattern: pattern.into(), subscribe, publish, keep: None }
+        ChannelRule {
+            pattern: pattern.into(),
+            subscribe,
+            publish,
+            presence: false,
+            join_leave: false,
+            keep: None,
+        }
     }
 
     fn outcome(rules: &[ChannelRule], channel: &str, action: Action, is_authenticated: bool) -> u32 {
-        admit(rules, channel, action, is_authenticated).map_or_else(|failure| failure.code.number, |_| 0)
+        let user = if is_authenticated { "ann" } else { "" };
+        let identity = Identity { user: user.into(), expires_at: None, info: None, caps: None };
+        admit(rules, channel, action, &identity).map_or_else(|failure| failure.code.number, |_| 0)
     }
 
     #[test]

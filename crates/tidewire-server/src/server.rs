@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tidewire::clock::Stopwatch;
 use tidewire::{Clock, Tidewire};
-use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::gateway::reaping;
 use crate::node::Node;
+use crate::peers::Peers;
 use crate::{accept, api, keys};
 
 /// How long a server that cannot start waits for its engine to end.
@@ -71,7 +72,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let listen = config.listen.clone();
         let failed = |source| StartError::Listen { listen: listen.clone(), source };
-        let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let listener = accept::listen(&config.listen).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         if config.is_dev() && !addr.ip().is_loopback() {
             return Err(StartError::Usage(format!(
@@ -92,6 +93,10 @@ impl Server {
         if node.tenants.is_empty() {
             tracing::warn!("no tenants are configured: every connection and API request will be refused");
         }
+        if let Err(source) = Peers::listen(&node).await {
+            let _closed = node.tidewire.close(CLOSE_WITHIN).await.is_ok();
+            return Err(StartError::Engine { url, source });
+        }
         if let Err(source) = node.webhooks.start().await {
             // It has not begun anything that takes long to end, and why it did not start is what is to be told.
             let _closed = node.tidewire.close(CLOSE_WITHIN).await.is_ok();
@@ -103,6 +108,7 @@ impl Server {
         if let Some(file) = &node.config.keys_file {
             keys::follow(node.tidewire.keys(), file, &node.tasks, &node.clock);
         }
+        reaping::start(&node);
         let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
         node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
         tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");

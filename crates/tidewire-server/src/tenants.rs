@@ -3,26 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jsonwebtoken::DecodingKey;
 use prometheus_client::metrics::gauge::Gauge;
 use subtle::ConstantTimeEq;
 use tidewire::tasks::Tasks;
-use tidewire::{Tidewire, name};
+use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
+use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
 use crate::metrics::{Metrics, TenantLabel};
+use crate::tokens::Tokens;
 
 /// One tenant on this node.
 pub(crate) struct Tenant {
     pub(crate) handle: tidewire::Tenant,
-    /// Checks connection tokens; `None` if the tenant accepts none.
-    pub(crate) token_key: Option<DecodingKey>,
+    /// Checks the tokens of its users.
+    pub(crate) tokens: Tokens,
     origins: Vec<String>,
+    personal_channels: Option<String>,
     admits_own_page: bool,
     pub(crate) admits_anonymous: bool,
     pub(crate) rules: Vec<ChannelRule>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) people: Arc<Connections>,
     pub(crate) connections: Gauge,
     pub(crate) subscriptions: Gauge,
 }
@@ -39,11 +42,14 @@ impl Tenants {
         config: &Config,
         tidewire: &Tidewire,
         tasks: &Tasks,
+        clock: &Clock,
         metrics: &Arc<Metrics>,
     ) -> tidewire::Result<Self> {
         let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
         for (name, tenant_config) in &config.tenants {
-            let mut tenant = Tenant::new(tidewire.tenant(name)?, tenant_config, tasks, metrics);
+            let tokens = Tokens::new(name, tenant_config, tasks, clock)
+                .map_err(|problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}")))?;
+            let mut tenant = Tenant::new(tidewire.tenant(name)?, tokens, tenant_config, tasks, metrics);
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
@@ -83,22 +89,40 @@ impl Tenants {
 }
 
 impl Tenant {
-    fn new(handle: tidewire::Tenant, config: &TenantConfig, tasks: &Tasks, metrics: &Arc<Metrics>) -> Self {
+    fn new(
+        handle: tidewire::Tenant,
+        tokens: Tokens,
+        config: &TenantConfig,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let label = TenantLabel { tenant: handle.name().to_owned() };
         Self {
-            token_key: config
-                .token_secret
-                .as_ref()
-                .map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())),
+            tokens,
             origins: config.origins.clone(),
+            personal_channels: config.personal_channels.clone(),
             admits_own_page: true,
             admits_anonymous: config.anonymous,
             rules: config.channels.clone(),
             registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
+            people: Arc::default(),
             connections: metrics.connections.get_or_create(&label).clone(),
             subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
             handle,
         }
+    }
+
+    /// The channel of a user alone, where the tenant has such channels. A user whose id cannot stand in a name has none.
+    pub(crate) fn personal_channel(&self, user: &str) -> Option<String> {
+        let prefix = self.personal_channels.as_deref().filter(|_| !user.is_empty())?;
+        let channel = format!("{prefix}{user}");
+        name::check_channel(&channel).is_ok().then_some(channel)
+    }
+
+    /// Whether a channel is another user's own.
+    pub(crate) fn is_personal_of_another(&self, channel: &str, user: &str) -> bool {
+        let owner = self.personal_channels.as_deref().and_then(|prefix| channel.strip_prefix(prefix));
+        owner.is_some_and(|owner| owner != user || user.is_empty())
     }
 
     /// Whether a web page of `origin` may connect: one of this server under `host` itself, or one of the config.

@@ -3,7 +3,6 @@
 //! Requests are signed as [Standard Webhooks](https://www.standardwebhooks.com) says; `docs/webhooks.md` tells what a receiver
 //! and an operator see.
 
-mod address;
 mod body;
 mod endpoint;
 mod retry_after;

@@ -20,6 +20,7 @@ pub mod embedded;
 mod finding;
 mod group;
 mod log;
+mod members;
 mod pubsub;
 pub mod redis;
 mod store;
@@ -38,6 +39,7 @@ pub use log::{
     Announce, Append, Appended, AtBound, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
     StreamStats, Term, Trimmed,
 };
+pub use members::{Member, MembersChange, MembersChanged, MembersCondition, MembersPage};
 pub use pubsub::{Heard, Interest, Kept, Probe, PubSub, Sink};
 pub use store::{Condition, Store};
 

@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod engine;
 mod error;
 mod event;
+mod kit;
 pub mod limits;
 pub mod name;
 mod position;
@@ -39,6 +40,7 @@ pub use event::{
     JsonFault, JsonLimits, JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation,
     check_json, cloudevents,
 };
+pub use kit::{Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;
@@ -65,6 +67,8 @@ mod pages {
     struct Events;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
+    #[doc = include_str!("../../../docs/presence.md")]
+    struct Presence;
     #[doc = include_str!("../../../docs/schemas.md")]
     struct Schemas;
     #[doc = include_str!("../../../docs/testing.md")]

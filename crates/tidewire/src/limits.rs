@@ -39,6 +39,15 @@ pub const STORE_KEY_BYTES_MAX: usize = 512;
 /// Name of a fold, bytes. With the channel's name it is the key of a snapshot.
 pub const FOLD_NAME_BYTES_MAX: usize = 64;
 
+/// Id of a member of a channel, and of its user, bytes each. Every listing carries them.
+pub const MEMBER_ID_BYTES_MAX: usize = 255;
+/// What is kept of a member beside its ids, bytes. Every listing carries it, and each node keeps those of its own members.
+pub const MEMBER_INFO_BYTES_MAX: usize = 16 * 1024;
+/// Members of dead nodes that one call removes; the next call goes on.
+pub const REAPED_MEMBERS_MAX: usize = 10_000;
+/// Changes of members that wait on a node until somebody asks for them; past it the oldest are dropped and logged.
+pub const PRESENCE_CHANGES_MAX: usize = 100_000;
+
 /// Group name, bytes. Part of every key and metric label.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Partitions of a group with order. Each is a record that its holder writes; more would not spread 128 processes better.
@@ -93,6 +102,10 @@ pub struct Limits {
     pub in_flight_bytes_max: usize,
     /// How long one call to the engine may take, retries apart; 5 s. Past it: [`crate::ErrorKind::TimedOut`].
     pub call_time_max: Duration,
+    /// How long the members of a node are there after it was heard of last; 1.5 s, renewed every third of it. A dead node's
+    /// members are listed for at most a sixth longer. Shorter, and a node that stands still for a moment loses its members;
+    /// all nodes should have the same.
+    pub presence_lease: Duration,
 }
 
 impl Default for Limits {
@@ -103,6 +116,7 @@ impl Default for Limits {
             subscription_bytes_max: 8 * 1024 * 1024,
             in_flight_bytes_max: 64 * 1024 * 1024,
             call_time_max: Duration::from_secs(5),
+            presence_lease: Duration::from_millis(1_500),
         }
     }
 }

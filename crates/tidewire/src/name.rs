@@ -143,6 +143,17 @@ pub fn check_pattern(text: &str) -> Result<()> {
     }
 }
 
+fn check_key(text: &str) -> Result<()> {
+    check(
+        "store key",
+        text,
+        limits::STORE_KEY_BYTES_MAX,
+        "STORE_KEY_BYTES_MAX",
+        is_channel_byte,
+        CHANNEL_BYTES,
+    )
+}
+
 /// Whether `pattern` is a pattern rather than a channel name.
 pub fn is_pattern(text: &str) -> bool {
     text.contains('*')
@@ -334,15 +345,15 @@ impl EntryPath {
     pub fn new(environment: &str, tenant: &str, key: &str) -> Result<Self> {
         check_environment(environment)?;
         check_tenant(tenant)?;
-        check(
-            "store key",
-            key,
-            limits::STORE_KEY_BYTES_MAX,
-            "STORE_KEY_BYTES_MAX",
-            is_channel_byte,
-            CHANNEL_BYTES,
-        )?;
+        check_key(key)?;
         Ok(Self(Path::new(environment, tenant, key)))
+    }
+
+    /// A path that belongs to an environment and to no tenant: none can spell it, because no tenant's name is empty.
+    pub(crate) fn of_environment(environment: &str, key: &str) -> Result<Self> {
+        check_environment(environment)?;
+        check_key(key)?;
+        Ok(Self(Path::new(environment, "", key)))
     }
 
     /// CRC-32 of `TENANT:KEY`, computed once: an engine with several places for data goes by it.

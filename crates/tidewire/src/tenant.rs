@@ -11,20 +11,22 @@ use crate::bus::{Bus, Channel, Events, Subscribing};
 use crate::engine::{Condition, Interest};
 use crate::error::Result;
 use crate::event::{Catalog, Event, EventChannel, EventSet};
+use crate::kit::{Presence, Roster};
 use crate::name::{self, ChannelPath, EntryPath, PatternPath};
 
 /// A tenant's channels and entries. No name given to it can reach another tenant. Cheap to clone.
 #[derive(Clone)]
 pub struct Tenant {
     bus: Arc<Bus>,
+    roster: Arc<Roster>,
     environment: Arc<str>,
     name: Arc<str>,
 }
 
 impl Tenant {
-    pub(crate) fn new(bus: Arc<Bus>, environment: Arc<str>, name: &str) -> Result<Self> {
+    pub(crate) fn new(bus: Arc<Bus>, roster: Arc<Roster>, environment: Arc<str>, name: &str) -> Result<Self> {
         name::check_tenant(name)?;
-        Ok(Self { bus, environment, name: name.into() })
+        Ok(Self { bus, roster, environment, name: name.into() })
     }
 
     /// Its name.
@@ -38,6 +40,15 @@ impl Tenant {
     /// `InvalidName`: 1 to 255 visible ASCII characters except `" * ? [ ] \ { }`.
     pub fn channel(&self, name: &str) -> Result<Channel> {
         Ok(Channel::new(self.bus.clone(), ChannelPath::new(&self.environment, &self.name, name)?))
+    }
+
+    /// Who is in a channel of this tenant.
+    ///
+    /// # Errors
+    /// `InvalidName`, as [`channel`](Self::channel).
+    pub fn presence(&self, channel: &str) -> Result<Presence> {
+        let channel = ChannelPath::new(&self.environment, &self.name, channel)?;
+        Ok(Presence::new(self.roster.clone(), channel))
     }
 
     /// The channel that event type `E` declares, or that all of them do where `E` is an enum of several.

@@ -11,6 +11,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Catalog, Keys, NodeId};
+use crate::kit::{Equipment, Home, PresenceChange, Roster};
 use crate::limits::Limits;
 use crate::name;
 use crate::tasks::Tasks;
@@ -35,6 +36,7 @@ const ENGINES: &str = "memory:, file:DIR, redis://[user:pass@]host:port[/db], un
 #[derive(Clone)]
 pub struct Tidewire {
     bus: Arc<Bus>,
+    roster: Arc<Roster>,
     environment: Arc<str>,
 }
 
@@ -103,7 +105,7 @@ impl Tidewire {
     /// # Errors
     /// `InvalidName`: 1 to 64 of `A-Z a-z 0-9 - _ .`.
     pub fn tenant(&self, name: &str) -> Result<Tenant> {
-        Tenant::new(self.bus.clone(), self.environment.clone(), name)
+        Tenant::new(self.bus.clone(), self.roster.clone(), self.environment.clone(), name)
     }
 
     /// What is agreed of the event types that this program has used or declared so far.
@@ -142,6 +144,20 @@ impl Tidewire {
         Pool::new(concurrency, self.bus.clock.clone())
     }
 
+    /// Removes the members of nodes that are gone, and gives what has changed in who is present beside what
+    /// [`join`](crate::Presence::join) and [`leave`](crate::Presence::leave) have told: each change once, on one node of all that
+    /// call this. To be called again and again, every half second or so, by each node that has members: nobody else removes
+    /// those of a dead one. A node that has called this is one that others expect to renew its lease.
+    ///
+    /// Dropping the future loses what it would have told: call it in a task of its own. At most about
+    /// [`REAPED_MEMBERS_MAX`](crate::limits::REAPED_MEMBERS_MAX) members are removed; the next call goes on.
+    ///
+    /// # Errors
+    /// Those of the engine, if nothing was removed.
+    pub async fn reap_members(&self) -> Result<Vec<PresenceChange>> {
+        self.roster.reap().await
+    }
+
     /// Proves a round trip on every link of the engine.
     pub async fn health(&self) -> Health {
         let engine = &self.bus.engine;
@@ -173,7 +189,7 @@ impl Tidewire {
     /// `TimedOut` if something was still running then; it is abandoned. What was confirmed stays confirmed.
     pub async fn close(&self, within: Duration) -> Result<()> {
         let watch = Stopwatch::start();
-        let is_drained = tokio::time::timeout(within, self.bus.drain()).await.is_ok();
+        let is_drained = tokio::time::timeout(within, self.drain()).await.is_ok();
         self.bus.hub.close();
         let are_tasks_done = self.bus.tasks.close(within.saturating_sub(watch.elapsed())).await;
         let is_engine_done = self.bus.engine.tasks.close(within.saturating_sub(watch.elapsed())).await;
@@ -184,6 +200,13 @@ impl Tidewire {
             ErrorKind::TimedOut,
             format!("node was still busy {within:?} after it was told to close"),
         ))
+    }
+}
+
+impl Tidewire {
+    async fn drain(&self) {
+        self.bus.drain().await;
+        self.roster.close().await;
     }
 }
 
@@ -253,7 +276,17 @@ impl Builder {
         let engine = open_engine(&self.url, setup).await?;
         hub.attach(engine.pubsub.clone());
         let bus = Bus::new(engine, hub, Tasks::new(), self.settings);
-        Ok(Tidewire { bus: Arc::new(bus), environment: self.environment.into() })
+        let equipment = Equipment {
+            store: bus.engine.store.clone(),
+            clock: bus.clock.clone(),
+            tasks: bus.tasks.clone(),
+            node: bus.node,
+            lease: bus.limits.presence_lease,
+            patience: bus.limits.call_time_max,
+            was_relinked: bus.hub.was_relinked(),
+        };
+        let roster = Roster::new(Home::of_environment(&self.environment), equipment);
+        Ok(Tidewire { bus: Arc::new(bus), roster, environment: self.environment.into() })
     }
 }
 

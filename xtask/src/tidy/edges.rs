@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tidewire-cli", &["tidewire", "tidewire-protocol", "tidewire-server"]),
     (FLEET, &[]),
     // A contract is checked with half of the library, which no `#[path]` brings in.
-    ("tidewire-fuzz", &["tidewire"]),
+    ("tidewire-fuzz", &["tidewire", "tidewire-protocol"]),
     ("xtask", &[FLEET]),
 ];
 

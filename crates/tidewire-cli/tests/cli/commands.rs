@@ -60,12 +60,24 @@ fn a_token_carries_its_claims_and_verifies() {
 }
 
 #[test]
+fn a_token_may_be_for_a_channel_and_have_more_claims() {
+    let arguments =
+        ["token", "--user", "ann", "--dev", "--channel", "news", "--claim", r#"info={"role":"editor"}"#];
+    let token = run(&arguments).expect_code(0).stdout;
+    let claims = claims(&token, "dev-token-secret");
+    assert_eq!((&claims["sub"], &claims["channel"]), (&Value::from("ann"), &Value::from("news")));
+    assert_eq!(claims["info"]["role"], "editor");
+}
+
+#[test]
 fn a_token_that_no_server_would_accept_is_not_made() {
     let token = |arguments: &[&str]| run(&[&["token"], arguments].concat()).expect_code(2);
     token(&["--user", "ann"]).expect_error(&["--secret", "--dev"]);
     token(&["--user", "", "--dev"]).expect_error(&["names its user"]);
     token(&["--user", "ann", "--tenant", "a/b", "--dev"]).expect_error(&["--tenant"]);
     token(&["--user", "ann", "--expires", "soon", "--dev"]).expect_error(&["90s"]);
+    token(&["--user", "ann", "--channel", "a b", "--dev"]).expect_error(&["--channel"]);
+    token(&["--user", "ann", "--claim", "exp=1", "--dev"]).expect_error(&["another option"]);
     let short = token(&["--user", "ann", "--secret", "tooshort"]).expect_error(&["16"]);
     assert!(!short.stderr.contains("tooshort"), "a secret is never printed: {short:?}");
 }
@@ -99,7 +111,7 @@ fn shown_settings_hide_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let secrets = ["key-key-key-key-key", "token-token-token", "password"];
     let settings = "engine = \"redis://user:password@127.0.0.1\"\n[tenants.acme]\n\
-                    api_keys = [\"key-key-key-key-key\"]\ntoken_secret = \"token-token-token\"\n";
+                    api_keys = [\"key-key-key-key-key\"]\ntoken_secrets = [\"token-token-token\"]\n";
     let file = write(folder.path(), settings);
     for format in [&["config", "show", &file][..], &["config", "show", &file, "--json"]] {
         let shown = run(format).expect_code(0).stdout;

@@ -8,7 +8,7 @@ use crate::running::{Running, Server, run_with_input};
 const STRICT: &str = r#"
 [tenants.default]
 api_keys = ["dev-api-key-long"]
-token_secret = "dev-token-secret"
+token_secrets = ["dev-token-secret"]
 
 [[tenants.default.channels]]
 pattern = "news"
@@ -155,7 +155,7 @@ fn refusals_say_what_to_do() {
     keyed(&["append", "nowhere", "1"]).expect_code(1).expect_error(&["(error 102)"]);
     keyed(&["append", "news", "1"]).expect_code(1).expect_error(&["keeps nothing", "`keep`"]);
     server.run(&["tail", "short"]).expect_code(1).expect_error(&["(code 3500)", "--token"]);
-    server.run(&["tail", "short", "--token", "forged"]).expect_code(1).expect_error(&["token_secret"]);
+    server.run(&["tail", "short", "--token", "forged"]).expect_code(1).expect_error(&["token_secrets"]);
     server.run(&["tail", "nowhere", "--token", token]).expect_code(1).expect_error(&["no channel rule"]);
 }
 

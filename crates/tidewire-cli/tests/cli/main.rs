@@ -6,6 +6,7 @@
     reason = "a process that cannot be started or read is a failed test, and so is one that does not say what it should"
 )]
 
+mod bench;
 mod commands;
 mod dead;
 mod doctor;

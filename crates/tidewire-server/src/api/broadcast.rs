@@ -1,30 +1,18 @@
 //! `/api/broadcast`: one event to many channels, each with an outcome of its own.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::{ApiReply, BroadcastRequest, BroadcastResult};
 
-use super::exchange::{Body, Caller, Refusal, answer, encode, parse};
+use super::exchange::{Refusal, encode, parse};
 use super::publish::{data_of, result_of, to_channel};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::publishing::Options;
 use crate::tenants::Tenant;
 
-pub(super) async fn broadcast(
-    State(node): State<Arc<Node>>,
-    Caller(tenant, _): Caller,
-    Body(body): Body,
-) -> Response {
-    answer(&node, "broadcast", run(&node, &tenant, &body).await)
-}
-
-async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusal> {
+pub(super) async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusal> {
     let request: BroadcastRequest<'_> = parse(body)?;
     let count_max = node.config.limits.broadcast_channels_max;
     if request.channels.len() > count_max {

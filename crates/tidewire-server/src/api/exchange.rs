@@ -75,6 +75,12 @@ pub(super) fn encode<T: Serialize>(result: T) -> Bytes {
     Bytes::from(serde_json::to_vec(&ApiReply::Result(result)).unwrap_or_default())
 }
 
+/// A body that has no result around it.
+pub(super) fn encode_bare<T: Serialize>(body: &T) -> Bytes {
+    // As above.
+    Bytes::from(serde_json::to_vec(body).unwrap_or_default())
+}
+
 /// Answers a call and counts it.
 pub(super) fn answer(node: &Node, method: &'static str, outcome: Result<Bytes, Refusal>) -> Response {
     let code = outcome.as_ref().map_or_else(|refusal| refusal.failure.code.number, |_| 0);

@@ -1,16 +1,12 @@
 //! `/api/publish`: one event to one channel.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::response::Response;
 use bytes::Bytes;
 use tidewire::Position;
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::{PublishRequest, PublishResult};
 use tidewire_protocol::{JsonData, RawValue};
 
-use super::exchange::{Body, Caller, Refusal, answer, encode, parse};
+use super::exchange::{Refusal, encode, parse};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::permission;
@@ -18,15 +14,7 @@ use crate::publication::{self, Tags};
 use crate::publishing::{self, Options};
 use crate::tenants::Tenant;
 
-pub(super) async fn publish(
-    State(node): State<Arc<Node>>,
-    Caller(tenant, _): Caller,
-    Body(body): Body,
-) -> Response {
-    answer(&node, "publish", run(&node, &tenant, &body).await)
-}
-
-async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusal> {
+pub(super) async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<Bytes, Refusal> {
     let request: PublishRequest<'_> = parse(body)?;
     let data = data_of(request.data, &request.b64data)?;
     let options = Options { idempotency_key: &request.idempotency_key, skips_history: request.skip_history };

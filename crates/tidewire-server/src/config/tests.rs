@@ -23,6 +23,10 @@ fn every_setting_of_the_manual_is_read() {
     let config = Config::from_toml("config.default.toml", &manual_with_examples()).unwrap();
     let tenant = &config.tenants[DEFAULT_TENANT];
     assert_eq!(tenant.api_keys[0].expose(), "replace-me-replace-me");
+    assert_eq!(tenant.token_secrets[0].expose(), "replace-me-replace-me");
+    let keys = (&*tenant.jwks[0], tenant.jwks_ttl, tenant.jwks_allow_private);
+    assert_eq!(keys, ("https://id.example.com/.well-known/jwks.json", Duration::from_secs(600), false));
+    assert_eq!((tenant.token_audience.as_deref(), tenant.token_keys.len()), (Some("tidewire"), 0));
     assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
     let webhook = &config.webhooks[0];
     assert_eq!((webhook.retries, webhook.disable_after), Default::default());
@@ -138,6 +142,36 @@ fn a_weak_or_shared_key_is_refused() {
         "[tenants.a]\napi_keys = [\"0123456789abcdef\"]\n[tenants.b]\napi_keys = [\"0123456789abcdef\"]";
     assert!(error_of(shared).contains("the same key is in tenants.a"));
     assert!(error_of("[tenants.a]\nanonymous = true").contains("only tenant \"default\""));
+}
+
+#[test]
+fn settings_of_tokens_that_cannot_work_are_told() {
+    let tenant = |lines: &str| format!("[tenants.a]\n{lines}");
+    let fine =
+        "token_secrets = [\"0123456789abcdef\"]\njwks = [\"https://id.example.com/jwks\"]\njwks_ttl = \"1h\"";
+    let config = Config::from_toml("tidewire.toml", &tenant(fine)).unwrap();
+    assert_eq!(config.tenants["a"].jwks_ttl, Duration::from_secs(3_600));
+    for (lines, problem) in [
+        ("token_secret = \"0123456789abcdef\"", "did you mean \"token_secrets\"?"),
+        (
+            "token_secrets = [\"0123456789abcdef\", \"short\"]",
+            "token_secrets: a secret is shorter than 16 bytes",
+        ),
+        ("jwks = [\"http://id\"]", "jwks[0] is http: write https, or jwks_allow_private = true"),
+        ("jwks = [\"https://user:word@id\"]", "jwks[0] holds a user or password"),
+        ("jwks = [\"jwks.json\"]", "jwks[0] cannot be used"),
+        ("jwks_ttl = \"0s\"", "jwks_ttl must be 1ms or more"),
+        ("token_issuer = \"\"", "token_issuer is empty"),
+        (
+            "token_keys = [\"\", \"\", \"\", \"\", \"\", \"\", \"\", \"\", \"\"]",
+            "token_keys has 9 entries, at most 8",
+        ),
+    ] {
+        let error = error_of(&tenant(lines));
+        assert!(error.contains(problem), "{error}");
+    }
+    let plain = tenant("jwks = [\"http://id\"]\njwks_allow_private = true");
+    assert!(Config::from_toml("tidewire.toml", &plain).is_ok());
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidewire::{Retries, Start, limits, name};
-use url::Url;
 
 use super::text::duration;
+use super::url::check_url;
 use super::{DEFAULT_TENANT, Secret};
 use crate::webhooks::SigningKey;
 
@@ -146,7 +146,8 @@ impl WebhookConfig {
         name::check_tenant(&self.tenant).map_err(|error| format!("tenant: {error}"))?;
         name::check_channel(&self.channel).map_err(|error| format!("channel: {error}"))?;
         name::check_group(&self.name).map_err(|error| format!("name: {error}"))?;
-        check_url(&self.url, self.allow_private).map_err(|problem| format!("url {problem}"))?;
+        check_url(&self.url, self.allow_private, "allow_private")
+            .map_err(|problem| format!("url {problem}"))?;
         if self.secrets.is_empty() {
             return Err("secrets: one is needed, whsec_ and 24 to 64 random bytes in base64".into());
         }
@@ -167,21 +168,4 @@ impl WebhookConfig {
             None => Ok(()),
         }
     }
-}
-
-fn check_url(text: &str, allow_private: bool) -> Result<(), String> {
-    let url: Url = text.parse().map_err(|error| format!("cannot be used: {error}"))?;
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_private => {}
-        "http" => return Err("is http: write https, or allow_private = true in a network of your own".into()),
-        other => return Err(format!("is {other}: write https")),
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("names no host".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user or password: receivers know a request by its signature".into());
-    }
-    Ok(())
 }

@@ -1,41 +1,44 @@
 //! One connection: its commands, in order.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
+use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
-    Command, ConnectRequest, ConnectResult, Empty, HistoryRequest, HistoryResult, JsonData, Method,
-    PublishRequest, RefreshRequest, RefreshResult, Reply, ReplyBody, ReplyError, decode_commands,
+    ClientInfo, Command, DecodeError, Empty, HistoryRequest, HistoryResult, Method, Opaque, PublishRequest,
+    Push, PushBody, RawValue, Refresh, Reply, ReplyBody, ReplyError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::authenticate::{self, Identity, Refusal};
+use super::authenticate::Identity;
 use super::subscribe::Subscription;
-use crate::config::DEFAULT_TENANT;
+use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
+use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
-use crate::publication::{self, Prepared, View};
+use crate::publication::{self, Form, Prepared};
 use crate::publishing;
 use crate::tenants::Tenant;
-
-/// Our version, as clients are told.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::tokens::SubscriptionOptions;
 
 /// What the reader of a connection tells its writer, which watches the time.
 #[derive(Default)]
 pub(crate) struct Vitals {
-    is_connected: AtomicBool,
+    pub(super) is_connected: AtomicBool,
     was_heard: AtomicBool,
-    end_at: Mutex<Option<Instant>>,
+    cannot_answer: bool,
+    pub(super) end_at: Mutex<Option<Instant>>,
+    pub(super) orders: Arc<Orders>,
 }
 
 /// The web page that opened a connection, if it was one, and the host under which it knows this server.
@@ -50,21 +53,33 @@ pub(crate) struct Connection {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) place: Place,
-    vitals: Arc<Vitals>,
-    origin: Origin,
-    id: String,
-    admitted: Option<Admitted>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) origin: Origin,
+    pub(super) id: String,
+    /// What proves that a command that comes by a request of its own is of this connection; empty where none does.
+    pub(super) session: String,
+    pub(super) form: Form,
+    pub(super) admitted: Option<Admitted>,
 }
 
 /// What a connection has once its connect command succeeded.
 pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
-    pub(super) view: View,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
+    pub(super) _listed: Listed,
 }
 
 impl Vitals {
+    pub(crate) fn of(form: Form) -> Self {
+        Self { cannot_answer: form.is_unidirectional, ..Self::default() }
+    }
+
+    /// Whether the client can answer pings.
+    pub(crate) fn can_answer(&self) -> bool {
+        !self.cannot_answer
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Relaxed)
     }
@@ -87,8 +102,16 @@ impl Connection {
         vitals: Arc<Vitals>,
         place: Place,
         origin: Origin,
+        form: Form,
     ) -> Self {
-        Self { node, outbox, place, vitals, origin, id: Uuid::now_v7().to_string(), admitted: None }
+        let (id, session) = (Uuid::now_v7().to_string(), String::new());
+        Self { node, outbox, place, vitals, origin, id, session, form, admitted: None }
+    }
+
+    /// The same where commands come by requests of their own: each has to name this session.
+    pub(crate) fn with_session(mut self, session: &str) -> Self {
+        session.clone_into(&mut self.session);
+        self
     }
 
     /// Runs the commands of a frame, one after the other; replies go to the outbox. Dropping the future may leave the
@@ -96,16 +119,81 @@ impl Connection {
     ///
     /// # Errors
     /// Why the connection has to end.
-    pub(crate) async fn handle(&mut self, frame: &str) -> Result<(), Disconnect> {
+    pub(crate) async fn handle(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
         self.vitals.was_heard.store(true, Relaxed);
-        let commands = decode_commands(frame)
-            .map_err(|error| Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}")))?;
+        if self.form.is_unidirectional {
+            return self.open(frame).await;
+        }
+        let commands = (self.form.encoding).decode_commands(frame).map_err(bad_frame)?;
         for command in commands {
             // A client that does not read its replies is not read from either.
             self.outbox.room().await;
             self.run(command).await?;
         }
         Ok(())
+    }
+
+    /// Opens the session of a unidirectional connection by the first thing that it says, a connect request alone; what is a
+    /// reply to others is its first push. Whatever else it says is passed over.
+    async fn open(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
+        if self.admitted.is_some() {
+            return Ok(());
+        }
+        let request = self.form.encoding.decode_connect(frame).map_err(bad_frame)?;
+        self.connect(0, &request).await?.map_err(|failure| {
+            if let Some(detail) = &failure.detail {
+                tracing::warn!(connection = self.id, detail, "connection refused");
+            }
+            Disconnect::new(disconnect_of(failure.code), failure.message)
+        })
+    }
+
+    /// Does what the connection was told to do from outside.
+    ///
+    /// # Errors
+    /// Why the connection has to end.
+    pub(crate) async fn obey(&mut self, order: Order) -> Result<(), Disconnect> {
+        match order {
+            Order::Subscribe { channel, data, since } => {
+                let data = data.as_deref().map(Opaque::from);
+                if let Err(failure) = self.subscribe_from_server(&channel, data, since).await {
+                    let detail = failure.detail.as_deref().unwrap_or(&failure.message);
+                    tracing::warn!(
+                        connection = self.id,
+                        channel,
+                        detail,
+                        "cannot be subscribed from the server"
+                    );
+                }
+            }
+            Order::Forget { channel } => self.forget_ended(&channel).await,
+            Order::Refresh { expires_at } => {
+                let expires_at = expires_at.map(Timestamp::from_millis);
+                let Ok(admitted) = self.admitted() else { return Ok(()) };
+                admitted.identity.expires_at = expires_at;
+                let ttl = self.watch_expiry(expires_at);
+                let refresh = Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
+                self.push("", PushBody::Refresh(refresh));
+            }
+        }
+        Ok(())
+    }
+
+    /// The client as others see it in a channel.
+    pub(super) fn member(&self, options: &SubscriptionOptions) -> ClientInfo<'static> {
+        let identity = self.admitted.as_ref().map(|admitted| &admitted.identity);
+        let info = identity.and_then(|identity| identity.info.as_deref());
+        let conn_info = info.and_then(|info| RawValue::from_string(info.to_owned()).ok());
+        ClientInfo {
+            user: identity.map(|identity| identity.user.to_string()).unwrap_or_default().into(),
+            client: self.id.clone().into(),
+            conn_info: conn_info.map(|info| Opaque::Json(Cow::Owned(info))),
+            chan_info: options.info.clone(),
+        }
+    }
+
+    pub(super) fn push(&self, channel: &str, body: PushBody<'_>) {
+        self.outbox.push(self.form.push(Push { channel: channel.into(), body }));
     }
 
     async fn run(&mut self, command: Command<'_>) -> Result<(), Disconnect> {
@@ -117,9 +205,9 @@ impl Connection {
             Method::Pong => return Ok(()),
             Method::Connect(_) if !is_first => return bad_request("bad request: second connect command"),
             Method::Connect(_) if id == 0 => return bad_request("bad request: command without an id"),
-            Method::Connect(request) => self.connect(id, &request)?,
+            Method::Connect(request) => self.connect(id, &request).await?,
             _ if is_first => return bad_request("bad request: the first command must be connect"),
-            Method::Send if id == 0 => {
+            Method::Send(_) if id == 0 => {
                 // Fire and forget: there is no reply that could carry the refusal.
                 tracing::debug!(connection = self.id, "send command ignored: not available");
                 return Ok(());
@@ -127,20 +215,21 @@ impl Connection {
             _ if id == 0 => return bad_request("bad request: command without an id"),
             Method::Subscribe(request) => self.subscribe(id, &request).await,
             Method::Unsubscribe(request) => {
-                self.unsubscribe(&request.channel);
+                self.unsubscribe(&request.channel).await;
                 self.reply(id, ReplyBody::Unsubscribe(Empty {}));
                 Ok(())
             }
             Method::Publish(request) => self.publish(id, &request).await,
             Method::History(request) => self.history(id, &request).await,
-            Method::Refresh(request) => self.refresh(id, &request)?,
+            Method::Refresh(request) => self.refresh(id, &request).await?,
             Method::Ping => {
                 self.reply(id, ReplyBody::Ping(Empty {}));
                 Ok(())
             }
-            Method::Presence | Method::PresenceStats | Method::Rpc | Method::Send | Method::SubRefresh => {
-                Err(ErrorCode::NOT_AVAILABLE.into())
-            }
+            Method::Presence(request) => self.presence(id, &request).await,
+            Method::PresenceStats(request) => self.presence_stats(id, &request).await,
+            Method::SubRefresh(request) => self.sub_refresh(id, &request).await,
+            Method::Rpc(_) | Method::Send(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
             Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
         };
         let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
@@ -159,7 +248,7 @@ impl Connection {
     }
 
     pub(super) fn reply(&self, id: u32, body: ReplyBody<'_>) {
-        self.outbox.push(Frame::new(Reply { id, body }.encode()));
+        self.outbox.push(Frame::new(Reply { id, body }.encode(self.form.encoding)));
     }
 
     /// What connect established; commands other than connect come only after it.
@@ -167,112 +256,14 @@ impl Connection {
         self.admitted.as_mut().ok_or_else(|| ErrorCode::UNAUTHORIZED.into())
     }
 
-    fn connect(&mut self, id: u32, request: &ConnectRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token) {
-            Ok(found) => found,
-            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
-            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
-        };
-        if let Some(origin) = &self.origin.origin
-            && !tenant.admits_origin(origin, &self.origin.host)
-        {
-            tracing::info!(
-                connection = self.id,
-                tenant = tenant.handle.name(),
-                origin,
-                "origin is not in tenants.*.origins"
-            );
-            return Err(DisconnectCode::PERMISSION_DENIED.into());
-        }
-        self.origin = Origin::default();
-        let ttl = self.watch_expiry(&identity);
-        tracing::debug!(
-            connection = self.id,
-            tenant = tenant.handle.name(),
-            user = &*identity.user,
-            "connected"
-        );
-        tenant.connections.inc();
-        // A connection that says nothing of this is an application's, which shows its users what is theirs.
-        let view = if request.data.redact { View::Redacted } else { View::Whole };
-        self.admitted = Some(Admitted { tenant, identity, view, subscriptions: HashMap::default() });
-        self.vitals.is_connected.store(true, Relaxed);
-        let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
-        let result = ConnectResult {
-            client: self.id.as_str().into(),
-            version: VERSION.into(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or_default(),
-            ping,
-            pong: true,
-            node: self.node.id.as_str().into(),
-        };
-        self.reply(id, ReplyBody::Connect(result));
-        Ok(Ok(()))
-    }
-
-    fn refresh(&mut self, id: u32, request: &RefreshRequest<'_>) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, identity) = match self.identify(&request.token) {
-            Ok(found) => found,
-            Err(Refusal::Expired) => return Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
-            Err(Refusal::Invalid(reason)) => return Err(self.refuse_token(&reason)),
-        };
-        let Some(admitted) = &mut self.admitted else { return Ok(Err(ErrorCode::UNAUTHORIZED.into())) };
-        if !Arc::ptr_eq(&admitted.tenant, &tenant) || admitted.identity.user != identity.user {
-            return Err(self.refuse_token("refreshed with the token of another user"));
-        }
-        admitted.identity = identity.clone();
-        let ttl = self.watch_expiry(&identity);
-        let result = RefreshResult {
-            client: self.id.as_str().into(),
-            version: VERSION.into(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or_default(),
-        };
-        self.reply(id, ReplyBody::Refresh(result));
-        Ok(Ok(()))
-    }
-
-    fn refuse_token(&self, reason: &str) -> Disconnect {
-        tracing::info!(connection = self.id, reason, "connection refused");
-        DisconnectCode::INVALID_TOKEN.into()
-    }
-
-    fn identify(&self, token: &str) -> Result<(Arc<Tenant>, Identity), Refusal> {
-        let tenants = &self.node.tenants;
-        if token.is_empty() {
-            let tenant = tenants.named(DEFAULT_TENANT).filter(|tenant| tenant.admits_anonymous);
-            let refusal = || Refusal::Invalid("no token, and anonymous connections are not allowed".into());
-            return Ok((tenant.ok_or_else(refusal)?.clone(), Identity::anonymous()));
-        }
-        let name = authenticate::claimed_tenant(token)?;
-        let tenant =
-            tenants.named(&name).ok_or_else(|| Refusal::Invalid(format!("unknown tenant {name:?}")))?;
-        let key = (tenant.token_key.as_ref())
-            .ok_or_else(|| Refusal::Invalid(format!("tenants.{name}.token_secret is not set")))?;
-        Ok((tenant.clone(), authenticate::verify(token, key, self.node.clock.now())?))
-    }
-
-    /// Has the writer watch the token's expiry; seconds until then, so that the client can refresh it in time.
-    fn watch_expiry(&self, identity: &Identity) -> Option<u32> {
-        let left = identity.expires_at.map(|expiry| expiry.since(self.node.clock.now()));
-        let with_grace = left.and_then(|left| left.checked_add(self.node.config.timing.expired_grace));
-        // A time so far off that it cannot be told is as good as none.
-        *self.vitals.end_at.lock() = with_grace.and_then(|left| Instant::now().checked_add(left));
-        left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1))
-    }
-
     async fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<(), Failure> {
         let (node, connection) = (self.node.clone(), self.id.clone());
         let Admitted { tenant, identity, .. } = self.admitted()?;
-        let rule =
-            permission::admit(&tenant.rules, &request.channel, Action::Publish, identity.is_authenticated())?;
-        let data = request
-            .data
+        let rule = permission::admit(&tenant.rules, &request.channel, Action::Publish, identity)?;
+        let data = (request.data.as_ref())
             .ok_or_else(|| Failure::new(ErrorCode::BAD_REQUEST, "bad request: data is missing"))?;
-        let data = JsonData::from_raw(data)
-            .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
-        let event = publication::event_of_client(&data, &connection, identity);
+        let data = data.checked().map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
+        let event = publication::event_of_client(data.into_owned(), &connection, identity);
         publishing::publish(&node, tenant, rule, &request.channel, event, publishing::Options::default())
             .await?;
         self.reply(id, ReplyBody::Publish(Empty {}));
@@ -281,18 +272,14 @@ impl Connection {
 
     async fn history(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<(), Failure> {
         let events_max = self.node.config.limits.history_events_max;
-        let Admitted { tenant, identity, view, .. } = self.admitted()?;
-        let rule = permission::admit(
-            &tenant.rules,
-            &request.channel,
-            Action::Subscribe,
-            identity.is_authenticated(),
-        )?;
+        let form = self.form;
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let rule = permission::admit(&tenant.rules, &request.channel, Action::History, identity)?;
         let wanted =
             Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
         let channel = tenant.handle.channel(&request.channel)?;
         let page = history::read(&channel, rule, wanted, events_max).await?;
-        let prepare = |received| Prepared::kept(&channel, received, *view);
+        let prepare = |received| Prepared::kept(&channel, received, form);
         let prepared: Vec<Prepared<'_>> = page.events.iter().map(prepare).collect();
         let result = HistoryResult {
             publications: prepared.iter().map(Prepared::publication).collect(),
@@ -312,6 +299,24 @@ impl Drop for Connection {
     }
 }
 
+fn bad_frame(error: DecodeError) -> Disconnect {
+    Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}"))
+}
+
+/// What a unidirectional client is told in place of an error.
+fn disconnect_of(code: ErrorCode) -> DisconnectCode {
+    match code {
+        ErrorCode::TOKEN_EXPIRED | ErrorCode::EXPIRED => DisconnectCode::EXPIRED,
+        ErrorCode::TOO_MANY_REQUESTS => DisconnectCode::TOO_MANY_REQUESTS,
+        ErrorCode::UNAUTHORIZED => DisconnectCode::INVALID_TOKEN,
+        ErrorCode::PERMISSION_DENIED => DisconnectCode::PERMISSION_DENIED,
+        ErrorCode::LIMIT_EXCEEDED => DisconnectCode::CHANNEL_LIMIT,
+        ErrorCode::NOT_AVAILABLE => DisconnectCode::NOT_AVAILABLE,
+        code if code.is_temporary => DisconnectCode::SERVER_ERROR,
+        _ => DisconnectCode::BAD_REQUEST,
+    }
+}
+
 fn name_of(method: &Method<'_>) -> &'static str {
     match method {
         Method::Connect(_) => "connect",
@@ -322,11 +327,11 @@ fn name_of(method: &Method<'_>) -> &'static str {
         Method::Refresh(_) => "refresh",
         Method::Ping => "ping",
         Method::Pong => "pong",
-        Method::Presence => "presence",
-        Method::PresenceStats => "presence_stats",
-        Method::Rpc => "rpc",
-        Method::Send => "send",
-        Method::SubRefresh => "sub_refresh",
+        Method::Presence(_) => "presence",
+        Method::PresenceStats(_) => "presence_stats",
+        Method::Rpc(_) => "rpc",
+        Method::Send(_) => "send",
+        Method::SubRefresh(_) => "sub_refresh",
         Method::Unknown => "unknown",
     }
 }

@@ -3,30 +3,46 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tidewire::Position;
-use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::{Reply, ReplyBody, SubscribeRequest, SubscribeResult};
+use tidewire::{Position, Timestamp};
+use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
+use tidewire_protocol::{
+    Filter, Opaque, PushBody, Reply, ReplyBody, SubRefreshRequest, SubRefreshResult, Subscribe,
+    SubscribeRequest, SubscribeResult,
+};
+use tokio::time::Instant;
 
+use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
+use super::session::seconds_of;
+use crate::config::ChannelRule;
 use crate::failure::Failure;
 use crate::history::epoch_of;
 use crate::hub::outbox::{Frame, Outbox};
-use crate::hub::recovery::Step;
+use crate::hub::recovery::{Events, Step};
 use crate::hub::registry::Lease;
-use crate::hub::relay::{ConnectionKey, Mode, Relay, Since, Standing};
+use crate::hub::relay::{ConnectionKey, Mode, Relay, Side, Since, Standing, Terms};
 use crate::metrics::{Metrics, Recovery, RecoveryLabel};
+use crate::node::Node;
 use crate::permission::{self, Action};
-use crate::publication::{Prepared, View};
+use crate::publication::{Form, Prepared};
+use crate::tenants::Tenant;
+use crate::tokens::{Refusal, SubscriptionClaims, SubscriptionOptions};
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
 const JOIN_TRIES: usize = 3;
+
+/// The one kind of delta that there is.
+const FOSSIL: &str = "fossil";
 
 /// A connection's subscription to a channel; dropping it ends it.
 pub(super) struct Subscription {
     relay: Arc<Relay>,
     connection: ConnectionKey,
     gauge: Gauge,
+    attendance: Option<Attendance>,
+    /// When it ends, unless its token is refreshed.
+    end_at: Option<Instant>,
     /// Keeps the relay open; given back after leaving it.
     _lease: Lease,
 }
@@ -34,7 +50,23 @@ pub(super) struct Subscription {
 impl Subscription {
     fn new(relay: Arc<Relay>, connection: ConnectionKey, gauge: Gauge, lease: Lease) -> Self {
         gauge.inc();
-        Self { relay, connection, gauge, _lease: lease }
+        Self { relay, connection, gauge, attendance: None, end_at: None, _lease: lease }
+    }
+
+    /// Ends it, and has its subscriber out of the channel when this returns.
+    async fn end(mut self) {
+        self.relay.leave(self.connection);
+        if let Some(attendance) = self.attendance.take() {
+            attendance.end().await;
+        }
+    }
+
+    /// Has it end with its token, after the time in which the token can be refreshed; seconds until the token expires.
+    fn watch_expiry(&mut self, node: &Node, expires_at: Option<Timestamp>) -> Option<u32> {
+        let left = expires_at.map(|expiry| expiry.since(node.clock.now()));
+        let with_grace = left.and_then(|left| left.checked_add(node.config.timing.expired_grace));
+        self.end_at = with_grace.and_then(|left| Instant::now().checked_add(left));
+        left.map(seconds_of)
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.
@@ -50,68 +82,106 @@ impl Drop for Subscription {
     }
 }
 
-/// What the reply to a subscribe command is made of.
-#[derive(Clone, Copy)]
-struct Answer {
-    id: u32,
-    was_recovering: bool,
-    rejects_unrecovered: bool,
-    view: View,
+/// What a client may have.
+struct Allowed {
+    rule: ChannelRule,
+    options: SubscriptionOptions,
+    expires_at: Option<Timestamp>,
 }
 
-impl Answer {
-    /// The reply at once, where one can be given: see [`Relay::join`].
-    fn at_join(self, standing: Standing) -> Option<Frame> {
-        let result = match standing {
-            Standing::Fresh(None) => SubscribeResult::default(),
-            Standing::Fresh(Some(top)) => self.standing_at(top),
-            Standing::Current(top) => SubscribeResult { recovered: true, ..self.standing_at(top) },
-            Standing::Lost(top) if !self.rejects_unrecovered => self.standing_at(top),
-            Standing::Lost(_) | Standing::Behind(_) | Standing::Ahead => return None,
-        };
-        Some(self.frame(result))
-    }
+/// The rule of a channel, with what a token puts aside of it.
+fn overridden(rule: &ChannelRule, options: &SubscriptionOptions) -> ChannelRule {
+    let mut rule = rule.clone();
+    rule.presence = options.overrides.presence.unwrap_or(rule.presence);
+    rule.join_leave = options.overrides.join_leave.unwrap_or(rule.join_leave);
+    rule
+}
 
-    fn at_top(self, top: Position) -> Frame {
-        self.frame(self.standing_at(top))
-    }
+/// What is asked of a subscription.
+pub(super) struct Asked<'a> {
+    pub(super) channel: &'a str,
+    pub(super) rule: &'a ChannelRule,
+    pub(super) terms: Terms,
+    /// Where the subscriber was, if it wants what followed.
+    pub(super) since: Option<Since>,
+    pub(super) rejects_unrecovered: bool,
+}
 
-    /// The client takes `from` for its position and advances it with each event.
-    fn recovered(self, from: Position, missed: &[Prepared<'_>]) -> Frame {
-        let publications = missed.iter().map(Prepared::publication).collect();
-        self.frame(SubscribeResult { recovered: true, publications, ..self.standing_at(from) })
-    }
+/// A subscription whose subscriber has not been told of it yet; what comes is held for it.
+pub(super) struct Joined {
+    subscription: Subscription,
+    terms: Terms,
+    was_recovering: bool,
+    start: Start,
+    /// What the application says with it.
+    data: Option<Opaque<'static>>,
+    /// Seconds until its token expires.
+    ttl: Option<u32>,
+}
 
-    fn standing_at(self, position: Position) -> SubscribeResult<'static> {
-        SubscribeResult {
-            recoverable: true,
-            positioned: true,
-            epoch: position.epoch.to_string().into(),
-            offset: position.offset,
-            was_recovering: self.was_recovering,
-            ..SubscribeResult::default()
+/// Where a subscription starts.
+enum Start {
+    /// Here; the position, if the channel is kept.
+    Here(Option<Position>),
+    /// Here, and nothing was missed.
+    Current(Position),
+    /// After what was missed: its first part, and where it ends.
+    Behind { from: Position, missed: Events, top: Position },
+}
+
+impl Asked<'_> {
+    /// What a client asks for.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn of<'a>(
+        request: &'a SubscribeRequest<'_>,
+        rule: &'a ChannelRule,
+        form: Form,
+    ) -> Result<Asked<'a>, Failure> {
+        if request.kind != 0 {
+            let message = format!("not available: subscription type {}", request.kind);
+            return Err(Failure::new(ErrorCode::NOT_AVAILABLE, message));
         }
-    }
-
-    fn frame(self, result: SubscribeResult<'_>) -> Frame {
-        Frame::new(Reply { id: self.id, body: ReplyBody::Subscribe(result) }.encode())
+        let filter = (request.tf.as_ref()).map(|node| Filter::new(node).map(Arc::new)).transpose();
+        let filter = filter
+            .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, format!("bad request: tf: {error}")))?;
+        // What is left out by a filter is no base of what comes, so a subscription with one gets all data whole.
+        let is_delta = request.delta == FOSSIL && filter.is_none();
+        let is_kept = rule.keep.is_some();
+        Ok(Asked {
+            channel: &request.channel,
+            rule,
+            terms: Terms {
+                form: Form { is_delta, ..form },
+                filter,
+                takes_movements: request.join_leave && rule.join_leave,
+                side: Side::Client,
+            },
+            since: (is_kept && request.recover).then(|| Since {
+                epoch: epoch_of(&request.epoch),
+                offset: request.offset,
+                end: None,
+            }),
+            rejects_unrecovered: request.rejects_unrecovered(),
+        })
     }
 }
 
 impl Connection {
     pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
-        let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
-        let Admitted { tenant, identity, view, subscriptions } = self.admitted()?;
         let channel: &str = &request.channel;
-        let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity.is_authenticated())?;
-        if request.kind != 0 {
-            let message = format!("not available: subscription type {}", request.kind);
-            return Err(Failure::new(ErrorCode::NOT_AVAILABLE, message));
+        let Allowed { rule, options, expires_at } = self.allowed(channel, &request.token).await?;
+        let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
+        let (form, member) = (self.form, self.member(&options));
+        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let asked = Asked::of(request, &rule, form)?;
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return Err(ErrorCode::ALREADY_SUBSCRIBED.into());
         }
-        match subscriptions.get(channel) {
-            Some(subscription) if subscription.is_live() => return Err(ErrorCode::ALREADY_SUBSCRIBED.into()),
-            Some(_) => drop(subscriptions.remove(channel)),
-            None => {}
+        // One that was ended from outside is there until now; a new one begins after it.
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
         }
         let count_max = node.config.limits.subscriptions_per_connection_max;
         if subscriptions.len() >= count_max {
@@ -119,101 +189,290 @@ impl Connection {
                 format!("connection has {count_max} subscriptions (limits.subscriptions_per_connection_max)");
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
-        let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
-        let mut since = (mode == Mode::Kept && request.recover).then(|| Since {
-            epoch: epoch_of(&request.epoch),
-            offset: request.offset,
-            end: None,
-        });
-        let answer = Answer {
-            id,
-            was_recovering: since.is_some(),
-            rejects_unrecovered: request.rejects_unrecovered(),
-            view: *view,
-        };
-
-        for _ in 0..JOIN_TRIES {
-            let (lease, relay) = tenant.registry.lease(channel, mode).await?;
-            let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
-            let Ok(standing) = relay.join(key, &outbox, *view, since, |standing| answer.at_join(standing))
-            else {
-                continue;
-            };
-            match (standing, &mut since) {
-                (Standing::Ahead, Some(since)) => {
-                    since.end = Some(relay.end_of_stream().await?);
-                    continue;
-                }
-                (Standing::Behind(top), Some(since)) => {
-                    let from = Position { epoch: top.epoch, offset: since.offset };
-                    recover(&relay, key, &outbox, answer, from, top, &node.metrics).await?;
-                }
-                (Standing::Lost(_), _) => {
-                    count(&node.metrics, Recovery::Lost);
-                    if answer.rejects_unrecovered {
-                        return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
-                    }
-                }
-                (Standing::Current(_), _) => count(&node.metrics, Recovery::Complete),
-                (Standing::Fresh(_) | Standing::Behind(_) | Standing::Ahead, _) => {}
-            }
-            subscriptions.insert(channel.into(), subscription);
-            return Ok(());
+        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        joined.data = options.data;
+        joined.ttl = joined.subscription.watch_expiry(&node, expires_at);
+        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
+        let missed = joined.missed();
+        let reply = Reply { id, body: ReplyBody::Subscribe(joined.result(&missed)) };
+        let reply = Frame::new(reply.encode(form.encoding));
+        drop(missed);
+        if !joined.subscription.relay.answer(key, reply) {
+            return Err(ErrorCode::INTERNAL.into());
         }
-        Err(ErrorCode::INTERNAL.into())
+        subscriptions.insert(channel.into(), joined.go_live(&outbox, &node.metrics).await);
+        Ok(())
+    }
+
+    /// What a client may subscribe to, by the token that it gives for it or else by its connection's.
+    async fn allowed(&mut self, channel: &str, token: &str) -> Result<Allowed, Failure> {
+        let (node, client) = (self.node.clone(), self.id.clone());
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        if tenant.is_personal_of_another(channel, &identity.user) {
+            return Err(ErrorCode::PERMISSION_DENIED.into());
+        }
+        if token.is_empty() {
+            let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity)?.clone();
+            return Ok(Allowed { rule, options: SubscriptionOptions::default(), expires_at: None });
+        }
+        let rule = permission::rule_of(&tenant.rules, channel)?;
+        let verified =
+            tenant.tokens.subscription(token, channel, &identity.user, &client, node.clock.now()).await;
+        let claims = verified.map_err(|refusal| match refusal {
+            Refusal::Expired => ErrorCode::TOKEN_EXPIRED.into(),
+            Refusal::Unavailable(reason) => Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() },
+            Refusal::Invalid(reason) => {
+                tracing::info!(connection = client, channel, reason, "subscription refused");
+                ErrorCode::PERMISSION_DENIED.into()
+            }
+        })?;
+        let SubscriptionClaims { expires_at, options } = claims;
+        Ok(Allowed { rule: overridden(rule, &options), options, expires_at })
+    }
+
+    /// Replaces the token of a subscription.
+    pub(super) async fn sub_refresh(
+        &mut self,
+        id: u32,
+        request: &SubRefreshRequest<'_>,
+    ) -> Result<(), Failure> {
+        let channel: &str = &request.channel;
+        if request.token.is_empty() {
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: token is missing"));
+        }
+        let Allowed { expires_at, .. } = self.allowed(channel, &request.token).await?;
+        let node = self.node.clone();
+        let Admitted { subscriptions, .. } = self.admitted()?;
+        let subscription = subscriptions.get_mut(channel).filter(|subscription| subscription.is_live());
+        let Some(subscription) = subscription else {
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: there is no such subscription"));
+        };
+        let ttl = subscription.watch_expiry(&node, expires_at);
+        let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
+        self.reply(id, ReplyBody::SubRefresh(result));
+        Ok(())
+    }
+
+    /// When the next subscription ends with its token.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let subscriptions = &self.admitted.as_ref()?.subscriptions;
+        subscriptions.values().filter_map(|subscription| subscription.end_at).min()
+    }
+
+    /// Ends the subscriptions whose token has expired: their clients come again with another one.
+    pub(super) async fn end_expired(&mut self) {
+        let now = Instant::now();
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        let is_over = |subscription: &Subscription| subscription.end_at.is_some_and(|end_at| end_at <= now);
+        let over: Vec<_> = subscriptions.extract_if(|_, subscription| is_over(subscription)).collect();
+        for (_, subscription) in over {
+            subscription.relay.expel(subscription.connection, UnsubscribeCode::EXPIRED);
+            subscription.end().await;
+        }
+    }
+
+    /// Subscribes because the server wants it, and tells the client so.
+    pub(super) async fn subscribe_from_server(
+        &mut self,
+        channel: &str,
+        data: Option<Opaque<'_>>,
+        since: Option<(u64, String)>,
+    ) -> Result<(), Failure> {
+        let options =
+            SubscriptionOptions { data: data.map(Opaque::into_owned), ..SubscriptionOptions::default() };
+        let Some(joined) = self.join_from_server(channel, options, since).await? else { return Ok(()) };
+        let missed = joined.missed();
+        let SubscribeResult { recoverable, positioned, epoch, offset, publications, data, .. } =
+            joined.result(&missed);
+        self.push(channel, PushBody::Subscribe(Subscribe { recoverable, positioned, epoch, offset, data }));
+        for publication in publications {
+            self.push(channel, PushBody::Publication(publication));
+        }
+        drop(missed);
+        let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;
+        self.admitted()?.subscriptions.insert(channel.into(), subscription);
+        Ok(())
+    }
+
+    /// Joins because the server wants it. The client has no say in it, and a subscription that is there stays: `None` then.
+    pub(super) async fn join_from_server(
+        &mut self,
+        channel: &str,
+        options: SubscriptionOptions,
+        since: Option<(u64, String)>,
+    ) -> Result<Option<Joined>, Failure> {
+        let (node, outbox, key, form) = (self.node.clone(), self.outbox.clone(), self.place.key, self.form);
+        let member = self.member(&options);
+        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let rule = overridden(permission::rule_of(&tenant.rules, channel)?, &options);
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return Ok(None);
+        }
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
+        }
+        let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
+        let takes_movements = rule.join_leave && options.overrides.force_push_join_leave == Some(true);
+        let asked = Asked {
+            channel,
+            rule: &rule,
+            terms: Terms { form, takes_movements, side: Side::Server, filter: None },
+            since: since.filter(|_| rule.keep.is_some()),
+            rejects_unrecovered: false,
+        };
+        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        joined.data = options.data;
+        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
+        Ok(Some(joined))
+    }
+
+    /// Gives back what a subscription holds that was ended from outside.
+    pub(super) async fn forget_ended(&mut self, channel: &str) {
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+            return;
+        }
+        if let Some(ended) = subscriptions.remove(channel) {
+            ended.end().await;
+        }
     }
 
     /// Ends a subscription; ending one that is not there is no error.
-    pub(super) fn unsubscribe(&mut self, channel: &str) {
-        if let Ok(admitted) = self.admitted() {
-            admitted.subscriptions.remove(channel);
+    pub(super) async fn unsubscribe(&mut self, channel: &str) {
+        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
+        if let Some(subscription) = subscriptions.remove(channel) {
+            subscription.end().await;
         }
     }
 }
 
-/// Gives a subscriber that is behind what it missed, step by step as its outbox has room, and then makes it live.
+/// Makes a subscription, and reads the first of what was missed.
 ///
 /// # Errors
-/// Only before the reply is sent. Later trouble ends the subscription instead, and the client comes back for the rest.
-async fn recover(
-    relay: &Relay,
+/// Those of the engine, and 112 where events are lost and the subscriber would rather not subscribe then.
+pub(super) async fn join(
+    node: &Node,
+    tenant: &Tenant,
     key: ConnectionKey,
-    outbox: &Outbox,
-    answer: Answer,
-    from: Position,
-    top: Position,
-    metrics: &Metrics,
-) -> Result<(), Failure> {
-    let Step::Events(missed) = relay.recovery().step(from, top.offset).await? else {
-        count(metrics, Recovery::Lost);
-        if answer.rejects_unrecovered {
+    outbox: &Arc<Outbox>,
+    asked: Asked<'_>,
+) -> Result<Joined, Failure> {
+    let Asked { channel, rule, terms, mut since, rejects_unrecovered } = asked;
+    let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
+    let was_recovering = since.is_some();
+    for _ in 0..JOIN_TRIES {
+        let (lease, relay) = tenant.registry.lease(channel, mode).await?;
+        let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
+        let Ok(standing) = relay.join(key, outbox, terms.clone(), since) else { continue };
+        let start = match (standing, &mut since) {
+            (Standing::Ahead, Some(since)) => {
+                since.end = Some(relay.end_of_stream().await?);
+                continue;
+            }
+            // Only who was somewhere can be ahead or behind.
+            (Standing::Ahead, None) => continue,
+            (Standing::Behind(top), since) => {
+                let offset = since.map_or(top.offset, |since| since.offset);
+                let from = Position { epoch: top.epoch, offset };
+                match relay.recovery().step(from, top.offset).await? {
+                    Step::Events(missed) => Start::Behind { from, missed, top },
+                    Step::Lost => Start::Here(None),
+                }
+            }
+            (Standing::Lost(_), _) => Start::Here(None),
+            (Standing::Current(position), _) => Start::Current(position),
+            (Standing::Fresh(top), _) => Start::Here(top),
+        };
+        let is_lost = was_recovering && matches!(start, Start::Here(_));
+        if is_lost && rejects_unrecovered {
+            count(&node.metrics, Recovery::Lost);
             return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
         }
-        let is_there = relay.skip_to_top(key, |top| answer.at_top(top));
-        return if is_there { Ok(()) } else { Err(ErrorCode::INTERNAL.into()) };
-    };
-    let prepared = missed.iter().map(|received| relay.prepare(received, answer.view));
-    let prepared: Vec<Prepared<'_>> = prepared.collect();
-    if !relay.answer(key, answer.recovered(from, &prepared)) {
-        return Err(ErrorCode::INTERNAL.into());
-    }
-    let mut position = missed.end().unwrap_or(top);
-    while position.offset < top.offset && !outbox.has_ended() {
-        outbox.room().await;
-        let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
-            relay.expel(key);
-            return Ok(());
+        let start = match start {
+            // What was held since is behind the new start, or before it.
+            Start::Here(_) if is_lost => {
+                count(&node.metrics, Recovery::Lost);
+                Start::Here(Some(relay.skip_to_top(key).ok_or(ErrorCode::INTERNAL)?))
+            }
+            Start::Current(position) => {
+                count(&node.metrics, Recovery::Complete);
+                Start::Current(position)
+            }
+            start => start,
         };
-        for received in missed.iter() {
-            outbox.room().await;
-            outbox.push(relay.prepare(received, answer.view).push(relay.name()));
-        }
-        position = missed.end().unwrap_or(top);
+        return Ok(Joined { subscription, terms, was_recovering, start, data: None, ttl: None });
     }
-    outbox.room().await;
-    count(metrics, Recovery::Complete);
-    relay.catch_up(key);
-    Ok(())
+    Err(ErrorCode::INTERNAL.into())
+}
+
+impl Joined {
+    /// The first of what was missed, ready to be written.
+    pub(super) fn missed(&self) -> Vec<Prepared<'_>> {
+        match &self.start {
+            Start::Behind { missed, .. } => missed
+                .iter()
+                .filter_map(|received| self.subscription.relay.prepare(received, &self.terms))
+                .collect(),
+            Start::Here(_) | Start::Current(_) => Vec::new(),
+        }
+    }
+
+    /// What the subscriber is told. One that missed something takes `offset` for its position and advances it with each event.
+    pub(super) fn result<'m>(&self, missed: &'m [Prepared<'_>]) -> SubscribeResult<'m> {
+        let (position, recovered) = match &self.start {
+            Start::Here(None) => return self.told(),
+            Start::Here(Some(top)) => (top, false),
+            Start::Current(position) => (position, true),
+            Start::Behind { from, .. } => (from, true),
+        };
+        SubscribeResult {
+            recoverable: true,
+            positioned: true,
+            epoch: position.epoch.to_string().into(),
+            offset: position.offset,
+            publications: missed.iter().map(Prepared::publication).collect(),
+            recovered,
+            was_recovering: self.was_recovering,
+            ..self.told()
+        }
+    }
+
+    /// What every subscriber is told, wherever it starts.
+    fn told(&self) -> SubscribeResult<'static> {
+        SubscribeResult {
+            expires: self.ttl.is_some(),
+            ttl: self.ttl.unwrap_or_default(),
+            data: self.data.clone(),
+            delta: self.terms.form.is_delta,
+            ..SubscribeResult::default()
+        }
+    }
+
+    /// Gives the subscriber, who has been told of its subscription, the rest of what it missed, step by step as its outbox
+    /// has room, and then what comes. Trouble ends the subscription, and the client comes back for the rest.
+    pub(super) async fn go_live(self, outbox: &Outbox, metrics: &Metrics) -> Subscription {
+        let Self { subscription, terms, start, .. } = self;
+        let Subscription { relay, connection: key, .. } = &subscription;
+        if let Start::Behind { missed, top, .. } = start {
+            let mut position = missed.end().unwrap_or(top);
+            while position.offset < top.offset && !outbox.has_ended() {
+                outbox.room().await;
+                let Ok(Step::Events(missed)) = relay.recovery().step(position, top.offset).await else {
+                    relay.expel(*key, UnsubscribeCode::INSUFFICIENT_STATE);
+                    return subscription;
+                };
+                for prepared in missed.iter().filter_map(|received| relay.prepare(received, &terms)) {
+                    outbox.room().await;
+                    outbox.push(prepared.push(relay.name()));
+                }
+                position = missed.end().unwrap_or(top);
+            }
+            outbox.room().await;
+            count(metrics, Recovery::Complete);
+        }
+        relay.catch_up(*key);
+        subscription
+    }
 }
 
 fn count(metrics: &Metrics, outcome: Recovery) {

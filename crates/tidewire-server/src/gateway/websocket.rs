@@ -1,326 +1,173 @@
-//! The WebSocket of a connection: frames in, frames out, and the clock of both.
+//! The WebSocket of a connection, over the upgraded TCP connection itself.
+//!
+//! Framing is ours (`tidewire_protocol::websocket`): frames are encoded once and shared, a write takes all that waits, and
+//! an idle connection holds no buffer.
 
-use std::pin::pin;
+mod sink;
+mod source;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use tidewire_protocol::EMPTY_FRAME;
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tidewire_protocol::Encoding;
 use tidewire_protocol::codes::DisconnectCode;
-use tidewire_protocol::limits::CLOSE_REASON_BYTES_MAX;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite;
+use tidewire_protocol::websocket::{self, DeflateAgreement, WindowBits};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use super::connection::{Connection, Origin, Vitals};
-use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
-use crate::metrics::CodeLabel;
+use self::sink::SocketSink;
+use self::source::SocketSource;
+use super::admission::{self, Admission};
+use super::connection::{Connection, Vitals};
+use super::serve::{End, Shared, serve};
+use crate::hub::outbox::{Disconnect, Outbox};
 use crate::node::Node;
-
-/// Buffers of the WebSocket, in bytes. Small: most connections are idle most of the time, and with the library's default
-/// of 128 KiB each they would cost 30 times the memory. Frames are written as they come, so none waits in a buffer.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
-const WRITE_BUFFER_BYTES: usize = 0;
-
-/// Frames are joined into one WebSocket frame up to this size, in bytes: past it a copy costs more than a write.
-const JOINED_BYTES_MAX: usize = 64 * 1024;
+use crate::publication::Form;
 
 /// How long the close frame and the client's answer to it may take. The socket stays open for it, because closing it with
 /// unread bytes in it would make the kernel take back the close frame.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The subprotocol of JSON frames; the default where a client names none.
+/// The subprotocols of the two encodings; JSON is the default where a client names none.
 const JSON_SUBPROTOCOL: &str = "centrifuge-json";
 const PROTOBUF_SUBPROTOCOL: &str = "centrifuge-protobuf";
 
+/// How a WebSocket is spoken, as its handshake has it.
+#[derive(Clone, Copy)]
+struct Agreed {
+    form: Form,
+    deflate: Option<DeflateAgreement>,
+}
+
 /// `GET /connection/websocket`.
-pub(crate) async fn upgrade(
-    State(node): State<Arc<Node>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let text_of = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let origin = Origin { origin: text_of(header::ORIGIN), host: text_of(header::HOST).unwrap_or_default() };
-    if let Some(page) = &origin.origin
-        && !node.tenants.admit_origin(page, &origin.host)
-    {
-        tracing::info!(origin = page, "upgrade refused: origin is not in tenants.*.origins");
-        return (StatusCode::FORBIDDEN, "origin is not allowed\n").into_response();
-    }
-    let query = query.unwrap_or_default();
-    let wants_protobuf = upgrade.requested_protocols().any(|protocol| protocol == PROTOBUF_SUBPROTOCOL)
-        || query.split('&').any(|pair| matches!(pair, "cf_protocol=protobuf" | "format=protobuf"));
-    if wants_protobuf {
-        return (StatusCode::BAD_REQUEST, "protobuf is not available, connect with JSON\n").into_response();
-    }
-    let Some(place) = node.take_place() else {
-        tracing::warn!("upgrade refused: node is full (limits.connections_max)");
-        return (StatusCode::SERVICE_UNAVAILABLE, "node is full\n").into_response();
+pub(crate) async fn both_ways(State(node): State<Arc<Node>>, request: Request) -> Response {
+    accept(node, request, false)
+}
+
+/// `GET /connection/uni_websocket`.
+pub(crate) async fn one_way(State(node): State<Arc<Node>>, request: Request) -> Response {
+    accept(node, request, true)
+}
+
+fn accept(node: Arc<Node>, mut request: Request, is_unidirectional: bool) -> Response {
+    let refuse = |reason: &'static str| (StatusCode::BAD_REQUEST, reason).into_response();
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return refuse("this is a WebSocket: connect with one\n");
     };
-    let frame_bytes_max = node.config.limits.client_frame_bytes_max;
-    upgrade
-        .protocols([JSON_SUBPROTOCOL])
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(frame_bytes_max)
-        .max_frame_size(frame_bytes_max)
-        .on_upgrade(|socket| async {
-            let tasks = node.tasks.clone();
-            let (sink, stream) = socket.split();
-            let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-            let vitals = Arc::new(Vitals::default());
-            let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin);
-            tasks.spawn(serve(sink, stream, node, connection, outbox, vitals));
-        })
-}
-
-/// Why a connection ended.
-enum End {
-    /// We end it; the client is to be told.
-    Ours(Disconnect),
-    /// The client is gone.
-    Theirs,
-}
-
-/// Serves one connection to its end. Reader and writer are two futures of one task: an idle connection costs one wake-up
-/// for each ping, and no command waits behind a delivery or the other way round.
-///
-/// Futures are boxed where they are made: the task of an idle connection takes 1.4 KB so, and would take 7 KB with room
-/// for all that a busy or ending one needs.
-async fn serve(
-    mut sink: SplitSink<WebSocket, Message>,
-    mut stream: SplitStream<WebSocket>,
-    node: Arc<Node>,
-    connection: Connection,
-    outbox: Arc<Outbox>,
-    vitals: Arc<Vitals>,
-) {
-    let end = {
-        let mut reader = Box::pin(read(&mut stream, connection));
-        let mut writer = Box::pin(write(&mut sink, &outbox, &vitals, &node));
-        let ending = tokio::select! {
-            end = &mut writer => Some(end),
-            end = &mut reader => match end {
-                End::Ours(disconnect) => {
-                    outbox.end(disconnect);
-                    None
-                }
-                End::Theirs => Some(End::Theirs),
-            },
-            () = node.tasks.stopping().cancelled() => {
-                outbox.end(DisconnectCode::SHUTDOWN.into());
-                None
-            }
-        };
-        match ending {
-            Some(end) => end,
-            // What waits, the replies before the end among it, is still written.
-            None => writer.await,
-        }
+    let headers = request.headers();
+    let is_websocket = has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket")
+        && text(headers, header::SEC_WEBSOCKET_VERSION) == Some("13");
+    if !is_websocket {
+        return refuse("this is a WebSocket: connect with one, version 13\n");
+    }
+    let key = text(headers, header::SEC_WEBSOCKET_KEY).and_then(websocket::accept_key);
+    let Some(accepted) = key else { return refuse("Sec-WebSocket-Key is missing or malformed\n") };
+    let Ok(deflate) = agreed_deflate(&node, headers) else {
+        return refuse("Sec-WebSocket-Extensions is malformed\n");
     };
-    if let End::Ours(disconnect) = end {
-        let code = disconnect.code.number.into();
-        node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
-        tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
-        Box::pin(close(sink, stream, disconnect)).await;
-    }
-}
-
-async fn read(stream: &mut SplitStream<WebSocket>, mut connection: Connection) -> End {
-    loop {
-        let frame = match stream.next().await {
-            Some(Ok(Message::Text(frame))) => frame,
-            Some(Ok(Message::Binary(_))) => return End::Ours(DisconnectCode::INAPPROPRIATE_PROTOCOL.into()),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Err(error)) if is_too_large(&error) => {
-                let reason = "message size limit exceeded (limits.client_frame_bytes_max)";
-                return End::Ours(Disconnect::new(DisconnectCode::FRAME_TOO_LARGE, reason));
-            }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Theirs,
-        };
-        if let Err(disconnect) = Box::pin(connection.handle(&frame)).await {
-            return End::Ours(disconnect);
-        }
-    }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    use std::error::Error;
-    let source = error.source().and_then(|source| source.downcast_ref::<tungstenite::Error>());
-    matches!(source, Some(tungstenite::Error::Capacity(_)))
-}
-
-/// What the writer waits for next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    Connect,
-    PingTime,
-    Pong,
-}
-
-async fn write(
-    sink: &mut SplitSink<WebSocket, Message>,
-    outbox: &Outbox,
-    vitals: &Vitals,
-    node: &Node,
-) -> End {
-    let timing = &node.config.timing;
-    let mut awaited = Awaited::Connect;
-    let mut due = Instant::now() + timing.connect_within;
-    let mut timer: std::pin::Pin<&mut Sleep> = pin!(sleep_until(due));
-    loop {
-        let end_at = vitals.end_at();
-        let wake_at = end_at.map_or(due, |end_at| end_at.min(due));
-        if timer.deadline() != wake_at {
-            timer.as_mut().reset(wake_at);
-        }
-        tokio::select! {
-            biased;
-            next = outbox.next() => match next {
-                Next::Close(disconnect) => return End::Ours(disconnect),
-                Next::Write(frames) => {
-                    if let Err(end) = Box::pin(write_all(sink, outbox, frames, timing.write_within)).await {
-                        return end;
-                    }
-                    if awaited == Awaited::Connect && vitals.is_connected() {
-                        (awaited, due) = (Awaited::PingTime, Instant::now() + timing.ping_every);
-                    }
-                }
-            },
-            () = &mut timer => {
-                if end_at.is_some_and(|end_at| end_at <= Instant::now()) {
-                    return End::Ours(DisconnectCode::EXPIRED.into());
-                }
-                match awaited {
-                    Awaited::Connect => return End::Ours(DisconnectCode::STALE.into()),
-                    Awaited::Pong if !vitals.take_heard() => return End::Ours(DisconnectCode::NO_PONG.into()),
-                    Awaited::Pong => {
-                        (awaited, due) = (Awaited::PingTime, due + (timing.ping_every - timing.pong_within));
-                    }
-                    Awaited::PingTime => {
-                        vitals.take_heard();
-                        outbox.push(Frame::new(EMPTY_FRAME.into()));
-                        (awaited, due) = (Awaited::Pong, Instant::now() + timing.pong_within);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Writes what was taken from the outbox, joined into as few WebSocket frames as worthwhile, flushed once.
-async fn write_all(
-    sink: &mut SplitSink<WebSocket, Message>,
-    outbox: &Outbox,
-    frames: Vec<Frame>,
-    within: Duration,
-) -> Result<(), End> {
-    let bytes = frames.iter().map(Frame::len).sum();
-    let mut write = pin!(async {
-        for text in joined(frames) {
-            sink.feed(Message::Text(text)).await?;
-        }
-        sink.flush().await
+    let protocol = requested_protocol(headers);
+    let by_query = request.uri().query().is_some_and(|query| {
+        query.split('&').any(|pair| matches!(pair, "cf_protocol=protobuf" | "format=protobuf"))
     });
-    // Most writes fit into the socket's buffer; only one that does not needs a timer.
-    let outcome = match write.as_mut().now_or_never() {
-        Some(outcome) => Ok(outcome),
-        None => tokio::select! {
-            biased;
-            () = outbox.cut() => {
-                // The write is given up: the outbox has the reason.
-                return match outbox.next().await {
-                    Next::Close(disconnect) => Err(End::Ours(disconnect)),
-                    Next::Write(_) => Err(End::Ours(DisconnectCode::SLOW.into())),
-                };
-            }
-            outcome = timeout(within, write) => outcome,
-        },
+    let encoding = match protocol == Some(PROTOBUF_SUBPROTOCOL) || by_query {
+        true => Encoding::Protobuf,
+        false => Encoding::Json,
     };
-    match outcome {
-        Ok(Ok(())) => {
-            outbox.written(bytes);
-            Ok(())
+    let admission = match admission::admit(&node, headers) {
+        Ok(admission) => admission,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let mut answer = |name, value: &str| {
+        // Base64 and names of ours: nothing that a header could not hold.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
         }
-        Ok(Err(_)) => Err(End::Theirs),
-        Err(_) => Err(End::Ours(Disconnect::new(
-            DisconnectCode::WRITE_ERROR,
-            "write error: timing.write_within is over",
-        ))),
+    };
+    answer(header::CONNECTION, "upgrade");
+    answer(header::UPGRADE, "websocket");
+    answer(header::SEC_WEBSOCKET_ACCEPT, &accepted);
+    if let Some(protocol) = protocol {
+        answer(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
+    if let Some(deflate) = &deflate {
+        answer(header::SEC_WEBSOCKET_EXTENSIONS, &deflate.response_header());
+    }
+    let form = Form { encoding, is_unidirectional, ..Form::default() };
+    node.tasks.clone().spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+                Ok(parts) => {
+                    run(parts.io.into_inner(), parts.read_buf, node, admission, Agreed { form, deflate })
+                        .await
+                }
+                Err(_) => tracing::error!("a WebSocket came over something that is no TCP connection"),
+            },
+            Err(error) => tracing::debug!(%error, "the upgrade was not completed"),
+        }
+    });
+    response
 }
 
-/// Joins frames by newlines. One alone is passed on as it is, shared with all others who get it.
-fn joined(frames: Vec<Frame>) -> Vec<Utf8Bytes> {
-    let mut texts = Vec::new();
-    let mut frames = frames.into_iter().peekable();
-    while let Some(first) = frames.next() {
-        let fits = |length: usize, next: &Frame| length + 1 + next.len() <= JOINED_BYTES_MAX;
-        if !frames.peek().is_some_and(|next| fits(first.len(), next)) {
-            texts.push(first.into_text());
-            continue;
-        }
-        let mut text = first.as_str().to_owned();
-        while let Some(next) = frames.next_if(|next| fits(text.len(), next)) {
-            text.push('\n');
-            text.push_str(next.as_str());
-        }
-        texts.push(text.into());
+fn agreed_deflate(
+    node: &Node,
+    headers: &HeaderMap,
+) -> Result<Option<DeflateAgreement>, websocket::MalformedExtensions> {
+    let offers =
+        headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|offer| offer.to_str().ok());
+    let agreed = websocket::agree_deflate(offers, WindowBits::MAX)?;
+    Ok(agreed.filter(|_| node.config.websocket.compression))
+}
+
+/// The first subprotocol asked for that is spoken here.
+fn requested_protocol(headers: &HeaderMap) -> Option<&'static str> {
+    let asked =
+        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    websocket::requested_protocols(asked)
+        .find_map(|name| [JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL].into_iter().find(|known| *known == name))
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Serves the connection to its end.
+async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+    let Agreed { form, deflate } = agreed;
+    let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
+    let vitals = Arc::new(Vitals::of(form));
+    let Admission { place, origin } = admission;
+    let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
+    let frame_bytes_max = node.config.limits.client_frame_bytes_max;
+    let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
+    let mut sink =
+        SocketSink::new(&socket, form, deflate.map(|_| node.config.websocket.compression_bytes_min));
+    let shared = Shared { node, outbox, vitals };
+    if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
+        Box::pin(close(&socket, &mut sink, disconnect)).await;
     }
-    texts
 }
 
 /// Sends the close frame, and waits for the client to take it.
-async fn close(
-    mut sink: SplitSink<WebSocket, Message>,
-    mut stream: SplitStream<WebSocket>,
-    disconnect: Disconnect,
-) {
-    let code = disconnect.code.number;
-    let frame = CloseFrame { code, reason: shortened(&disconnect.reason).into() };
+async fn close(socket: &TcpStream, sink: &mut SocketSink<'_>, disconnect: Disconnect) {
     let farewell = async {
-        if sink.send(Message::Close(Some(frame))).await.is_ok() {
-            if code == DisconnectCode::FRAME_TOO_LARGE.number {
-                // The stream cannot be read past the frame that was too large.
-                sleep(CLOSE_WITHIN).await;
-            }
-            while let Some(Ok(_)) = stream.next().await {}
+        let close = websocket::encode_close(Some((disconnect.code.number, &disconnect.reason)), None);
+        if sink.write_raw(&close).await.is_ok() {
+            source::drain(socket, disconnect.code == DisconnectCode::FRAME_TOO_LARGE).await;
         }
     };
     // A client that does not take part is cut off all the same.
     let _in_time = timeout(CLOSE_WITHIN, farewell).await.is_ok();
-}
-
-/// The longest start of `reason` that a close frame can hold.
-fn shortened(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(text: &str) -> Frame {
-        Frame::new(text.to_owned().into())
-    }
-
-    #[test]
-    fn joins_small_frames_and_passes_large_ones_on() {
-        let large = "x".repeat(JOINED_BYTES_MAX);
-        let texts = joined(vec![frame("a"), frame("b"), frame(&large), frame("c"), frame("d")]);
-        assert_eq!(texts.iter().map(|text| text.as_str()).collect::<Vec<_>>(), ["a\nb", &large, "c\nd"]);
-        assert!(joined(Vec::new()).is_empty());
-    }
-
-    #[test]
-    fn a_reason_is_cut_at_a_character() {
-        let long = "\u{e9}".repeat(CLOSE_REASON_BYTES_MAX);
-        assert_eq!(shortened(&long).len(), CLOSE_REASON_BYTES_MAX - 1);
-        assert_eq!(shortened("slow"), "slow");
-    }
 }

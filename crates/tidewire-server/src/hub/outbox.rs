@@ -1,8 +1,8 @@
 //! What waits to be written to one connection.
 
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewire_protocol::codes::DisconnectCode;
@@ -10,24 +10,37 @@ use tokio::sync::Notify;
 
 /// One encoded reply or push. Cloning shares the bytes, so an event is encoded once for all its subscribers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Frame(Utf8Bytes);
+pub(crate) struct Frame {
+    bytes: Bytes,
+    /// The same compressed, once one of those who share it wants that; `None` for a frame of one connection.
+    compressed: Option<Arc<OnceLock<Bytes>>>,
+}
 
 impl Frame {
-    /// From what the codec wrote, which is UTF-8 by construction.
+    /// For one connection, from what the codec wrote.
     pub(crate) fn new(encoded: Bytes) -> Self {
-        Self(Utf8Bytes::try_from(encoded).unwrap_or_default())
+        Self { bytes: encoded, compressed: None }
+    }
+
+    /// The same for many: it is compressed at most once too.
+    pub(crate) fn shared(self) -> Self {
+        Self { compressed: Some(Arc::default()), ..self }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    pub(crate) fn into_text(self) -> Utf8Bytes {
-        self.0
+    /// The bytes compressed by `compress`.
+    pub(crate) fn compressed(&self, compress: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
+        match &self.compressed {
+            Some(once) => once.get_or_init(|| compress(&self.bytes)).clone(),
+            None => compress(&self.bytes),
+        }
     }
 }
 
@@ -72,6 +85,8 @@ struct State {
     frames: Vec<Frame>,
     /// Bytes that wait, and those that the writer has taken and not yet written.
     bytes: usize,
+    /// The payload of the newest ping of the transport that is not answered; older ones need no answer (RFC 6455, 5.5.3).
+    pong: Option<Bytes>,
     end: Option<Disconnect>,
 }
 
@@ -80,6 +95,8 @@ struct State {
 pub(crate) enum Next {
     /// Write these, then say so with [`Outbox::written`].
     Write(Vec<Frame>),
+    /// Answer a ping of the transport.
+    Pong(Bytes),
     /// Close the connection.
     Close(Disconnect),
 }
@@ -119,6 +136,12 @@ impl Outbox {
         state.bytes += frame.len();
         state.frames.push(frame);
         drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Has a ping of the transport answered.
+    pub(crate) fn pong(&self, payload: Bytes) {
+        self.state.lock().pong = Some(payload);
         self.filled.notify_one();
     }
 
@@ -181,6 +204,9 @@ impl Outbox {
 
     fn take(&self) -> Option<Next> {
         let mut state = self.state.lock();
+        if let Some(payload) = state.pong.take() {
+            return Some(Next::Pong(payload));
+        }
         if !state.frames.is_empty() {
             return Some(Next::Write(std::mem::take(&mut state.frames)));
         }
@@ -199,7 +225,7 @@ mod tests {
     async fn lengths(outbox: &Outbox) -> Vec<usize> {
         match outbox.next().await {
             Next::Write(frames) => frames.iter().map(Frame::len).collect(),
-            Next::Close(disconnect) => panic!("unexpected end: {disconnect:?}"),
+            next => panic!("unexpected: {next:?}"),
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tidewire::Tenant;
 use tidewire::tasks::Tasks;
+use tidewire::{Tenant, name};
 use tokio::sync::OnceCell;
 
 use super::relay::{Mode, Relay};
@@ -44,6 +44,22 @@ impl Registry {
     /// Channels with a subscriber on this node.
     pub(crate) fn channel_count(&self) -> usize {
         self.relays.lock().len()
+    }
+
+    /// The relay of a channel with a subscriber on this node.
+    pub(crate) fn relay(&self, channel: &str) -> Option<Arc<Relay>> {
+        self.relays.lock().get(channel)?.slot.get().cloned()
+    }
+
+    /// Channels that match a pattern, all for the empty one, with their subscribers on this node.
+    pub(crate) fn channels(&self, pattern: &str) -> Vec<(Arc<str>, usize)> {
+        let relays = self.relays.lock();
+        let asked = relays.iter().filter(|(name, _)| pattern.is_empty() || name::matches(pattern, name));
+        let counted = asked.filter_map(|(name, entry)| {
+            let count = entry.slot.get()?.subscriber_count();
+            (count > 0).then(|| (name.clone(), count))
+        });
+        counted.collect()
     }
 
     /// A share of the channel's relay, opened if there is none. Dropping the future gives the share back.

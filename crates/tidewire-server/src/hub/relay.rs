@@ -7,14 +7,15 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tidewire::tasks::Tasks;
 use tidewire::{Channel, Epoch, GapReason, Item, Position, Received, Subscription};
-use tidewire_protocol::Push;
-use tidewire_protocol::codes::UnsubscribeCode;
+use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
+use tidewire_protocol::{Filter, Push, PushBody};
 use tokio_util::sync::CancellationToken;
 
+use super::broadcast::{Bases, Broadcast};
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
-use crate::publication::{Prepared, View};
+use crate::publication::{self, Form, Prepared};
 
 /// A connection, unique on this node.
 pub(crate) type ConnectionKey = u64;
@@ -42,20 +43,46 @@ pub(crate) struct Relay {
     metrics: Arc<Metrics>,
 }
 
+#[derive(Default)]
 struct State {
     /// Offset of the last kept event that subscribers got.
     top: u64,
     subscribers: FxHashMap<ConnectionKey, Subscriber>,
+    /// The data of the last event, for those who get deltas.
+    bases: Bases,
     has_ended: bool,
 }
 
 struct Subscriber {
     outbox: Arc<Outbox>,
-    view: View,
+    terms: Terms,
     /// The last offset that it needs no more.
     floor: u64,
-    /// While the subscriber is given what it missed: what came in the meantime.
+    /// Until the subscriber has been given what it missed: what came in the meantime.
     held: Option<Held>,
+    /// Whether it got the event before the next one, so that a delta is enough.
+    has_base: bool,
+}
+
+/// What a subscriber gets, and how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) form: Form,
+    /// Which events; all without one.
+    pub(crate) filter: Option<Arc<Filter>>,
+    /// Whether it is told who comes and goes.
+    pub(crate) takes_movements: bool,
+    pub(crate) side: Side,
+}
+
+/// Who made a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client, which makes it again where it was ended for missed events.
+    #[default]
+    Client,
+    /// The server, with the connection: where events were missed the client has to connect again.
+    Server,
 }
 
 #[derive(Default)]
@@ -86,7 +113,7 @@ pub(crate) enum Standing {
     /// It is not added: its position is beyond what the relay has delivered. On another node it may have seen more than
     /// has arrived here yet; the end of the stream, in [`Since::end`], tells.
     Ahead,
-    /// It lacks what lies between its position and the top. What comes is held until it has that.
+    /// It lacks what lies between its position and the top.
     Behind(Position),
 }
 
@@ -110,7 +137,7 @@ impl Relay {
             }
         };
         let offset = top.map_or(0, |top| top.offset);
-        let state = State { top: offset, subscribers: FxHashMap::default(), has_ended: false };
+        let state = State { top: offset, ..State::default() };
         let relay = Arc::new(Self {
             epoch: top.map(|top| top.epoch),
             state: Mutex::new(state),
@@ -123,9 +150,13 @@ impl Relay {
         Ok(relay)
     }
 
-    /// An event of the stream, ready for subscribers with this view.
-    pub(crate) fn prepare<'e>(&self, received: &'e Received, view: View) -> Prepared<'e> {
-        Prepared::kept(&self.channel, received, view)
+    /// An event of the stream, ready for a subscriber; `None` if its filter does not let it through.
+    pub(crate) fn prepare<'e>(&self, received: &'e Received, terms: &Terms) -> Option<Prepared<'e>> {
+        let is_admitted = terms.filter.as_ref().is_none_or(|filter| {
+            let tags = publication::tags_of(&received.event);
+            filter.admits(|name| tags.get(name).map(AsRef::as_ref))
+        });
+        is_admitted.then(|| Prepared::kept(&self.channel, received, terms.form))
     }
 
     /// The channel's name.
@@ -146,47 +177,39 @@ impl Relay {
         Ok(self.channel.read().limit(0).await?.end())
     }
 
-    /// Adds a subscriber. `reply` makes the reply to its subscribe command, which precedes every event that it gets; for
-    /// one that is [`Standing::Behind`] it makes none yet, and none for one that is [`Standing::Lost`] and would rather
-    /// not subscribe then.
+    /// Adds a subscriber, unless it is [`Standing::Ahead`]. What comes is held for it until [`Relay::catch_up`], so that it is
+    /// told of its subscription and given what it missed before.
     pub(crate) fn join(
         &self,
         connection: ConnectionKey,
         outbox: &Arc<Outbox>,
-        view: View,
+        terms: Terms,
         since: Option<Since>,
-        reply: impl FnOnce(Standing) -> Option<Frame>,
     ) -> Result<Standing, Ended> {
         let mut state = self.state.lock();
         if state.has_ended {
             return Err(Ended);
         }
         let standing = standing(self.position(state.top), since);
-        let mut subscriber = Subscriber { outbox: outbox.clone(), view, floor: 0, held: None };
-        match standing {
+        let floor = match standing {
             Standing::Ahead => return Ok(standing),
-            Standing::Behind(_) => subscriber.held = Some(Held::default()),
-            Standing::Fresh(_) | Standing::Current(_) | Standing::Lost(_) => match reply(standing) {
-                Some(frame) => outbox.push(frame),
-                None => return Ok(standing),
-            },
-        }
-        if let Standing::Current(position) = standing {
-            subscriber.floor = position.offset;
-        }
-        state.subscribers.insert(connection, subscriber);
+            Standing::Current(position) => position.offset,
+            Standing::Fresh(_) | Standing::Lost(_) | Standing::Behind(_) => 0,
+        };
+        let (outbox, held) = (outbox.clone(), Some(Held::default()));
+        state.subscribers.insert(connection, Subscriber { outbox, terms, floor, held, has_base: false });
         Ok(standing)
     }
 
-    /// Sends a subscriber that is behind the reply to its subscribe command. False if it is gone: it fell back further
-    /// than can be held, and no client takes the end of a subscription that it was not told of.
+    /// Sends a subscriber the reply to its subscribe command. False if it is gone: it fell back further than can be held,
+    /// and no client takes the end of a subscription that it was not told of.
     pub(crate) fn answer(&self, connection: ConnectionKey, reply: Frame) -> bool {
         let state = self.state.lock();
         let subscriber = state.subscribers.get(&connection);
         subscriber.inspect(|subscriber| subscriber.outbox.push(reply)).is_some()
     }
 
-    /// Gives a subscriber that was behind what was held for it; from then on it is live.
+    /// Gives a subscriber what was held for it; from then on it is live.
     pub(crate) fn catch_up(&self, connection: ConnectionKey) {
         let mut state = self.state.lock();
         let Some(subscriber) = state.subscribers.get_mut(&connection) else { return };
@@ -194,19 +217,14 @@ impl Relay {
         held.frames.into_iter().for_each(|frame| subscriber.outbox.push(frame));
     }
 
-    /// Makes a subscriber that was behind live from the top on, because what it missed is lost; `reply` is the reply to
-    /// its subscribe command. False if it is gone.
-    pub(crate) fn skip_to_top(
-        &self,
-        connection: ConnectionKey,
-        reply: impl FnOnce(Position) -> Frame,
-    ) -> bool {
+    /// Lets a subscriber whose missed events are lost go on from the top, which is returned. `None` if it is gone.
+    pub(crate) fn skip_to_top(&self, connection: ConnectionKey) -> Option<Position> {
         let mut state = self.state.lock();
-        let Some(top) = self.position(state.top) else { return false };
-        let Some(subscriber) = state.subscribers.get_mut(&connection) else { return false };
-        subscriber.held = None;
-        subscriber.outbox.push(reply(top));
-        true
+        let top = self.position(state.top)?;
+        let subscriber = state.subscribers.get_mut(&connection)?;
+        subscriber.held = Some(Held::default());
+        subscriber.has_base = false;
+        Some(top)
     }
 
     /// Removes a subscriber.
@@ -219,12 +237,18 @@ impl Relay {
         self.state.lock().subscribers.contains_key(&connection)
     }
 
-    /// Ends one subscription for missed events; its client subscribes again from the position that it holds.
-    pub(crate) fn expel(&self, connection: ConnectionKey) {
+    /// Ends one subscription and tells its client why: one that missed events subscribes again from the position that it
+    /// holds.
+    pub(crate) fn expel(&self, connection: ConnectionKey, code: UnsubscribeCode) {
         let mut state = self.state.lock();
         if let Some(subscriber) = state.subscribers.remove(&connection) {
-            subscriber.outbox.push(self.insufficient_state());
+            self.tell_end(&subscriber, code);
         }
+    }
+
+    /// Subscribers on this node.
+    pub(crate) fn subscriber_count(&self) -> usize {
+        self.state.lock().subscribers.len()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -268,34 +292,37 @@ impl Relay {
     }
 
     fn deliver(&self, received: &Received) {
+        if let Some(body) = publication::movement_of(&received.event) {
+            return self.deliver_movement(&body);
+        }
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
         let offset = kept.map_or(0, |position| position.offset);
-        let encode = |view| Prepared::new(&self.channel, &received.event, offset, view).push(self.name());
-        let whole = encode(View::Whole);
-        let mut redacted = None;
         let mut state = self.state.lock();
+        let State { top, subscribers, bases, .. } = &mut *state;
         if kept.is_some() {
-            if offset <= state.top {
+            if offset <= *top {
                 return;
             }
-            state.top = offset;
+            *top = offset;
         }
-        self.metrics.deliveries.inc_by(state.subscribers.len() as u64);
-        let mut overflown = Vec::new();
-        for (connection, subscriber) in &mut state.subscribers {
+        let mut event = Broadcast::new(&self.channel, &received.event, offset, bases);
+        let (mut overflown, mut delivered) = (Vec::new(), 0);
+        for (connection, subscriber) in subscribers {
             if offset != 0 && offset <= subscriber.floor {
                 continue;
             }
-            let frame = match subscriber.view {
-                View::Whole => &whole,
-                View::Redacted => redacted.get_or_insert_with(|| encode(View::Redacted)),
-            };
+            if subscriber.terms.filter.as_ref().is_some_and(|filter| !event.is_admitted(filter)) {
+                continue;
+            }
+            let frame = event.frame(subscriber.terms.form, subscriber.has_base);
+            subscriber.has_base = true;
+            delivered += 1;
             match &mut subscriber.held {
-                None => subscriber.outbox.push(frame.clone()),
+                None => subscriber.outbox.push(frame),
                 Some(held) => {
                     held.bytes += frame.len();
-                    held.frames.push(frame.clone());
+                    held.frames.push(frame);
                     // With it, an outbox that is half full is not more than full.
                     if held.bytes > subscriber.outbox.bytes_max() / 2 {
                         overflown.push(*connection);
@@ -303,10 +330,36 @@ impl Relay {
                 }
             }
         }
+        let bases = event.into_bases();
+        state.bases = bases;
+        self.metrics.deliveries.inc_by(delivered);
         for connection in overflown {
             // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
-                subscriber.outbox.push(self.insufficient_state());
+                self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
+            }
+        }
+    }
+
+    /// Tells those who want it who came or went.
+    fn deliver_movement(&self, body: &PushBody<'_>) {
+        let mut frames: Vec<(Form, Frame)> = Vec::new();
+        let mut state = self.state.lock();
+        for subscriber in state.subscribers.values_mut().filter(|one| one.terms.takes_movements) {
+            let form = subscriber.terms.form;
+            let known = frames.iter().find(|(other, _)| *other == form).map(|(_, frame)| frame.clone());
+            let frame = known.unwrap_or_else(|| {
+                let push = Push { channel: self.name().into(), body: body.clone() };
+                let frame = form.push(push).shared();
+                frames.push((form, frame.clone()));
+                frame
+            });
+            match &mut subscriber.held {
+                None => subscriber.outbox.push(frame),
+                Some(held) => {
+                    held.bytes += frame.len();
+                    held.frames.push(frame);
+                }
             }
         }
     }
@@ -315,14 +368,18 @@ impl Relay {
     fn end(&self) {
         let mut state = self.state.lock();
         state.has_ended = true;
-        let frame = self.insufficient_state();
         for (_, subscriber) in state.subscribers.drain() {
-            subscriber.outbox.push(frame.clone());
+            self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
         }
     }
 
-    fn insufficient_state(&self) -> Frame {
-        Frame::new(Push::unsubscribe(self.name(), UnsubscribeCode::INSUFFICIENT_STATE).encode())
+    fn tell_end(&self, subscriber: &Subscriber, code: UnsubscribeCode) {
+        let Subscriber { outbox, terms, .. } = subscriber;
+        match terms.side {
+            // Nobody makes it again but the server, when the connection is made again.
+            Side::Server if code.may_resubscribe() => outbox.end(DisconnectCode::INSUFFICIENT_STATE.into()),
+            Side::Client | Side::Server => outbox.push(terms.form.push(Push::unsubscribe(self.name(), code))),
+        }
     }
 }
 

@@ -46,20 +46,21 @@ pub(crate) fn strict() -> Config {
         pattern: pattern.into(),
         subscribe,
         publish,
+        presence: false,
+        join_leave: false,
         keep,
     };
     let mut config = on_memory(Config::default());
     let acme = TenantConfig {
         api_keys: vec![Secret::from(ACME_KEY)],
-        token_secret: Some(Secret::from(ACME_SECRET)),
+        token_secrets: vec![Secret::from(ACME_SECRET)],
         origins: vec!["https://acme.example".into()],
-        anonymous: false,
-        events: None,
         channels: vec![
             rule("news:*", Who::Authenticated, Who::Nobody, keep),
             rule("live:*", Who::Authenticated, Who::Authenticated, None),
             rule("inner:*", Who::Nobody, Who::Nobody, keep),
         ],
+        ..TenantConfig::default()
     };
     config.tenants.insert("acme".into(), acme);
     config

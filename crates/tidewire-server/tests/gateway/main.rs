@@ -6,6 +6,7 @@
     reason = "what is not there is the failure that a test is for"
 )]
 
+mod allowed;
 mod api;
 mod client;
 mod commands;
@@ -13,8 +14,11 @@ mod connect;
 mod events;
 mod frames;
 mod groups;
+mod presence;
 mod receiver;
 mod recovery;
 mod schemas;
 mod serving;
+mod tokens;
+mod users;
 mod webhooks;

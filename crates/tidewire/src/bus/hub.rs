@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ const SHARD_COUNT: usize = 64;
 pub(crate) struct Hub {
     shards: Box<[Shard]>,
     pubsub: OnceLock<Arc<dyn PubSub>>,
+    was_relinked: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -39,13 +41,22 @@ struct Held {
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARD_COUNT).map(|_| Shard::default()).collect(), pubsub: OnceLock::new() }
+        Self {
+            shards: (0..SHARD_COUNT).map(|_| Shard::default()).collect(),
+            pubsub: OnceLock::new(),
+            was_relinked: Arc::default(),
+        }
     }
 
     /// Says which engine holds the interests; once, right after it is opened.
     pub(crate) fn attach(&self, pubsub: Arc<dyn PubSub>) {
         // A second attach cannot happen: the builder owns both.
         let _first = self.pubsub.set(pubsub).is_ok();
+    }
+
+    /// Set when a link was lost or led elsewhere: another server may have taken over, without what was written last.
+    pub(crate) fn was_relinked(&self) -> Arc<AtomicBool> {
+        self.was_relinked.clone()
     }
 
     fn shard(&self, interest: &Interest) -> &Shard {
@@ -115,6 +126,9 @@ impl Shard {
 
 impl Sink for Hub {
     fn hear(&self, heard: Heard) {
+        if matches!(heard, Heard::Relinked | Heard::Moved(_)) {
+            self.was_relinked.store(true, Ordering::Release);
+        }
         match heard {
             Heard::Event { interest, channel, kept, envelope } => {
                 let mut held = self.shard(&interest).held.lock();

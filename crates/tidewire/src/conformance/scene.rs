@@ -39,23 +39,23 @@ pub struct Subject {
 /// One case's part of the world.
 pub struct Scene {
     subject: Arc<Subject>,
-    name: &'static str,
+    name: String,
     clock: Clock,
 }
 
 impl Scene {
-    /// A scene of the case `name`.
-    pub fn new(subject: Arc<Subject>, name: &'static str) -> Self {
+    /// A scene under a name of its own: that of the case, or another one for a run that is to find nothing of an earlier one.
+    pub fn new(subject: Arc<Subject>, name: impl Into<String>) -> Self {
         let clock = if subject.is_time_virtual {
             Clock::virtual_at(Timestamp::from_millis(1_700_000_000_000))
         } else {
             Clock::system()
         };
-        Self { subject, name, clock }
+        Self { subject, name: name.into(), clock }
     }
 
     pub(super) fn builder(&self) -> Builder {
-        Tidewire::builder(&(self.subject.url)(self.name)).clock(self.clock.clone())
+        Tidewire::builder(&(self.subject.url)(&self.name)).clock(self.clock.clone())
     }
 
     /// Opens a node.
@@ -65,7 +65,7 @@ impl Scene {
 
     /// Opens an engine without a node around it.
     pub(super) async fn open_engine(&self, setup: Setup) -> Engine {
-        tidewire::open_engine(&(self.subject.url)(self.name), setup).await.expect("the engine opens")
+        tidewire::open_engine(&(self.subject.url)(&self.name), setup).await.expect("the engine opens")
     }
 
     pub(super) fn clock(&self) -> Clock {

@@ -3,6 +3,7 @@
 mod dedup;
 mod file;
 mod group;
+mod members;
 mod memory;
 mod pubsub;
 

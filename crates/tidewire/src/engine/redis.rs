@@ -13,6 +13,7 @@ mod examine;
 mod keys;
 mod link;
 mod log;
+mod members;
 mod pubsub;
 mod refusal;
 mod resp;

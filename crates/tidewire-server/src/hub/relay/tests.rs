@@ -1,5 +1,6 @@
 use serde_json::Value;
 use tidewire::{Event, Retention, Tidewire};
+use tidewire_protocol::{Encoding, FilterNode, PushBody, ReplyBody, delta};
 
 use super::super::outbox::Next;
 use super::super::recovery::Step;
@@ -35,9 +36,17 @@ impl Stage {
     }
 
     fn join(&self, key: ConnectionKey, outbox: &Arc<Outbox>, offset: u64) -> Standing {
-        let since = Since { epoch: None, offset, end: None };
-        let reply = |standing| (!matches!(standing, Standing::Behind(_))).then(|| frame("{\"reply\":1}"));
-        self.relay.join(key, outbox, View::Whole, Some(since), reply).unwrap()
+        self.join_since(key, outbox, Some(Since { epoch: None, offset, end: None }))
+    }
+
+    /// Joins, and goes live at once where nothing has to be read first.
+    fn join_since(&self, key: ConnectionKey, outbox: &Arc<Outbox>, since: Option<Since>) -> Standing {
+        let standing = self.relay.join(key, outbox, Terms::default(), since).unwrap();
+        if !matches!(standing, Standing::Behind(_) | Standing::Ahead) {
+            assert!(self.relay.answer(key, frame("{\"reply\":1}")));
+            self.relay.catch_up(key);
+        }
+        standing
     }
 }
 
@@ -53,7 +62,7 @@ async fn take(outbox: &Outbox) -> Vec<String> {
     let Next::Write(frames) = outbox.next().await else { return vec!["closed".into()] };
     outbox.written(frames.iter().map(Frame::len).sum());
     let shown = frames.iter().map(|frame| {
-        let line: Value = serde_json::from_str(frame.as_str()).unwrap();
+        let line: Value = serde_json::from_slice(frame.as_bytes()).unwrap();
         match (&line["push"]["pub"]["offset"], &line["push"]["unsubscribe"]["code"]) {
             (Value::Number(offset), _) => offset.to_string(),
             (_, Value::Number(code)) => format!("unsubscribed {code}"),
@@ -116,7 +125,7 @@ async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
     }
     assert_eq!(take(&outbox).await.last().map(String::as_str), Some("unsubscribed 2500"));
     assert!(!stage.relay.has(1));
-    let again = stage.relay.join(1, &outbox, View::Whole, None, |_| None);
+    let again = stage.relay.join(1, &outbox, Terms::default(), None);
     assert!(matches!(again, Err(Ended)), "who comes again finds another relay");
 }
 
@@ -126,9 +135,7 @@ async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
     let (first, second) = (stage.append().await, stage.append().await);
     let outbox = Arc::new(Outbox::new(10_000));
     let since = |end| Some(Since { epoch: Some(first.epoch), offset: second.offset, end });
-    let join = |end| {
-        stage.relay.join(1, &outbox, View::Whole, since(end), |_| Some(frame("{\"reply\":1}"))).unwrap()
-    };
+    let join = |end| stage.join_since(1, &outbox, since(end));
     assert_eq!(stage.relay.state.lock().top, 0, "nothing has arrived at the relay yet");
     assert_eq!(join(None), Standing::Ahead);
     assert!(!stage.relay.has(1));
@@ -137,6 +144,74 @@ async fn a_subscriber_that_saw_more_on_another_node_gets_only_what_follows() {
     assert_eq!(join(Some(second)), Standing::Current(second));
     stage.delivered(stage.append().await).await;
     assert_eq!(take(&outbox).await, ["reply", "3"]);
+}
+
+/// What a subscriber with deltas has after each of its publications.
+async fn undone(outbox: &Outbox, encoding: Encoding) -> Vec<(bool, String)> {
+    let Next::Write(frames) = outbox.next().await else { panic!("nothing ends") };
+    let (mut base, mut seen) = (String::new(), Vec::new());
+    for frame in &frames {
+        for reply in encoding.decode_replies(frame.as_bytes()).unwrap() {
+            let ReplyBody::Push(Push { body: PushBody::Publication(publication), .. }) = reply.body else {
+                continue;
+            };
+            let data = match encoding {
+                Encoding::Json => {
+                    serde_json::from_slice::<String>(publication.data.as_bytes()).unwrap().into()
+                }
+                Encoding::Protobuf => publication.data.as_bytes().to_vec(),
+            };
+            let data = match publication.delta {
+                true => delta::apply(base.as_bytes(), &data, 10_000).unwrap(),
+                false => data,
+            };
+            base = String::from_utf8(data).unwrap();
+            seen.push((publication.delta, base.clone()));
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn who_takes_deltas_gets_the_first_event_whole_and_then_what_has_changed() {
+    let stage = Stage::new().await;
+    let text =
+        |n: usize| format!("{{\"title\":\"été in {n} words, and more that stays as it is\",\"n\":{n}}}");
+    let append = async |n| {
+        let appended = stage.channel.append(Event::new("test", text(n))).await.unwrap();
+        stage.delivered(appended.position.unwrap()).await;
+    };
+    append(0).await;
+    let sides = [(1, Encoding::Json), (2, Encoding::Protobuf)];
+    let sides = sides.map(|(key, encoding)| (key, encoding, Arc::new(Outbox::new(100_000))));
+    for (key, encoding, outbox) in &sides {
+        let form = Form { encoding: *encoding, is_delta: true, ..Form::default() };
+        stage.relay.join(*key, outbox, Terms { form, ..Terms::default() }, None).unwrap();
+        stage.relay.catch_up(*key);
+    }
+    append(1).await;
+    append(2).await;
+    stage.delivered(stage.append().await).await;
+    for (_, encoding, outbox) in &sides {
+        let expected = [(false, text(1)), (true, text(2)), (false, "1".into())];
+        assert_eq!(undone(outbox, *encoding).await, expected, "{encoding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_lets_through_what_it_admits() {
+    let stage = Stage::new().await;
+    let node =
+        FilterNode { key: "kind".into(), cmp: "eq".into(), val: "goal".into(), ..FilterNode::default() };
+    let filter = Some(Arc::new(Filter::new(&node).unwrap()));
+    let outbox = Arc::new(Outbox::new(10_000));
+    stage.relay.join(1, &outbox, Terms { filter, ..Terms::default() }, None).unwrap();
+    stage.relay.catch_up(1);
+    for tags in [r#"{"kind":"goal"}"#, r#"{"kind":"foul"}"#, "no tags", r#"{"kind":"goal","more":"1"}"#] {
+        let event = Event::new("test", "1").with_extension("tags", tags);
+        stage.delivered(stage.channel.append(event).await.unwrap().position.unwrap()).await;
+    }
+    assert_eq!(take(&outbox).await, ["1", "4"]);
 }
 
 /// Subscribers join at random positions while events are appended, and every step of theirs may come before or after

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::{RootCertStore, ServerConfig, crypto};
 use tidewire::tasks::Tasks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -29,7 +31,7 @@ fn sender(url: String, roots: RootCertStore) -> Sender {
     // Made as for http, so that no root of this machine is asked for.
     let plain = WebhookConfig { url: "http://localhost".into(), ..config.clone() };
     let sender = Sender::new(&plain, Clock::system()).unwrap();
-    Sender { url: config.url.parse().unwrap(), tls: Some(tls(roots).unwrap()), ..sender }
+    Sender { remote: Remote::with_roots(&config.url, roots), ..sender }
 }
 
 /// An authority, and a certificate of it for `localhost`.

@@ -43,6 +43,7 @@ use self::schedule::Schedule;
 use self::state_writer::StateJob;
 use self::store::FileStore;
 use self::writer::{Job, Writer};
+use super::members::MemberSets;
 use super::pubsub::LocalPubSub;
 use crate::clock::Clock;
 use crate::engine::finding::nothing_to_examine;
@@ -87,7 +88,12 @@ fn start(directory: Arc<Directory>, options: &FileOptions, setup: &Setup) -> Eng
     Engine {
         pubsub: Arc::new(FilePubSub { local: pubsub, queue: Arc::clone(&log.queue), link }),
         log: Arc::new(FileLog::new(log, schedule, groups)),
-        store: Arc::new(FileStore { directory, queue: state_queue, clock: clock.clone() }),
+        store: Arc::new(FileStore {
+            directory,
+            queue: state_queue,
+            members: MemberSets::new(clock.clone()),
+            clock: clock.clone(),
+        }),
         examine: nothing_to_examine(),
         name: "file",
         is_durable: true,

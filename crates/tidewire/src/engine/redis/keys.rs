@@ -182,6 +182,12 @@ pub(super) fn entry(entry: &EntryPath) -> String {
     [entry.prefix(), "{", Tag::of_entry(entry).text(), "}:entry:", entry.key()].concat()
 }
 
+/// What the scripts of a set of members touch: the members, their names in order, and whose they are.
+pub(super) fn members(set: &EntryPath) -> [String; 3] {
+    let tag = Tag::of_entry(set).text();
+    ["}:members:", "}:order:", "}:owners:"].map(|kind| [set.prefix(), "{", tag, kind, set.key()].concat())
+}
+
 /// The answer to one of a node's last batches of appends in one slot that need the same.
 pub(super) fn answer(node: &str, tag: Tag, need: Need, number: u64) -> String {
     let Need { copies, is_fsynced } = need;
@@ -264,6 +270,10 @@ mod tests {
         assert_eq!(tag_of(channel(&payments).as_bytes()), Some(Tag::of_channel(&payments)));
         let key = EntryPath::new("prod", "org-123", "session:9").unwrap();
         assert_eq!(entry(&key), "prod:tenant:org-123:{p6jv}:entry:session:9");
+        let kinds = ["members", "order", "owners"];
+        assert_eq!(members(&key), kinds.map(|kind| format!("prod:tenant:org-123:{{p6jv}}:{kind}:session:9")));
+        let nodes = EntryPath::of_environment("prod", "presence:nodes").unwrap();
+        assert_eq!(members(&nodes)[0], "prod:tenant::{p1zu}:members:presence:nodes");
         let answer = |need| answer("n1", Tag::of_channel(&payments), need, 3);
         assert_eq!(answer(Need::default()), "tidewire:node:n1:{pm3o}:answer:3");
         let need = Need { copies: 2, is_fsynced: true };

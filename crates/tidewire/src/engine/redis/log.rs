@@ -191,7 +191,7 @@ impl Log for RedisLog {
 }
 
 /// Offsets and times stay far below the largest number that a script can count with.
-fn to_int(number: u64) -> i64 {
+pub(super) fn to_int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

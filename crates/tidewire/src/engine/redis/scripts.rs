@@ -18,6 +18,8 @@ pub(super) enum Script {
     Trim,
     Stats,
     PutIfEqual,
+    MembersChange,
+    MembersPage,
     Schedule,
     Due,
     Cancel,
@@ -28,13 +30,15 @@ pub(super) enum Script {
     GroupChange,
 }
 
-const SCRIPTS: [Script; 14] = [
+const SCRIPTS: [Script; 16] = [
     Script::Append,
     Script::Read,
     Script::Seek,
     Script::Trim,
     Script::Stats,
     Script::PutIfEqual,
+    Script::MembersChange,
+    Script::MembersPage,
     Script::Schedule,
     Script::Due,
     Script::Cancel,
@@ -48,6 +52,12 @@ const SCRIPTS: [Script; 14] = [
 macro_rules! stream_script {
     ($name:literal) => {
         concat!(include_str!("scripts/stream.lua"), include_str!(concat!("scripts/", $name, ".lua")))
+    };
+}
+
+macro_rules! members_script {
+    ($name:literal) => {
+        concat!(include_str!("scripts/members.lua"), include_str!(concat!("scripts/", $name, ".lua")))
     };
 }
 
@@ -70,6 +80,8 @@ impl Script {
             Self::Trim => stream_script!("trim"),
             Self::Stats => stream_script!("stats"),
             Self::PutIfEqual => include_str!("scripts/put_if_equal.lua"),
+            Self::MembersChange => members_script!("members_change"),
+            Self::MembersPage => members_script!("members_page"),
             Self::Schedule => include_str!("scripts/schedule.lua"),
             Self::Due => include_str!("scripts/due.lua"),
             Self::Cancel => include_str!("scripts/cancel.lua"),
@@ -92,12 +104,15 @@ impl Script {
         Command::new("SCRIPT").arg("LOAD").arg(text)
     }
 
-    /// Whether a link brings it along. Those of groups would be most of it, and are loaded where they are missing.
+    /// Whether a link brings it along. Those of groups would be most of it, and are loaded where they are missing, as are those
+    /// of sets of members.
     fn is_in_prelude(self) -> bool {
-        !matches!(
-            self,
-            Self::GroupOpen | Self::GroupTurn | Self::GroupStats | Self::GroupItems | Self::GroupChange
-        )
+        let is_of_members = matches!(self, Self::MembersChange | Self::MembersPage);
+        !is_of_members
+            && !matches!(
+                self,
+                Self::GroupOpen | Self::GroupTurn | Self::GroupStats | Self::GroupItems | Self::GroupChange
+            )
     }
 }
 

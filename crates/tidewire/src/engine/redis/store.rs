@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::command::{Command, Encode};
 use super::connection::Repeat;
 use super::keys::{self, Tag};
+use super::members;
 use super::pubsub::malformed;
 use super::resp::Value;
 use super::scripts::Script;
 use super::topology::Topology;
 use crate::clock::millis;
-use crate::engine::{Answer, Condition, Store};
+use crate::engine::{Answer, Condition, MembersChange, MembersChanged, MembersPage, Store};
 use crate::error::Result;
 use crate::name::EntryPath;
 
@@ -69,8 +70,7 @@ impl Store for RedisStore {
     ) -> Answer<'_, bool> {
         let (tag, key) = (Tag::of_entry(key), keys::entry(key));
         Box::pin(async move {
-            // Redis refuses a time to live of nothing.
-            let ttl = ttl.map(|ttl| i64::try_from(millis(ttl)).unwrap_or(i64::MAX).clamp(1, TTL_MILLIS_MAX));
+            let ttl = ttl.map(ttl_millis);
             let mut command =
                 Command::with_capacity("SET", key.len() + value.len() + 128).arg(&key).arg(&value);
             if let Condition::Equals(expected) = &condition {
@@ -98,6 +98,21 @@ impl Store for RedisStore {
             Ok(self.request(tag, &command, Repeat::Never).await?.as_int() == Some(1))
         })
     }
+
+    fn members_change(&self, key: &EntryPath, change: MembersChange) -> Answer<'_, MembersChanged> {
+        let key = key.clone();
+        Box::pin(async move { members::change(&self.topology, &key, change).await })
+    }
+
+    fn members_page(&self, key: &EntryPath, after: Option<Bytes>, limit: usize) -> Answer<'_, MembersPage> {
+        let key = key.clone();
+        Box::pin(async move { members::page(&self.topology, &key, after, limit).await })
+    }
+}
+
+/// A time to live as Redis takes it, which refuses one of nothing.
+pub(super) fn ttl_millis(ttl: Duration) -> i64 {
+    i64::try_from(millis(ttl)).unwrap_or(i64::MAX).clamp(1, TTL_MILLIS_MAX)
 }
 
 /// A hundred years; Redis adds its own clock to it.

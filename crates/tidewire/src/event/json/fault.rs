@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Bounds of JSON from outside, checked by [`check_json`].
+/// Bounds of JSON from outside, checked by [`check_json`](crate::check_json).
 ///
 /// The length of the text is not among them: whoever reads it has a bound of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use super::queue::Queue;
 use super::state::{ENTRIES, EXPIRIES};
 use super::state_writer::{Change, Done, StateJob};
 use crate::clock::{Clock, Timestamp};
-use crate::engine::{Answer, Condition, Store};
+use crate::engine::embedded::members::MemberSets;
+use crate::engine::{Answer, Condition, MembersChange, MembersChanged, MembersPage, Store};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::name::EntryPath;
@@ -31,6 +32,7 @@ pub(super) struct FileStore {
     pub(super) directory: Arc<Directory>,
     pub(super) queue: Arc<Queue<StateJob>>,
     pub(super) clock: Clock,
+    pub(super) members: MemberSets,
 }
 
 impl FileStore {
@@ -87,6 +89,14 @@ impl Store for FileStore {
     fn remove(&self, key: &EntryPath) -> Answer<'_, bool> {
         let key = key.clone();
         Box::pin(async move { self.change(Change::Remove { key }, 0).await })
+    }
+
+    fn members_change(&self, key: &EntryPath, change: MembersChange) -> Answer<'_, MembersChanged> {
+        Box::pin(std::future::ready(self.members.change(key, change)))
+    }
+
+    fn members_page(&self, key: &EntryPath, after: Option<Bytes>, limit: usize) -> Answer<'_, MembersPage> {
+        Box::pin(std::future::ready(Ok(self.members.page(key, after.as_ref(), limit))))
     }
 }
 

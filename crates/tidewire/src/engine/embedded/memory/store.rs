@@ -9,13 +9,15 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use crate::clock::{Clock, Timestamp};
-use crate::engine::{Answer, Condition, Store};
+use crate::engine::embedded::members::MemberSets;
+use crate::engine::{Answer, Condition, MembersChange, MembersChanged, MembersPage, Store};
 use crate::name::EntryPath;
 
 /// Each call first gives back the memory of what has expired, so that an entry found is a live one.
 pub(super) struct MemoryStore {
     clock: Clock,
     entries: Mutex<Entries>,
+    members: MemberSets,
 }
 
 #[derive(Default)]
@@ -31,7 +33,7 @@ struct Entry {
 
 impl MemoryStore {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, entries: Mutex::default() }
+        Self { members: MemberSets::new(clock.clone()), clock, entries: Mutex::default() }
     }
 }
 
@@ -92,5 +94,13 @@ impl Store for MemoryStore {
         entries.expire(self.clock.now());
         let was_there = entries.remove(key);
         Box::pin(ready(Ok(was_there)))
+    }
+
+    fn members_change(&self, key: &EntryPath, change: MembersChange) -> Answer<'_, MembersChanged> {
+        Box::pin(ready(self.members.change(key, change)))
+    }
+
+    fn members_page(&self, key: &EntryPath, after: Option<Bytes>, limit: usize) -> Answer<'_, MembersPage> {
+        Box::pin(ready(Ok(self.members.page(key, after.as_ref(), limit))))
     }
 }

@@ -1,0 +1,85 @@
+//! What is done to the connections of a user from outside, on every node.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
+
+use crate::hub::connections::Handle;
+use crate::hub::outbox::Disconnect;
+use crate::node::Node;
+
+/// Something that is to happen to a user's connections, wherever they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Effect {
+    pub(crate) tenant: String,
+    pub(crate) user: String,
+    /// Only the connection with this id; all of the user's where it is empty.
+    pub(crate) client: String,
+    pub(crate) what: What,
+}
+
+/// What happens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// The connection ends.
+    Disconnect { code: u16, reason: String },
+    /// Its subscription to a channel ends, and does not come back by itself.
+    Unsubscribe { channel: String },
+    /// It does something itself.
+    Order(Order),
+}
+
+/// What a connection does when it is told to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// Subscribe to a channel, from a position on if one is given: offset, epoch.
+    Subscribe { channel: String, data: Option<Box<RawValue>>, since: Option<(u64, String)> },
+    /// End at another time, in milliseconds since 1970; never without one.
+    Refresh { expires_at: Option<u64> },
+    /// Forget a subscription that has been ended from outside.
+    Forget { channel: String },
+}
+
+impl Effect {
+    /// Has it happen on this node, and tells all others. Live: a node that no link leads to at this moment is not told.
+    ///
+    /// # Errors
+    /// Those of the engine; it has happened here then.
+    pub(crate) async fn spread(self, node: &Arc<Node>) -> tidewire::Result<()> {
+        self.apply(node);
+        node.peers.tell_all(&node.id, self).await
+    }
+
+    /// Has it happen on this node.
+    pub(crate) fn apply(&self, node: &Node) {
+        let Some(tenant) = node.tenants.named(&self.tenant) else { return };
+        for handle in tenant.people.of(&self.user) {
+            if !self.client.is_empty() && handle.client != self.client {
+                continue;
+            }
+            match &self.what {
+                What::Disconnect { code, reason } => {
+                    let code = DisconnectCode { number: *code, text: "" };
+                    handle.outbox.end(Disconnect::new(code, reason.clone()));
+                }
+                What::Unsubscribe { channel } => {
+                    if let Some(relay) = tenant.registry.relay(channel) {
+                        relay.expel(handle.key, UnsubscribeCode::SERVER);
+                    }
+                    give(&handle, &Order::Forget { channel: channel.clone() });
+                }
+                What::Order(order) => give(&handle, order),
+            }
+        }
+    }
+}
+
+fn give(handle: &Handle, order: &Order) {
+    if !handle.orders.give(order.clone()) {
+        handle.outbox.end(DisconnectCode::TOO_MANY_REQUESTS.into());
+    }
+}

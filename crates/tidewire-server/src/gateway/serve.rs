@@ -1,0 +1,231 @@
+//! Serving a connection to its end, whatever carries it: commands in, frames out, and the clock of both.
+
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tidewire_protocol::Encoding;
+use tidewire_protocol::codes::DisconnectCode;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::connection::{Connection, Vitals};
+use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
+use crate::metrics::CodeLabel;
+use crate::node::Node;
+
+/// Where commands come from.
+pub(super) trait Source: Send {
+    /// The next frame of commands. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// Why none follows.
+    fn next(&mut self, outbox: &Outbox) -> impl Future<Output = Result<Bytes, End>> + Send;
+}
+
+/// Where frames go.
+pub(super) trait Sink: Send {
+    /// Writes frames, as few pieces as worthwhile. What a dropped future has written is not known: nothing may follow.
+    fn write(&mut self, frames: &[Frame]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Answers a ping of the transport, if it has any.
+    fn pong(&mut self, payload: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// We end it; the client is to be told.
+    Ours(Disconnect),
+    /// The client is gone.
+    Theirs,
+}
+
+impl From<DisconnectCode> for End {
+    fn from(code: DisconnectCode) -> Self {
+        Self::Ours(code.into())
+    }
+}
+
+/// What the two sides of a connection share.
+pub(super) struct Shared {
+    pub(super) node: Arc<Node>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) vitals: Arc<Vitals>,
+}
+
+/// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
+/// wake-up for each ping, and no command waits behind a delivery or the other way round.
+///
+/// Futures are boxed where they are made: the task of an idle connection is small so, and would be several times that with
+/// room for all that a busy or ending one needs.
+pub(super) async fn serve(
+    mut source: impl Source,
+    sink: &mut impl Sink,
+    connection: Connection,
+    shared: &Shared,
+) -> End {
+    let Shared { node, outbox, .. } = shared;
+    let encoding = connection.form.encoding;
+    let mut reader = Box::pin(read(&mut source, connection, shared));
+    let mut writer = Box::pin(write(sink, encoding, shared));
+    let ending = tokio::select! {
+        end = &mut writer => Some(end),
+        end = &mut reader => match end {
+            End::Ours(disconnect) => {
+                outbox.end(disconnect);
+                None
+            }
+            End::Theirs => Some(End::Theirs),
+        },
+        () = node.tasks.stopping().cancelled() => {
+            outbox.end(DisconnectCode::SHUTDOWN.into());
+            None
+        }
+    };
+    let end = match ending {
+        Some(end) => end,
+        // What waits, the replies before the end among it, is still written.
+        None => writer.await,
+    };
+    if let End::Ours(disconnect) = &end {
+        let code = disconnect.code.number.into();
+        node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
+        tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
+    }
+    end
+}
+
+async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
+    let Shared { outbox, vitals, .. } = shared;
+    loop {
+        let done = tokio::select! {
+            frame = source.next(outbox) => match frame {
+                Ok(frame) => Box::pin(connection.handle(&frame)).await,
+                Err(end) => return end,
+            },
+            order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
+            () = reached(connection.next_expiry()) => {
+                Box::pin(connection.end_expired()).await;
+                Ok(())
+            }
+        };
+        if let Err(disconnect) = done {
+            return End::Ours(disconnect);
+        }
+    }
+}
+
+/// Waits for a time; without one, for ever.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => Box::pin(sleep_until(time)).await,
+        None => pending().await,
+    }
+}
+
+/// What the writer waits for next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Connect,
+    PingTime,
+    Pong,
+}
+
+async fn write(sink: &mut impl Sink, encoding: Encoding, shared: &Shared) -> End {
+    let Shared { node, outbox, vitals } = shared;
+    let timing = &node.config.timing;
+    let mut awaited = Awaited::Connect;
+    let mut due = Instant::now() + timing.connect_within;
+    let mut timer: std::pin::Pin<&mut Sleep> = pin!(sleep_until(due));
+    loop {
+        let end_at = vitals.end_at();
+        let wake_at = end_at.map_or(due, |end_at| end_at.min(due));
+        if timer.deadline() != wake_at {
+            timer.as_mut().reset(wake_at);
+        }
+        tokio::select! {
+            biased;
+            next = outbox.next() => {
+                let written = match next {
+                    Next::Close(disconnect) => return End::Ours(disconnect),
+                    Next::Pong(payload) => Box::pin(within(sink.pong(payload), outbox, timing.write_within)).await,
+                    Next::Write(frames) => Box::pin(write_all(sink, outbox, frames, timing.write_within)).await,
+                };
+                if let Err(end) = written {
+                    return end;
+                }
+                if awaited == Awaited::Connect && vitals.is_connected() {
+                    (awaited, due) = (Awaited::PingTime, Instant::now() + timing.ping_every);
+                }
+            },
+            () = &mut timer => {
+                if end_at.is_some_and(|end_at| end_at <= Instant::now()) {
+                    return DisconnectCode::EXPIRED.into();
+                }
+                match awaited {
+                    Awaited::Connect => return DisconnectCode::STALE.into(),
+                    Awaited::Pong if !vitals.take_heard() => return DisconnectCode::NO_PONG.into(),
+                    Awaited::Pong => {
+                        (awaited, due) = (Awaited::PingTime, due + (timing.ping_every - timing.pong_within));
+                    }
+                    Awaited::PingTime => {
+                        vitals.take_heard();
+                        outbox.push(Frame::new(encoding.ping()));
+                        (awaited, due) = match vitals.can_answer() {
+                            true => (Awaited::Pong, Instant::now() + timing.pong_within),
+                            false => (Awaited::PingTime, Instant::now() + timing.ping_every),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes what was taken from the outbox.
+async fn write_all(
+    sink: &mut impl Sink,
+    outbox: &Outbox,
+    frames: Vec<Frame>,
+    time_max: Duration,
+) -> Result<(), End> {
+    within(sink.write(&frames), outbox, time_max).await?;
+    outbox.written(frames.iter().map(Frame::len).sum());
+    Ok(())
+}
+
+/// Writes, unless that takes too long or the connection turns out to be slow.
+async fn within(
+    write: impl Future<Output = io::Result<()>>,
+    outbox: &Outbox,
+    time_max: Duration,
+) -> Result<(), End> {
+    let mut write = pin!(write);
+    // Most writes fit into the socket's buffer; only one that does not needs a timer.
+    let outcome = match write.as_mut().now_or_never() {
+        Some(outcome) => Ok(outcome),
+        None => tokio::select! {
+            biased;
+            () = outbox.cut() => {
+                // The write is given up: the outbox has the reason.
+                return match outbox.next().await {
+                    Next::Close(disconnect) => Err(End::Ours(disconnect)),
+                    Next::Write(_) | Next::Pong(_) => Err(DisconnectCode::SLOW.into()),
+                };
+            }
+            outcome = timeout(time_max, write) => outcome,
+        },
+    };
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Theirs),
+        Err(_) => Err(End::Ours(Disconnect::new(
+            DisconnectCode::WRITE_ERROR,
+            "write error: timing.write_within is over",
+        ))),
+    }
+}

@@ -1,0 +1,207 @@
+//! The session of a connection: who it is of, how long it goes on, and what the server subscribes it to.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tidewire::Timestamp;
+use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
+use tidewire_protocol::{
+    ConnectRequest, ConnectResult, PushBody, RefreshRequest, RefreshResult, ReplyBody, SubscribeRequest,
+    SubscribeResult,
+};
+use tokio::time::Instant;
+
+use super::authenticate::{self, Identity};
+use super::connection::{Admitted, Connection, Origin};
+use super::subscribe::Joined;
+use crate::failure::Failure;
+use crate::hub::connections::Handle;
+use crate::hub::outbox::Disconnect;
+use crate::publication::View;
+use crate::tenants::Tenant;
+use crate::tokens::{ConnectionClaims, Refusal};
+
+/// Our version, as clients are told.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Connection {
+    pub(super) async fn connect(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest<'_>,
+    ) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, claims) = match self.identify(&request.token).await? {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Some(origin) = &self.origin.origin
+            && !tenant.admits_origin(origin, &self.origin.host)
+        {
+            tracing::info!(
+                connection = self.id,
+                tenant = tenant.handle.name(),
+                origin,
+                "origin is not in tenants.*.origins"
+            );
+            return Err(DisconnectCode::PERMISSION_DENIED.into());
+        }
+        self.origin = Origin::default();
+        // A connection that says nothing of this is an application's, which shows its users what is theirs.
+        self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
+        self.admit(tenant, Identity::from(&claims));
+        let subscriptions = self.subscribe_at_connect(claims, &request.subs).await;
+        let subscriptions = match subscriptions {
+            Ok(subscriptions) => subscriptions,
+            Err(failure) => {
+                // As it was before: another connect command may follow.
+                self.dismiss();
+                return Ok(Err(failure));
+            }
+        };
+        self.tell_connected(id, &subscriptions);
+        for (channel, joined) in subscriptions {
+            let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;
+            if let Ok(admitted) = self.admitted() {
+                admitted.subscriptions.insert(channel.into(), subscription);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn admit(&mut self, tenant: Arc<Tenant>, identity: Identity) {
+        tracing::debug!(
+            connection = self.id,
+            tenant = tenant.handle.name(),
+            user = &*identity.user,
+            "connected"
+        );
+        tenant.connections.inc();
+        let handle = Handle {
+            key: self.place.key,
+            client: self.id.clone(),
+            outbox: self.outbox.clone(),
+            orders: self.vitals.orders.clone(),
+        };
+        let listed = tenant.people.add(&identity.user, handle);
+        let subscriptions = HashMap::default();
+        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed });
+    }
+
+    fn dismiss(&mut self) {
+        if let Some(admitted) = self.admitted.take() {
+            admitted.tenant.connections.dec();
+        }
+    }
+
+    /// Joins what the token and the tenant's settings subscribe the connection to.
+    async fn subscribe_at_connect(
+        &mut self,
+        claims: ConnectionClaims,
+        since: &BTreeMap<Cow<'_, str>, SubscribeRequest<'_>>,
+    ) -> Result<BTreeMap<String, Joined>, Failure> {
+        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let mut wanted = claims.subscriptions;
+        if let Some(channel) = tenant.personal_channel(&identity.user) {
+            wanted.entry(channel).or_default();
+        }
+        let mut joined = BTreeMap::new();
+        for (channel, options) in wanted {
+            let since = since.get(channel.as_str()).filter(|request| request.recover);
+            let since = since.map(|request| (request.offset, request.epoch.to_string()));
+            let one = self.join_from_server(&channel, options, since).await?;
+            joined.extend(one.map(|one| (channel, one)));
+        }
+        Ok(joined)
+    }
+
+    fn tell_connected(&mut self, id: u32, subscriptions: &BTreeMap<String, Joined>) {
+        let ttl = self.watch_expiry(self.admitted.as_ref().and_then(|admitted| admitted.identity.expires_at));
+        self.vitals.is_connected.store(true, Relaxed);
+        let missed: Vec<_> = subscriptions.values().map(Joined::missed).collect();
+        let subs: BTreeMap<Cow<'_, str>, SubscribeResult<'_>> = subscriptions
+            .iter()
+            .zip(&missed)
+            .map(|((channel, joined), missed)| (channel.as_str().into(), joined.result(missed)))
+            .collect();
+        let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
+        let result = ConnectResult {
+            client: self.id.as_str().into(),
+            version: VERSION.into(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+            subs,
+            ping,
+            // Who cannot send cannot answer either.
+            pong: !self.form.is_unidirectional,
+            session: self.session.as_str().into(),
+            node: self.node.id.as_str().into(),
+            ..ConnectResult::default()
+        };
+        if self.form.is_unidirectional {
+            self.push("", PushBody::Connect(Box::new(result)));
+        } else {
+            self.reply(id, ReplyBody::Connect(result));
+        }
+    }
+
+    pub(super) async fn refresh(
+        &mut self,
+        id: u32,
+        request: &RefreshRequest<'_>,
+    ) -> Result<Result<(), Failure>, Disconnect> {
+        let (tenant, claims) = match self.identify(&request.token).await? {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let identity = Identity::from(&claims);
+        let Some(admitted) = &mut self.admitted else { return Ok(Err(ErrorCode::UNAUTHORIZED.into())) };
+        if !Arc::ptr_eq(&admitted.tenant, &tenant) || admitted.identity.user != identity.user {
+            return Err(self.refuse_token("refreshed with the token of another user"));
+        }
+        admitted.identity = identity;
+        let ttl = self.watch_expiry(claims.expires_at);
+        let result = RefreshResult {
+            client: self.id.as_str().into(),
+            version: VERSION.into(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+        };
+        self.reply(id, ReplyBody::Refresh(result));
+        Ok(Ok(()))
+    }
+
+    async fn identify(
+        &self,
+        token: &str,
+    ) -> Result<Result<(Arc<Tenant>, ConnectionClaims), Failure>, Disconnect> {
+        match authenticate::identify(&self.node, token).await {
+            Ok(found) => Ok(Ok(found)),
+            Err(Refusal::Expired) => Ok(Err(ErrorCode::TOKEN_EXPIRED.into())),
+            Err(Refusal::Unavailable(reason)) => {
+                Ok(Err(Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() }))
+            }
+            Err(Refusal::Invalid(reason)) => Err(self.refuse_token(&reason)),
+        }
+    }
+
+    fn refuse_token(&self, reason: &str) -> Disconnect {
+        tracing::info!(connection = self.id, reason, "connection refused");
+        DisconnectCode::INVALID_TOKEN.into()
+    }
+
+    /// Has the writer watch when the session expires; seconds until then, so that the client can refresh it in time.
+    pub(super) fn watch_expiry(&self, expires_at: Option<Timestamp>) -> Option<u32> {
+        let left = expires_at.map(|expiry| expiry.since(self.node.clock.now()));
+        let with_grace = left.and_then(|left| left.checked_add(self.node.config.timing.expired_grace));
+        // A time so far off that it cannot be told is as good as none.
+        *self.vitals.end_at.lock() = with_grace.and_then(|left| Instant::now().checked_add(left));
+        left.map(seconds_of)
+    }
+}
+
+/// A time as clients are told it: at least a second, for 0 says that there is none.
+pub(super) fn seconds_of(left: std::time::Duration) -> u32 {
+    u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,278 @@
+//! What the nodes that share an engine say to each other.
+//!
+//! Live events in a tenant of their own: each node listens to a channel under its id. What is asked is answered within a
+//! time; a node that is gone, or that no link leads to, is as one that does not know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tidewire::{Event, Item, Tenant, Tidewire};
+use tidewire_protocol::http::NodeInfo;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::NODES_TENANT;
+use crate::effect::Effect;
+use crate::gateway::emulation::Accepted;
+use crate::node::Node;
+
+/// The CloudEvents `type` of what nodes say.
+const EVENT_TYPE: &str = "tidewire.node";
+
+/// The channel of what is said to all.
+const ALL: &str = "all";
+
+/// Nodes that are waited for when all are asked.
+const NODES_MAX: usize = 1_000;
+
+/// How long another node may take to answer. Clients wait for five seconds, and try again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The other nodes.
+pub(crate) struct Peers {
+    tenant: Tenant,
+    open: Mutex<FxHashMap<u64, mpsc::Sender<Answer>>>,
+    last_call: AtomicU64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    from: String,
+    call: u64,
+    body: Body,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Body {
+    Ask(Ask),
+    Answer(Answer),
+    /// To all nodes, and not answered.
+    Tell(Effect),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask {
+    /// Run a frame of commands on a connection of yours.
+    Commands {
+        session: String,
+        /// Base64: a frame may be binary.
+        frame: String,
+    },
+    /// Which channels have subscribers on your node?
+    Channels { tenant: String, pattern: String },
+    /// What is your node?
+    Info { tenant: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Taken,
+    Unknown,
+    Full,
+    /// Channels and their subscribers.
+    Channels(Vec<(String, usize)>),
+    Info(NodeInfo),
+}
+
+impl From<Accepted> for Answer {
+    fn from(accepted: Accepted) -> Self {
+        match accepted {
+            Accepted::Taken => Self::Taken,
+            Accepted::Unknown => Self::Unknown,
+            Accepted::Full => Self::Full,
+        }
+    }
+}
+
+/// A call that is given up leaves nothing behind.
+struct Call<'p> {
+    peers: &'p Peers,
+    number: u64,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.peers.open.lock().remove(&self.number);
+    }
+}
+
+impl Peers {
+    pub(crate) fn new(tidewire: &Tidewire) -> tidewire::Result<Self> {
+        let tenant = tidewire.tenant(NODES_TENANT)?;
+        Ok(Self { tenant, open: Mutex::default(), last_call: AtomicU64::new(0) })
+    }
+
+    /// Begins to listen to what other nodes say to this one.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn listen(node: &Arc<Node>) -> tidewire::Result<()> {
+        let mut to_us = node.peers.tenant.channel(&node.id)?.subscribe().open().await?;
+        let mut to_all = node.peers.tenant.channel(ALL)?.subscribe().open().await?;
+        let (node, tasks) = (node.clone(), node.tasks.clone());
+        tasks.spawn(async move {
+            loop {
+                let item = tokio::select! {
+                    () = node.tasks.stopping().cancelled() => return,
+                    item = to_us.next() => item,
+                    item = to_all.next() => item,
+                };
+                match item {
+                    Some(Item::Event(received)) => hear(&node, received.event.data()).await,
+                    // What was said meanwhile is asked again by those who want an answer.
+                    Some(Item::Gap(_)) => {}
+                    None => return,
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Has another node run a frame of commands.
+    pub(crate) async fn commands(&self, from: &str, to: &str, session: &str, frame: &Bytes) -> Accepted {
+        let ask = Ask::Commands { session: session.into(), frame: BASE64_STANDARD.encode(frame) };
+        match self.ask(from, to, ask).await {
+            Some(Answer::Taken) => Accepted::Taken,
+            Some(Answer::Full) => Accepted::Full,
+            _ => Accepted::Unknown,
+        }
+    }
+
+    /// Tells all nodes of something that is to happen. The one that tells it hears it too, and passes over it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn tell_all(&self, from: &str, effect: Effect) -> tidewire::Result<()> {
+        self.say(ALL, &Message { from: from.into(), call: 0, body: Body::Tell(effect) }).await
+    }
+
+    /// The channels of a tenant that match a pattern, with their subscribers on all nodes that answer in time.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn channels(
+        &self,
+        from: &str,
+        tenant: &str,
+        pattern: &str,
+    ) -> tidewire::Result<BTreeMap<String, usize>> {
+        let ask = Ask::Channels { tenant: tenant.into(), pattern: pattern.into() };
+        let mut channels = BTreeMap::new();
+        for answer in self.ask_all(from, ask).await? {
+            let Answer::Channels(of_node) = answer else { continue };
+            for (name, count) in of_node {
+                *channels.entry(name).or_default() += count;
+            }
+        }
+        Ok(channels)
+    }
+
+    /// The nodes that answer in time, as a tenant may see them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn nodes(&self, from: &str, tenant: &str) -> tidewire::Result<Vec<NodeInfo>> {
+        let answers = self.ask_all(from, Ask::Info { tenant: tenant.into() }).await?;
+        let nodes = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Info(info) => Some(info),
+            _ => None,
+        });
+        Ok(nodes.collect())
+    }
+
+    async fn ask(&self, from: &str, to: &str, ask: Ask) -> Option<Answer> {
+        let (call, mut answers) = self.call(1);
+        let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
+        let asking = async {
+            self.say(to, &message).await.ok()?;
+            answers.recv().await
+        };
+        timeout(ANSWER_WITHIN, asking).await.ok().flatten()
+    }
+
+    /// Asks all nodes that listen, this one too, and waits for as many answers.
+    async fn ask_all(&self, from: &str, ask: Ask) -> tidewire::Result<Vec<Answer>> {
+        let listening = self.tenant.channel(ALL)?.stats().await?.subscribers;
+        let count = usize::try_from(listening).unwrap_or(NODES_MAX).clamp(1, NODES_MAX);
+        let (call, mut answers) = self.call(count);
+        let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
+        self.say(ALL, &message).await?;
+        let (deadline, mut heard) = (Instant::now() + ANSWER_WITHIN, Vec::new());
+        while heard.len() < count
+            && let Ok(Some(answer)) = timeout_at(deadline, answers.recv()).await
+        {
+            heard.push(answer);
+        }
+        Ok(heard)
+    }
+
+    fn call(&self, answers_max: usize) -> (Call<'_>, mpsc::Receiver<Answer>) {
+        let (sender, receiver) = mpsc::channel(answers_max);
+        let call = Call { peers: self, number: self.last_call.fetch_add(1, Relaxed) };
+        self.open.lock().insert(call.number, sender);
+        (call, receiver)
+    }
+
+    async fn say(&self, to: &str, message: &Message) -> tidewire::Result<()> {
+        // Names and numbers: nothing that could not be written.
+        let data = serde_json::to_vec(message).unwrap_or_default();
+        // The id comes from a client: what is no name is nobody's.
+        self.tenant.channel(to)?.publish(Event::new(EVENT_TYPE, data)).await
+    }
+}
+
+async fn hear(node: &Arc<Node>, data: &[u8]) {
+    let Ok(message) = serde_json::from_slice::<Message>(data) else {
+        tracing::warn!("a node of another version said what cannot be read");
+        return;
+    };
+    let Message { from, call, body } = message;
+    match body {
+        Body::Tell(effect) => {
+            if from != node.id {
+                effect.apply(node);
+            }
+        }
+        Body::Answer(answer) => {
+            if let Some(waiting) = node.peers.open.lock().get(&call) {
+                // Who asked waits for so many, and no longer than a time.
+                let _is_heard = waiting.try_send(answer).is_ok();
+            }
+        }
+        Body::Ask(ask) => {
+            let message = Message { from: node.id.clone(), call, body: Body::Answer(answer(node, ask)) };
+            if let Err(error) = node.peers.say(&from, &message).await {
+                tracing::warn!(%error, to = from, "a node could not be answered");
+            }
+        }
+    }
+}
+
+fn answer(node: &Node, ask: Ask) -> Answer {
+    match ask {
+        Ask::Commands { session, frame } => match BASE64_STANDARD.decode(frame) {
+            Ok(frame) => node.sessions.take(&session, frame.into()).into(),
+            Err(_) => Answer::Unknown,
+        },
+        Ask::Channels { tenant, pattern } => {
+            let channels = node.tenants.named(&tenant).map(|tenant| tenant.registry.channels(&pattern));
+            let channels = channels.unwrap_or_default().into_iter();
+            Answer::Channels(channels.map(|(name, count)| (name.to_string(), count)).collect())
+        }
+        Ask::Info { tenant } => match node.tenants.named(&tenant) {
+            Some(tenant) => Answer::Info(node.info(tenant)),
+            None => Answer::Unknown,
+        },
+    }
+}
