@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod closed;
 mod completions;
 mod config;
 mod dead;
@@ -54,6 +55,8 @@ enum Command {
     Groups(groups::GroupsCommand),
     /// List, show, replay and purge what groups have given up on
     Dead(dead::Dead),
+    /// Say why connections ended
+    Closed(closed::Closed),
     /// Say where an event is, and why: in the stream, and with each group
     Trace(trace::TraceCommand),
     /// List, show, enable, disable and try the endpoints that events are sent to
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Tail(tail) => Ok(tail.run()?),
         Command::Groups(groups) => groups.run(),
         Command::Dead(dead) => dead.run(),
+        Command::Closed(closed) => closed.run(),
         Command::Trace(trace) => trace.run(),
         Command::Webhooks(webhooks) => webhooks.run(),
         Command::Schema(schema) => schema.run(),

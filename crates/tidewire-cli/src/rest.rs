@@ -39,6 +39,11 @@ impl RestPath {
         Self::webhooks().name(name)
     }
 
+    /// That of connections that have ended.
+    pub(crate) fn closed_connections() -> Self {
+        Self { path: "/v1/connections/closed".into(), has_query: false }
+    }
+
     /// That of the catalog of events.
     pub(crate) fn catalog() -> Self {
         Self { path: "/v1/catalog.json".into(), has_query: false }

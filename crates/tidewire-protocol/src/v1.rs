@@ -5,6 +5,7 @@
 //! that a filter with a typing error does not pick everything. An error is `{"error": {"code", "message"}}`, with the
 //! status that says whose turn it is.
 
+mod connection;
 mod event;
 mod schema;
 mod webhook;
@@ -12,6 +13,7 @@ mod webhook;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::connection::{ClosedConnection, ClosedConnections};
 pub use self::event::{AcceptedEvent, EventError, EventOutcome, EventOutcomes, RefusedEvent};
 pub use self::schema::{Schema, SchemaSummary, SchemaVersions, Schemas};
 pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};

@@ -17,6 +17,7 @@ mod failure;
 mod gateway;
 mod history;
 mod hub;
+mod journal;
 mod keys;
 mod members;
 mod metrics;

@@ -13,6 +13,7 @@ use tidewire_protocol::http::NodeInfo;
 use crate::config::Config;
 use crate::gateway::emulation::Sessions;
 use crate::hub::relay::ConnectionKey;
+use crate::journal::Journal;
 use crate::metrics::{Lags, Metrics};
 use crate::peers::Peers;
 use crate::pulls::Pulls;
@@ -30,6 +31,7 @@ pub(crate) struct Node {
     pub(crate) pulls: Pulls,
     pub(crate) webhooks: Webhooks,
     pub(crate) sessions: Sessions,
+    pub(crate) journal: Journal,
     pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
@@ -65,6 +67,7 @@ impl Node {
             pulls: Pulls::new(tasks.clone(), clock.clone()),
             webhooks,
             sessions: Sessions::default(),
+            journal: Journal::default(),
             peers: Peers::new(&tidewire)?,
             tidewire,
             tasks,

@@ -16,12 +16,14 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tidewire::{Event, Item, Tenant, Tidewire};
 use tidewire_protocol::http::NodeInfo;
+use tidewire_protocol::v1::ClosedConnection;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::NODES_TENANT;
 use crate::effect::Effect;
 use crate::gateway::emulation::Accepted;
+use crate::journal::Sought;
 use crate::node::Node;
 
 /// The CloudEvents `type` of what nodes say.
@@ -72,6 +74,8 @@ enum Ask {
     Channels { tenant: String, pattern: String },
     /// What is your node?
     Info { tenant: String },
+    /// Which connections of your node have ended?
+    Closed { tenant: String, user: Option<String>, code: Option<u32>, limit: usize },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,6 +87,7 @@ enum Answer {
     /// Channels and their subscribers.
     Channels(Vec<(String, usize)>),
     Info(NodeInfo),
+    Closed(Vec<ClosedConnection>),
 }
 
 impl From<Accepted> for Answer {
@@ -191,6 +196,28 @@ impl Peers {
         Ok(nodes.collect())
     }
 
+    /// Connections of a tenant that have ended, on the nodes that answer in time, the newest first.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn closed(
+        &self,
+        from: &str,
+        tenant: &str,
+        sought: &Sought,
+    ) -> tidewire::Result<Vec<ClosedConnection>> {
+        let Sought { user, code, limit } = sought.clone();
+        let answers = self.ask_all(from, Ask::Closed { tenant: tenant.into(), user, code, limit }).await?;
+        let of_nodes = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Closed(closed) => Some(closed),
+            _ => None,
+        });
+        let mut closed: Vec<_> = of_nodes.flatten().collect();
+        closed.sort_by(|one, other| other.at.cmp(&one.at));
+        closed.truncate(limit);
+        Ok(closed)
+    }
+
     async fn ask(&self, from: &str, to: &str, ask: Ask) -> Option<Answer> {
         let (call, mut answers) = self.call(1);
         let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
@@ -269,6 +296,11 @@ fn answer(node: &Node, ask: Ask) -> Answer {
             let channels = node.tenants.named(&tenant).map(|tenant| tenant.registry.channels(&pattern));
             let channels = channels.unwrap_or_default().into_iter();
             Answer::Channels(channels.map(|(name, count)| (name.to_string(), count)).collect())
+        }
+        Ask::Closed { tenant, user, code, limit } => {
+            let sought = Sought { user, code, limit };
+            let tenant = node.tenants.named(&tenant);
+            Answer::Closed(tenant.map(|tenant| node.journal.find(tenant, &sought)).unwrap_or_default())
         }
         Ask::Info { tenant } => match node.tenants.named(&tenant) {
             Some(tenant) => Answer::Info(node.info(tenant)),

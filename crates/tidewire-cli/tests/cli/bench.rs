@@ -8,7 +8,7 @@ use crate::running::{Running, Server, run};
 const LIVE: &str = r#"
 [tenants.default]
 api_keys = ["dev-api-key-long"]
-token_secret = "dev-token-secret"
+token_secrets = ["dev-token-secret"]
 anonymous = true
 
 [[tenants.default.channels]]

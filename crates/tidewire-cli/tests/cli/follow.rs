@@ -178,3 +178,22 @@ fn a_gap_is_told_where_events_are_not_kept_any_more() {
     let oldest = tail(&["--from-start"]);
     assert_eq!((oldest.stderr.as_str(), offsets(&oldest.stdout)), ("", offsets(&since.stdout)));
 }
+
+#[test]
+fn how_a_follower_ended_is_told() {
+    let server = Server::dev("memory:");
+    server.run(&["append", "orders", "1"]).expect_code(0);
+    server.run(&["tail", "orders", "--from-start", "--count", "1"]).expect_code(0);
+    let shown = loop {
+        let done = server.run(&["closed", "--code", "1000", "--json"]).expect_code(0);
+        if !done.stdout.is_empty() {
+            break done.stdout;
+        }
+    };
+    let closed: serde_json::Value = serde_json::from_str(shown.trim()).unwrap();
+    assert_eq!((&closed["code"], &closed["transport"]), (&1000.into(), &"websocket".into()));
+    let table = server.run(&["closed"]).expect_code(0);
+    assert!(table.stdout.contains("OPEN FOR") && table.stdout.contains("1000"), "{}", table.stdout);
+    server.run(&["closed", "--user", "nobody"]).expect_code(0).expect_error(&["no connection has ended"]);
+    server.run(&["closed", "--limit", "0"]).expect_code(2);
+}

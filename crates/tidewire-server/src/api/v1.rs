@@ -1,6 +1,7 @@
 //! The REST API under `/v1`: what is ours - events as CloudEvents, groups, their dead letters, webhooks, and where an
 //! event is.
 
+mod connections;
 mod dead_letters;
 mod events;
 mod exchange;
@@ -46,6 +47,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
     Router::new()
         .nest("/v1/channels/{channel}", channel)
         .nest("/v1/webhooks", webhooks)
+        .route("/v1/connections/closed", get(connections::closed))
         .route("/v1/schemas", get(schemas::list))
         .route("/v1/schemas/{type}", get(schemas::versions))
         .route("/v1/schemas/{type}/{version}", get(schemas::show))

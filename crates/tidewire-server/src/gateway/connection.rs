@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::history::{self, Wanted};
 use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
+use crate::journal::Who;
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
@@ -39,6 +40,8 @@ pub(crate) struct Vitals {
     cannot_answer: bool,
     pub(super) end_at: Mutex<Option<Instant>>,
     pub(super) orders: Arc<Orders>,
+    /// Set once its connect command succeeded.
+    pub(super) who: OnceLock<Who>,
 }
 
 /// The web page that opened a connection, if it was one, and the host under which it knows this server.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tidewire_protocol::Encoding;
 use tidewire_protocol::codes::DisconnectCode;
+use tidewire_protocol::v1::ClosedConnection;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Vitals};
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) vitals: Arc<Vitals>,
+    /// What carries it, as operators are told.
+    pub(super) transport: &'static str,
 }
 
 /// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
@@ -96,7 +99,33 @@ pub(super) async fn serve(
         node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
         tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
     }
+    shared.note(&end);
     end
+}
+
+impl Shared {
+    /// Remembers how the connection ended, if it was somebody's.
+    fn note(&self, end: &End) {
+        let Some(who) = self.vitals.who.get() else { return };
+        let (code, reason) = match end {
+            End::Ours(disconnect) => (disconnect.code.number.into(), disconnect.reason.to_string()),
+            End::Theirs => (0, "the client was gone".to_owned()),
+        };
+        let now = self.node.clock.now();
+        self.node.journal.note(
+            &who.tenant,
+            ClosedConnection {
+                at: now.to_string(),
+                user: who.user.to_string(),
+                client: who.client.clone(),
+                node: self.node.id.clone(),
+                transport: self.transport.into(),
+                code,
+                reason,
+                lasted_ms: u64::try_from(now.since(who.since).as_millis()).unwrap_or(u64::MAX),
+            },
+        );
+    }
 }
 
 async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
@@ -136,7 +165,7 @@ enum Awaited {
 }
 
 async fn write(sink: &mut impl Sink, encoding: Encoding, shared: &Shared) -> End {
-    let Shared { node, outbox, vitals } = shared;
+    let Shared { node, outbox, vitals, .. } = shared;
     let timing = &node.config.timing;
     let mut awaited = Awaited::Connect;
     let mut due = Instant::now() + timing.connect_within;

@@ -19,6 +19,7 @@ use super::subscribe::Joined;
 use crate::failure::Failure;
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
+use crate::journal::Who;
 use crate::publication::View;
 use crate::tenants::Tenant;
 use crate::tokens::{ConnectionClaims, Refusal};
@@ -60,6 +61,12 @@ impl Connection {
                 return Ok(Err(failure));
             }
         };
+        if let Ok(Admitted { tenant, identity, .. }) = self.admitted() {
+            let (tenant, user) = (tenant.clone(), identity.user.clone());
+            let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
+            // There is one connect command that succeeds.
+            let _is_first = self.vitals.who.set(who).is_ok();
+        }
         self.tell_connected(id, &subscriptions);
         for (channel, joined) in subscriptions {
             let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;

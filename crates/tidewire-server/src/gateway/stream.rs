@@ -106,7 +106,11 @@ fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, firs
     };
     let source = RequestSource { first: Some(first), inbox, gone: sender.clone() };
     let mut sink = ResponseSink { framing, form, sender };
-    let shared = Shared { node: node.clone(), outbox, vitals };
+    let transport = match framing {
+        Framing::Events => "sse",
+        Framing::Plain => "http_stream",
+    };
+    let shared = Shared { node: node.clone(), outbox, vitals, transport };
     node.tasks.spawn(async move {
         let _session: Option<Session> = session;
         if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {

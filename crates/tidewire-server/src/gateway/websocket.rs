@@ -154,7 +154,7 @@ async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admiss
     let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink =
         SocketSink::new(&socket, form, deflate.map(|_| node.config.websocket.compression_bytes_min));
-    let shared = Shared { node, outbox, vitals };
+    let shared = Shared { node, outbox, vitals, transport: "websocket" };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
         Box::pin(close(&socket, &mut sink, disconnect)).await;
     }

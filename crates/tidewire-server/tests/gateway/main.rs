@@ -9,6 +9,7 @@
 mod allowed;
 mod api;
 mod client;
+mod closed;
 mod commands;
 mod connect;
 mod events;
