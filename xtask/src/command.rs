@@ -58,6 +58,7 @@ fn failed_test(line: &str) -> Option<&str> {
     line.strip_prefix("test ")
         .and_then(|line| line.strip_suffix(" ... FAILED"))
         .or_else(|| line.strip_prefix("FAILED on "))
+        .or_else(|| line.strip_prefix("VIOLATION on "))
         .or_else(|| line.strip_prefix("✖ ").filter(|line| *line != "failing tests:"))
         .or_else(|| line.strip_prefix("FAIL: "))
         .or_else(|| line.strip_prefix("ERROR: "))

@@ -57,7 +57,8 @@ struct Facts<'a> {
     by_place: BTreeMap<Place, Vec<usize>>,
     ended: BTreeMap<u32, usize>,
     troubles: Vec<Trouble>,
-    /// Processes that had a session of the group end, and where they told.
+    /// Processes that had a session end, and where they told: of whichever group, for they share a link, and the run may be over
+    /// before the others are looked at.
     lost: Vec<(u32, usize)>,
     gaps: Vec<(Option<Place>, Option<Place>, bool)>,
 }
@@ -106,7 +107,7 @@ impl<'a> Facts<'a> {
                     facts.ended.insert(*process, line);
                     facts.troubles.push(Trouble { process: Some(*process), from: line, to: line });
                 }
-                Note::SessionLost { process, group: of } if of == group => facts.lost.push((*process, line)),
+                Note::SessionLost { process, .. } => facts.lost.push((*process, line)),
                 Note::Stalled { process } => {
                     // Told when it was over.
                     facts.troubles.push(Trouble { process: Some(*process), from: 0, to: line });
