@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidewire::{Channel, Event, Received};
 use tidewire_protocol::{
-    ClientInfo, Encoding, JsonData, Membership, Opaque, Publication, Push, PushBody, delta,
+    ClientInfo, Encoding, Filter, JsonData, Membership, Opaque, Publication, Push, PushBody, delta,
 };
 
 use crate::gateway::authenticate::Identity;
@@ -193,6 +193,11 @@ impl<'e> Prepared<'e> {
 /// The labels that an event was published with.
 pub(crate) fn tags_of(event: &Event) -> Tags<'_> {
     event.extension(TAGS).and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default()
+}
+
+/// Whether a filter lets an event with these labels through.
+pub(crate) fn is_admitted(filter: &Filter, tags: &Tags<'_>) -> bool {
+    filter.admits(|name| tags.get(name).map(AsRef::as_ref))
 }
 
 /// The data of an event as `view` has it, as JSON.

@@ -1,7 +1,5 @@
 //! One event for all subscribers of a channel on this node: encoded once for each form in which they get it.
 
-use std::borrow::Cow;
-
 use tidewire::{Channel, Event};
 use tidewire_protocol::Filter;
 
@@ -38,7 +36,7 @@ impl<'e> Broadcast<'e> {
     /// Whether the event is one of those that a filter lets through.
     pub(super) fn is_admitted(&mut self, filter: &Filter) -> bool {
         let tags = self.tags.get_or_insert_with(|| publication::tags_of(self.event));
-        filter.admits(|name| tags.get(name).map(Cow::as_ref))
+        publication::is_admitted(filter, tags)
     }
 
     /// The event as it is sent in a form, to a subscriber that may have the one before.

@@ -64,6 +64,20 @@ struct Subscriber {
     has_base: bool,
 }
 
+impl Subscriber {
+    /// Gives it a frame, or holds it for it. False if that is more than can be held.
+    fn hand(&mut self, frame: Frame) -> bool {
+        let Some(held) = &mut self.held else {
+            self.outbox.push(frame);
+            return true;
+        };
+        held.bytes += frame.len();
+        held.frames.push(frame);
+        // With it, an outbox that is half full is not more than full.
+        held.bytes <= self.outbox.bytes_max() / 2
+    }
+}
+
 /// What a subscriber gets, and how.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
@@ -152,10 +166,9 @@ impl Relay {
 
     /// An event of the stream, ready for a subscriber; `None` if its filter does not let it through.
     pub(crate) fn prepare<'e>(&self, received: &'e Received, terms: &Terms) -> Option<Prepared<'e>> {
-        let is_admitted = terms.filter.as_ref().is_none_or(|filter| {
-            let tags = publication::tags_of(&received.event);
-            filter.admits(|name| tags.get(name).map(AsRef::as_ref))
-        });
+        let filter = terms.filter.as_ref();
+        let is_admitted = filter
+            .is_none_or(|filter| publication::is_admitted(filter, &publication::tags_of(&received.event)));
         is_admitted.then(|| Prepared::kept(&self.channel, received, terms.form))
     }
 
@@ -318,23 +331,19 @@ impl Relay {
             let frame = event.frame(subscriber.terms.form, subscriber.has_base);
             subscriber.has_base = true;
             delivered += 1;
-            match &mut subscriber.held {
-                None => subscriber.outbox.push(frame),
-                Some(held) => {
-                    held.bytes += frame.len();
-                    held.frames.push(frame);
-                    // With it, an outbox that is half full is not more than full.
-                    if held.bytes > subscriber.outbox.bytes_max() / 2 {
-                        overflown.push(*connection);
-                    }
-                }
+            if !subscriber.hand(frame) {
+                overflown.push(*connection);
             }
         }
         let bases = event.into_bases();
         state.bases = bases;
         self.metrics.deliveries.inc_by(delivered);
+        self.expel_slow(&mut state, overflown);
+    }
+
+    /// Ends subscriptions whose subscribers read the stream more slowly than it grows; each comes back from where it is then.
+    fn expel_slow(&self, state: &mut State, overflown: Vec<ConnectionKey>) {
         for connection in overflown {
-            // It reads the stream more slowly than the stream grows; it comes back from where it is then.
             if let Some(subscriber) = state.subscribers.remove(&connection) {
                 self.tell_end(&subscriber, UnsubscribeCode::INSUFFICIENT_STATE);
             }
@@ -345,8 +354,12 @@ impl Relay {
     fn deliver_movement(&self, body: &PushBody<'_>) {
         let mut frames: Vec<(Form, Frame)> = Vec::new();
         let mut state = self.state.lock();
-        for subscriber in state.subscribers.values_mut().filter(|one| one.terms.takes_movements) {
-            let form = subscriber.terms.form;
+        let mut overflown = Vec::new();
+        for (connection, subscriber) in &mut state.subscribers {
+            let Terms { form, takes_movements, .. } = subscriber.terms;
+            if !takes_movements {
+                continue;
+            }
             let known = frames.iter().find(|(other, _)| *other == form).map(|(_, frame)| frame.clone());
             let frame = known.unwrap_or_else(|| {
                 let push = Push { channel: self.name().into(), body: body.clone() };
@@ -354,14 +367,11 @@ impl Relay {
                 frames.push((form, frame.clone()));
                 frame
             });
-            match &mut subscriber.held {
-                None => subscriber.outbox.push(frame),
-                Some(held) => {
-                    held.bytes += frame.len();
-                    held.frames.push(frame);
-                }
+            if !subscriber.hand(frame) {
+                overflown.push(*connection);
             }
         }
+        self.expel_slow(&mut state, overflown);
     }
 
     /// Ends all subscriptions: what follows cannot be given without a hole.
