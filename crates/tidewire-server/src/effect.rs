@@ -51,7 +51,7 @@ impl Effect {
     /// Those of the engine; it has happened here then.
     pub(crate) async fn spread(self, node: &Arc<Node>) -> tidewire::Result<()> {
         self.apply(node);
-        node.peers.tell_all(&node.id, self).await
+        node.peers.tell_all(self).await
     }
 
     /// Has it happen on this node.

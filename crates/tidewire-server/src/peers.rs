@@ -40,6 +40,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The other nodes.
 pub(crate) struct Peers {
+    /// Under which this node is spoken to.
+    id: String,
     tenant: Tenant,
     open: Mutex<FxHashMap<u64, mpsc::Sender<Answer>>>,
     last_call: AtomicU64,
@@ -81,23 +83,12 @@ enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
-    Taken,
-    Unknown,
-    Full,
+    Commands(Accepted),
     /// Channels and their subscribers.
     Channels(Vec<(String, usize)>),
-    Info(NodeInfo),
+    /// Nothing of a tenant that the node does not serve.
+    Info(Option<NodeInfo>),
     Closed(Vec<ClosedConnection>),
-}
-
-impl From<Accepted> for Answer {
-    fn from(accepted: Accepted) -> Self {
-        match accepted {
-            Accepted::Taken => Self::Taken,
-            Accepted::Unknown => Self::Unknown,
-            Accepted::Full => Self::Full,
-        }
-    }
 }
 
 /// A call that is given up leaves nothing behind.
@@ -115,7 +106,12 @@ impl Drop for Call<'_> {
 impl Peers {
     pub(crate) fn new(tidewire: &Tidewire) -> tidewire::Result<Self> {
         let tenant = tidewire.tenant(NODES_TENANT)?;
-        Ok(Self { tenant, open: Mutex::default(), last_call: AtomicU64::new(0) })
+        Ok(Self {
+            id: tidewire.node().to_string(),
+            tenant,
+            open: Mutex::default(),
+            last_call: AtomicU64::new(0),
+        })
     }
 
     /// Begins to listen to what other nodes say to this one.
@@ -145,11 +141,10 @@ impl Peers {
     }
 
     /// Has another node run a frame of commands.
-    pub(crate) async fn commands(&self, from: &str, to: &str, session: &str, frame: &Bytes) -> Accepted {
+    pub(crate) async fn commands(&self, to: &str, session: &str, frame: &Bytes) -> Accepted {
         let ask = Ask::Commands { session: session.into(), frame: BASE64_STANDARD.encode(frame) };
-        match self.ask(from, to, ask).await {
-            Some(Answer::Taken) => Accepted::Taken,
-            Some(Answer::Full) => Accepted::Full,
+        match self.ask(to, ask).await {
+            Some(Answer::Commands(accepted)) => accepted,
             _ => Accepted::Unknown,
         }
     }
@@ -158,8 +153,8 @@ impl Peers {
     ///
     /// # Errors
     /// Those of the engine.
-    pub(crate) async fn tell_all(&self, from: &str, effect: Effect) -> tidewire::Result<()> {
-        self.say(ALL, &Message { from: from.into(), call: 0, body: Body::Tell(effect) }).await
+    pub(crate) async fn tell_all(&self, effect: Effect) -> tidewire::Result<()> {
+        self.say(ALL, &Message { from: self.id.clone(), call: 0, body: Body::Tell(effect) }).await
     }
 
     /// The channels of a tenant that match a pattern, with their subscribers on all nodes that answer in time.
@@ -168,13 +163,12 @@ impl Peers {
     /// Those of the engine.
     pub(crate) async fn channels(
         &self,
-        from: &str,
         tenant: &str,
         pattern: &str,
     ) -> tidewire::Result<BTreeMap<String, usize>> {
         let ask = Ask::Channels { tenant: tenant.into(), pattern: pattern.into() };
         let mut channels = BTreeMap::new();
-        for answer in self.ask_all(from, ask).await? {
+        for answer in self.ask_all(ask).await? {
             let Answer::Channels(of_node) = answer else { continue };
             for (name, count) in of_node {
                 *channels.entry(name).or_default() += count;
@@ -187,10 +181,10 @@ impl Peers {
     ///
     /// # Errors
     /// Those of the engine.
-    pub(crate) async fn nodes(&self, from: &str, tenant: &str) -> tidewire::Result<Vec<NodeInfo>> {
-        let answers = self.ask_all(from, Ask::Info { tenant: tenant.into() }).await?;
+    pub(crate) async fn nodes(&self, tenant: &str) -> tidewire::Result<Vec<NodeInfo>> {
+        let answers = self.ask_all(Ask::Info { tenant: tenant.into() }).await?;
         let nodes = answers.into_iter().filter_map(|answer| match answer {
-            Answer::Info(info) => Some(info),
+            Answer::Info(info) => info,
             _ => None,
         });
         Ok(nodes.collect())
@@ -202,12 +196,11 @@ impl Peers {
     /// Those of the engine.
     pub(crate) async fn closed(
         &self,
-        from: &str,
         tenant: &str,
         sought: &Sought,
     ) -> tidewire::Result<Vec<ClosedConnection>> {
         let Sought { user, code, limit } = sought.clone();
-        let answers = self.ask_all(from, Ask::Closed { tenant: tenant.into(), user, code, limit }).await?;
+        let answers = self.ask_all(Ask::Closed { tenant: tenant.into(), user, code, limit }).await?;
         let of_nodes = answers.into_iter().filter_map(|answer| match answer {
             Answer::Closed(closed) => Some(closed),
             _ => None,
@@ -218,9 +211,9 @@ impl Peers {
         Ok(closed)
     }
 
-    async fn ask(&self, from: &str, to: &str, ask: Ask) -> Option<Answer> {
+    async fn ask(&self, to: &str, ask: Ask) -> Option<Answer> {
         let (call, mut answers) = self.call(1);
-        let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
+        let message = Message { from: self.id.clone(), call: call.number, body: Body::Ask(ask) };
         let asking = async {
             self.say(to, &message).await.ok()?;
             answers.recv().await
@@ -229,11 +222,11 @@ impl Peers {
     }
 
     /// Asks all nodes that listen, this one too, and waits for as many answers.
-    async fn ask_all(&self, from: &str, ask: Ask) -> tidewire::Result<Vec<Answer>> {
+    async fn ask_all(&self, ask: Ask) -> tidewire::Result<Vec<Answer>> {
         let listening = self.tenant.channel(ALL)?.stats().await?.subscribers;
         let count = usize::try_from(listening).unwrap_or(NODES_MAX).clamp(1, NODES_MAX);
         let (call, mut answers) = self.call(count);
-        let message = Message { from: from.into(), call: call.number, body: Body::Ask(ask) };
+        let message = Message { from: self.id.clone(), call: call.number, body: Body::Ask(ask) };
         self.say(ALL, &message).await?;
         let (deadline, mut heard) = (Instant::now() + ANSWER_WITHIN, Vec::new());
         while heard.len() < count
@@ -289,8 +282,8 @@ async fn hear(node: &Arc<Node>, data: &[u8]) {
 fn answer(node: &Node, ask: Ask) -> Answer {
     match ask {
         Ask::Commands { session, frame } => match BASE64_STANDARD.decode(frame) {
-            Ok(frame) => node.sessions.take(&session, frame.into()).into(),
-            Err(_) => Answer::Unknown,
+            Ok(frame) => Answer::Commands(node.sessions.take(&session, frame.into())),
+            Err(_) => Answer::Commands(Accepted::Unknown),
         },
         Ask::Channels { tenant, pattern } => {
             let channels = node.tenants.named(&tenant).map(|tenant| tenant.registry.channels(&pattern));
@@ -302,9 +295,6 @@ fn answer(node: &Node, ask: Ask) -> Answer {
             let tenant = node.tenants.named(&tenant);
             Answer::Closed(tenant.map(|tenant| node.journal.find(tenant, &sought)).unwrap_or_default())
         }
-        Ask::Info { tenant } => match node.tenants.named(&tenant) {
-            Some(tenant) => Answer::Info(node.info(tenant)),
-            None => Answer::Unknown,
-        },
+        Ask::Info { tenant } => Answer::Info(node.tenants.named(&tenant).map(|tenant| node.info(tenant))),
     }
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<By
         tidewire::name::check_channel(&pattern)
             .map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, format!("pattern: {error}")))?;
     }
-    let channels = node.peers.channels(&node.id, tenant.handle.name(), &pattern).await;
+    let channels = node.peers.channels(tenant.handle.name(), &pattern).await;
     let channels = channels.map_err(Failure::from)?.into_iter();
     let channels = channels.map(|(name, count)| (name.into(), ChannelInfo { num_clients: count as u64 }));
     Ok(encode(ChannelsResult { channels: channels.collect() }))

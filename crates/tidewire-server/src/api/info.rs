@@ -9,6 +9,6 @@ use crate::node::Node;
 use crate::tenants::Tenant;
 
 pub(super) async fn run(node: &Node, tenant: &Tenant) -> Result<Bytes, Refusal> {
-    let nodes = node.peers.nodes(&node.id, tenant.handle.name()).await.map_err(Failure::from)?;
+    let nodes = node.peers.nodes(tenant.handle.name()).await.map_err(Failure::from)?;
     Ok(encode(InfoResult { nodes }))
 }

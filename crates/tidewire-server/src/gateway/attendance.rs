@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidewire::tasks::Tasks;
 use tidewire_protocol::ClientInfo;
 
 use crate::config::ChannelRule;
@@ -13,13 +14,17 @@ use crate::tenants::Tenant;
 
 /// A subscriber that is in a channel. Dropping it takes it out, in a task: what comes after it may come before that.
 pub(super) struct Attendance {
-    node: Arc<Node>,
+    /// Until it has been taken out.
+    member: Option<Member>,
+    tasks: Tasks,
+}
+
+struct Member {
     tenant: Arc<Tenant>,
     channel: Box<str>,
     client: String,
     /// The member as JSON, where its coming and going is told.
     told: Option<Bytes>,
-    is_over: bool,
 }
 
 impl Attendance {
@@ -28,7 +33,7 @@ impl Attendance {
     /// # Errors
     /// Those of the engine; it is not in the channel then, or soon no more.
     pub(super) async fn begin(
-        node: &Arc<Node>,
+        node: &Node,
         tenant: &Arc<Tenant>,
         channel: &str,
         rule: &ChannelRule,
@@ -40,26 +45,40 @@ impl Attendance {
         // Strings and checked raw JSON: there is nothing that can fail.
         let info = Bytes::from(serde_json::to_vec(member).unwrap_or_default());
         let presence = tenant.handle.presence(channel)?;
-        let attendance = Self {
-            node: node.clone(),
+        let told = rule.join_leave.then(|| info.clone());
+        let in_channel = Member {
             tenant: tenant.clone(),
             channel: channel.into(),
             client: member.client.clone().into_owned(),
-            told: rule.join_leave.then(|| info.clone()),
-            is_over: false,
+            told: told.clone(),
         };
+        // From here on it is taken out, also where this is cut short.
+        let attendance = Self { member: Some(in_channel), tasks: node.tasks.clone() };
         presence.join(&member.client, &member.user, info).await?;
-        attendance.tell(Movement::Join).await;
+        if let Some(told) = told {
+            tell(tenant, channel, Movement::Join, told).await;
+        }
         Ok(Some(attendance))
     }
 
     /// Takes the subscriber out.
     pub(super) async fn end(mut self) {
-        self.is_over = true;
-        self.leave().await;
+        if let Some(member) = self.member.take() {
+            member.leave().await;
+        }
     }
+}
 
-    async fn leave(&self) {
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        if let Some(member) = self.member.take() {
+            self.tasks.spawn(member.leave());
+        }
+    }
+}
+
+impl Member {
+    async fn leave(self) {
         let left = match self.tenant.handle.presence(&self.channel) {
             Ok(presence) => presence.leave(&self.client).await,
             Err(error) => Err(error),
@@ -67,30 +86,9 @@ impl Attendance {
         if let Err(error) = left {
             tracing::warn!(channel = &*self.channel, %error, "a member could not be taken out");
         }
-        self.tell(Movement::Leave).await;
-    }
-
-    async fn tell(&self, movement: Movement) {
-        if let Some(member) = &self.told {
-            tell(&self.tenant, &self.channel, movement, member.clone()).await;
+        if let Some(told) = self.told {
+            tell(&self.tenant, &self.channel, Movement::Leave, told).await;
         }
-    }
-}
-
-impl Drop for Attendance {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let rest = Self {
-            node: self.node.clone(),
-            tenant: self.tenant.clone(),
-            channel: std::mem::take(&mut self.channel),
-            client: std::mem::take(&mut self.client),
-            told: self.told.take(),
-            is_over: true,
-        };
-        self.node.tasks.spawn(async move { rest.leave().await });
     }
 }
 

@@ -37,7 +37,6 @@ use crate::tokens::SubscriptionOptions;
 pub(crate) struct Vitals {
     pub(super) is_connected: AtomicBool,
     was_heard: AtomicBool,
-    cannot_answer: bool,
     pub(super) end_at: Mutex<Option<Instant>>,
     pub(super) orders: Arc<Orders>,
     /// Set once its connect command succeeded.
@@ -74,15 +73,6 @@ pub(super) struct Admitted {
 }
 
 impl Vitals {
-    pub(crate) fn of(form: Form) -> Self {
-        Self { cannot_answer: form.is_unidirectional, ..Self::default() }
-    }
-
-    /// Whether the client can answer pings.
-    pub(crate) fn can_answer(&self) -> bool {
-        !self.cannot_answer
-    }
-
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Relaxed)
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -31,7 +32,8 @@ pub(super) struct Session {
 pub(super) struct Inbox(mpsc::Receiver<Bytes>);
 
 /// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Accepted {
     /// The connection runs it next.
     Taken,
@@ -97,7 +99,7 @@ pub(crate) async fn emulation(State(node): State<Arc<Node>>, headers: HeaderMap,
     let frame = Bytes::copy_from_slice(request.data.as_bytes());
     let accepted = match request.node == node.id || request.node.is_empty() {
         true => node.sessions.take(&request.session, frame),
-        false => node.peers.commands(&node.id, &request.node, &request.session, &frame).await,
+        false => node.peers.commands(&request.node, &request.session, &frame).await,
     };
     match accepted {
         Accepted::Taken => StatusCode::NO_CONTENT.into_response(),

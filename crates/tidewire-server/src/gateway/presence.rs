@@ -1,7 +1,6 @@
 //! Who is in a channel, as clients ask for it.
 
-use tidewire_protocol::codes::ErrorCode;
-use tidewire_protocol::{ChannelRequest, PresenceResult, PresenceStatsResult, ReplyBody};
+use tidewire_protocol::{ChannelRequest, ReplyBody};
 
 use super::connection::Connection;
 use crate::failure::Failure;
@@ -11,10 +10,8 @@ use crate::permission::{self, Action};
 impl Connection {
     pub(super) async fn presence(&mut self, id: u32, request: &ChannelRequest<'_>) -> Result<(), Failure> {
         let members_max = self.node.config.limits.presence_members_max;
-        let presence = self.present(&request.channel)?;
-        let members = members::all(&presence, members_max).await?;
-        let presence = members.iter().filter_map(members::as_entry).collect();
-        self.reply(id, ReplyBody::Presence(PresenceResult { presence }));
+        let members = members::all(&self.present(&request.channel)?, members_max).await?;
+        self.reply(id, ReplyBody::Presence(members::as_result(&members)));
         Ok(())
     }
 
@@ -23,11 +20,8 @@ impl Connection {
         id: u32,
         request: &ChannelRequest<'_>,
     ) -> Result<(), Failure> {
-        let stats = self.present(&request.channel)?.stats().await?;
-        let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let result =
-            PresenceStatsResult { num_clients: narrow(stats.members), num_users: narrow(stats.users) };
-        self.reply(id, ReplyBody::PresenceStats(result));
+        let stats = members::stats(&self.present(&request.channel)?).await?;
+        self.reply(id, ReplyBody::PresenceStats(stats));
         Ok(())
     }
 
@@ -35,9 +29,6 @@ impl Connection {
         let admitted = self.admitted()?;
         let rules = &admitted.tenant.rules;
         let rule = permission::admit(rules, channel, Action::Presence, &admitted.identity)?;
-        if !rule.presence {
-            return Err(Failure::new(ErrorCode::NOT_AVAILABLE, "not available: channel has no presence"));
-        }
-        Ok(admitted.tenant.handle.presence(channel)?)
+        members::of(&admitted.tenant, rule, channel)
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tidewire_protocol::Encoding;
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::v1::ClosedConnection;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -17,6 +16,7 @@ use super::connection::{Connection, Vitals};
 use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
 use crate::metrics::CodeLabel;
 use crate::node::Node;
+use crate::publication::Form;
 
 /// Where commands come from.
 pub(super) trait Source: Send {
@@ -72,9 +72,9 @@ pub(super) async fn serve(
     shared: &Shared,
 ) -> End {
     let Shared { node, outbox, .. } = shared;
-    let encoding = connection.form.encoding;
+    let form = connection.form;
     let mut reader = Box::pin(read(&mut source, connection, shared));
-    let mut writer = Box::pin(write(sink, encoding, shared));
+    let mut writer = Box::pin(write(sink, form, shared));
     let ending = tokio::select! {
         end = &mut writer => Some(end),
         end = &mut reader => match end {
@@ -164,7 +164,7 @@ enum Awaited {
     Pong,
 }
 
-async fn write(sink: &mut impl Sink, encoding: Encoding, shared: &Shared) -> End {
+async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
     let Shared { node, outbox, vitals, .. } = shared;
     let timing = &node.config.timing;
     let mut awaited = Awaited::Connect;
@@ -203,10 +203,10 @@ async fn write(sink: &mut impl Sink, encoding: Encoding, shared: &Shared) -> End
                     }
                     Awaited::PingTime => {
                         vitals.take_heard();
-                        outbox.push(Frame::new(encoding.ping()));
-                        (awaited, due) = match vitals.can_answer() {
-                            true => (Awaited::Pong, Instant::now() + timing.pong_within),
-                            false => (Awaited::PingTime, Instant::now() + timing.ping_every),
+                        outbox.push(Frame::new(form.encoding.ping()));
+                        (awaited, due) = match form.is_unidirectional {
+                            true => (Awaited::PingTime, Instant::now() + timing.ping_every),
+                            false => (Awaited::Pong, Instant::now() + timing.pong_within),
                         };
                     }
                 }

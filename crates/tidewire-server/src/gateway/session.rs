@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
 use crate::journal::Who;
+use crate::node::Node;
 use crate::publication::View;
 use crate::tenants::Tenant;
 use crate::tokens::{ConnectionClaims, Refusal};
@@ -200,15 +201,27 @@ impl Connection {
 
     /// Has the writer watch when the session expires; seconds until then, so that the client can refresh it in time.
     pub(super) fn watch_expiry(&self, expires_at: Option<Timestamp>) -> Option<u32> {
-        let left = expires_at.map(|expiry| expiry.since(self.node.clock.now()));
-        let with_grace = left.and_then(|left| left.checked_add(self.node.config.timing.expired_grace));
-        // A time so far off that it cannot be told is as good as none.
-        *self.vitals.end_at.lock() = with_grace.and_then(|left| Instant::now().checked_add(left));
-        left.map(seconds_of)
+        let Expiry { end_at, ttl } = Expiry::of(&self.node, expires_at);
+        *self.vitals.end_at.lock() = end_at;
+        ttl
     }
 }
 
-/// A time as clients are told it: at least a second, for 0 says that there is none.
-pub(super) fn seconds_of(left: std::time::Duration) -> u32 {
-    u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)
+/// When what a token gives ends: a session, or a subscription.
+pub(super) struct Expiry {
+    /// After the time in which the token can still be refreshed. A time so far off that it cannot be told is as good as none.
+    pub(super) end_at: Option<Instant>,
+    /// Seconds until the token expires, as clients are told: at least one, for 0 says that it does not.
+    pub(super) ttl: Option<u32>,
+}
+
+impl Expiry {
+    pub(super) fn of(node: &Node, expires_at: Option<Timestamp>) -> Self {
+        let left = expires_at.map(|expiry| expiry.since(node.clock.now()));
+        let with_grace = left.and_then(|left| left.checked_add(node.config.timing.expired_grace));
+        Self {
+            end_at: with_grace.and_then(|left| Instant::now().checked_add(left)),
+            ttl: left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)),
+        }
+    }
 }

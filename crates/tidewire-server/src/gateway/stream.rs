@@ -95,7 +95,7 @@ fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, firs
         Err(refusal) => return refusal.into_response(),
     };
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-    let vitals = Arc::new(Vitals::of(form));
+    let vitals = Arc::<Vitals>::default();
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     // A unidirectional client says nothing more, so there is nothing that could be taken for it.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
-use super::session::seconds_of;
+use super::session::Expiry;
 use crate::config::ChannelRule;
 use crate::failure::Failure;
 use crate::history::epoch_of;
@@ -61,12 +61,11 @@ impl Subscription {
         }
     }
 
-    /// Has it end with its token, after the time in which the token can be refreshed; seconds until the token expires.
+    /// Has it end with its token; seconds until the token expires.
     fn watch_expiry(&mut self, node: &Node, expires_at: Option<Timestamp>) -> Option<u32> {
-        let left = expires_at.map(|expiry| expiry.since(node.clock.now()));
-        let with_grace = left.and_then(|left| left.checked_add(node.config.timing.expired_grace));
-        self.end_at = with_grace.and_then(|left| Instant::now().checked_add(left));
-        left.map(seconds_of)
+        let Expiry { end_at, ttl } = Expiry::of(node, expires_at);
+        self.end_at = end_at;
+        ttl
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.

@@ -147,7 +147,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
     let Agreed { form, deflate } = agreed;
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-    let vitals = Arc::new(Vitals::of(form));
+    let vitals = Arc::<Vitals>::default();
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;

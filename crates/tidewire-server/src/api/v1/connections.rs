@@ -33,7 +33,7 @@ pub(super) async fn closed(State(node): State<Arc<Node>>, Caller(tenant, _): Cal
             return Err(bad_request(format!("limit is {limit}, not 1 to {LIMIT_MAX}")));
         }
         let sought = Sought { user, code, limit };
-        let closed = node.peers.closed(&node.id, tenant.handle.name(), &sought).await?;
+        let closed = node.peers.closed(tenant.handle.name(), &sought).await?;
         Ok(ClosedConnections { closed })
     };
     respond(&node, "closed_connections", outcome.await)
