@@ -27,6 +27,25 @@ function connect(t, server, user, { Client = Centrifuge, ...options } = {}) {
   return client;
 }
 
+/** Subscribes a client and connects it; resolves when the subscription stands. */
+async function enter(client, channel, subscription = client.newSubscription(channel)) {
+  subscription.subscribe();
+  const subscribed = next(subscription, 'subscribed');
+  client.connect();
+  await subscribed;
+}
+
+/** A subscriber that notes who comes, as `+user`, and who goes, as `-user`. */
+async function watch(t, server, channel) {
+  const client = connect(t, server, 'watcher');
+  const moves = [];
+  const subscription = client.newSubscription(channel, { joinLeave: true });
+  subscription.on('join', ({ info }) => moves.push(`+${info.user}`));
+  subscription.on('leave', ({ info }) => moves.push(`-${info.user}`));
+  await enter(client, channel, subscription);
+  return { subscription, moves };
+}
+
 /** The n-th state of a document that changes little by little. */
 function document(n) {
   return { title: 'Überschrift \u{1F30A}', lines: Array.from({ length: 40 }, (_, index) => `line ${index}${index === n ? ' is new' : ''}`), n };
@@ -147,21 +166,9 @@ for (const engine of ENGINES) {
   test(`${engine.name}: presence, and who comes and goes`, async (t) => {
     const server = await Server.start(t, { engine: engine.url(t) });
     const channel = uniqueName('room');
-    const watcher = connect(t, server, 'watcher');
-    const subscription = watcher.newSubscription(channel, { joinLeave: true });
-    const moves = [];
-    subscription.on('join', ({ info }) => moves.push(`+${info.user}`));
-    subscription.on('leave', ({ info }) => moves.push(`-${info.user}`));
-    subscription.subscribe();
-    const subscribed = next(subscription, 'subscribed');
-    watcher.connect();
-    await subscribed;
+    const { subscription, moves } = await watch(t, server, channel);
     const guest = connect(t, server, 'guest');
-    const theirs = guest.newSubscription(channel);
-    theirs.subscribe();
-    const joined = next(theirs, 'subscribed');
-    guest.connect();
-    await joined;
+    await enter(guest, channel);
     const { clients } = await subscription.presence();
     assert.deepEqual(Object.values(clients).map(({ user }) => user).sort(), ['guest', 'watcher']);
     assert.deepEqual(await subscription.presenceStats(), { numClients: 2, numUsers: 2 });
@@ -178,23 +185,10 @@ for (const engine of SHARED) {
     const stays = await Server.start(t, { engine: url, name: 'stays' });
     const dies = await Server.start(t, { engine: url, name: 'dies' });
     const channel = uniqueName('room');
-    const watcher = connect(t, stays, 'watcher');
-    const subscription = watcher.newSubscription(channel, { joinLeave: true });
-    const moves = [];
-    subscription.on('join', ({ info }) => moves.push(`+${info.user}`));
-    subscription.on('leave', ({ info }) => moves.push(`-${info.user}`));
-    subscription.subscribe();
-    const subscribed = next(subscription, 'subscribed');
-    watcher.connect();
-    await subscribed;
+    const { subscription, moves } = await watch(t, stays, channel);
     const users = Array.from({ length: 20 }, (_, index) => `guest-${index}`);
     for (const user of users) {
-      const guest = connect(t, dies, user, { minReconnectDelay: 60_000 });
-      const theirs = guest.newSubscription(channel);
-      theirs.subscribe();
-      const joined = next(theirs, 'subscribed');
-      guest.connect();
-      await joined;
+      await enter(connect(t, dies, user, { minReconnectDelay: 60_000 }), channel);
     }
     assert.deepEqual(await subscription.presenceStats(), { numClients: 21, numUsers: 21 });
     await dies.kill();

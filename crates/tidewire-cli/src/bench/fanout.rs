@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
@@ -109,13 +109,7 @@ impl Fanout {
             faults.repeated += some.repeated;
         }
         report.end()?;
-        match faults {
-            Faults { missing: 0, repeated: 0 } => Ok(()),
-            Faults { missing, repeated } => Err(anyhow!(
-                "not each event came once and in order: {missing} deliveries are missing, {repeated} came again or late"
-            )
-            .into()),
-        }
+        Ok(faults.check()?)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use anyhow::{Result, anyhow};
+
 /// Stands in front of the number, and nowhere else in a frame of ours.
 const MARK: u8 = b'~';
 /// Digits of a number: all of a `u64`.
@@ -46,6 +48,18 @@ pub(super) struct Faults {
     pub(super) missing: u64,
     /// They came before, or after a later one.
     pub(super) repeated: u64,
+}
+
+impl Faults {
+    /// Fails where there are any.
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self { missing: 0, repeated: 0 } => Ok(()),
+            Self { missing, repeated } => Err(anyhow!(
+                "not each event came once and in order: {missing} are missing, {repeated} came again or late"
+            )),
+        }
+    }
 }
 
 impl Sequence {

@@ -6,7 +6,7 @@ mod recoveries;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -122,13 +122,7 @@ impl Storm {
             print::note(format_args!("the first attempt that failed: {reason}"));
         }
         report.end()?;
-        match faults {
-            Faults { missing: 0, repeated: 0 } => Ok(()),
-            Faults { missing, repeated } => Err(anyhow!(
-                "not each event came once and in order: {missing} are missing, {repeated} came again or late"
-            )
-            .into()),
-        }
+        Ok(faults.check()?)
     }
 }
 
