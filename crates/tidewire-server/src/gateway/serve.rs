@@ -32,6 +32,9 @@ pub(super) trait Sink: Send {
     /// Writes frames, as few pieces as worthwhile. What a dropped future has written is not known: nothing may follow.
     fn write(&mut self, frames: &[Frame]) -> impl Future<Output = io::Result<()>> + Send;
 
+    /// Writes the end of frames whose beginning a [`Carrier`](crate::hub::outbox::Carrier) has written; only where there is one.
+    fn finish(&mut self, rest: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Answers a ping of the transport, if it has any.
     fn pong(&mut self, payload: Bytes) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -95,6 +98,8 @@ pub(super) async fn serve(
         None => writer.await,
     };
     if let End::Ours(disconnect) = &end {
+        // Whatever the reason: nobody writes after the end.
+        outbox.end(disconnect.clone());
         let code = disconnect.code.number.into();
         node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
         tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
@@ -179,12 +184,7 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
         tokio::select! {
             biased;
             next = outbox.next() => {
-                let written = match next {
-                    Next::Close(disconnect) => return End::Ours(disconnect),
-                    Next::Pong(payload) => Box::pin(within(sink.pong(payload), outbox, timing.write_within)).await,
-                    Next::Write(frames) => Box::pin(write_all(sink, outbox, frames, timing.write_within)).await,
-                };
-                if let Err(end) = written {
+                if let Err(end) = Box::pin(write_next(sink, outbox, next, timing.write_within)).await {
                     return end;
                 }
                 if awaited == Awaited::Connect && vitals.is_connected() {
@@ -196,6 +196,10 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
                     return DisconnectCode::EXPIRED.into();
                 }
                 match awaited {
+                    // The reply to its connect command went without the writer.
+                    Awaited::Connect if vitals.is_connected() => {
+                        (awaited, due) = (Awaited::PingTime, due + timing.ping_every.saturating_sub(timing.connect_within));
+                    }
                     Awaited::Connect => return DisconnectCode::STALE.into(),
                     Awaited::Pong if !vitals.take_heard() => return DisconnectCode::NO_PONG.into(),
                     Awaited::Pong => {
@@ -216,14 +220,28 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
 }
 
 /// Writes what was taken from the outbox.
-async fn write_all(
+async fn write_next(
     sink: &mut impl Sink,
     outbox: &Outbox,
-    frames: Vec<Frame>,
+    next: Next,
     time_max: Duration,
 ) -> Result<(), End> {
-    within(sink.write(&frames), outbox, time_max).await?;
-    outbox.written(frames.iter().map(Frame::len).sum());
+    let frame_bytes = match next {
+        Next::Write(frames) => {
+            within(sink.write(&frames), outbox, time_max).await?;
+            frames.iter().map(Frame::len).sum()
+        }
+        Next::Finish(rest) => {
+            within(sink.finish(&rest.bytes), outbox, time_max).await?;
+            rest.frame_bytes
+        }
+        Next::Pong(payload) => {
+            within(sink.pong(payload), outbox, time_max).await?;
+            0
+        }
+        Next::Close(disconnect) => return Err(End::Ours(disconnect)),
+    };
+    outbox.written(frame_bytes);
     Ok(())
 }
 
@@ -239,13 +257,8 @@ async fn within(
         Some(outcome) => Ok(outcome),
         None => tokio::select! {
             biased;
-            () = outbox.cut() => {
-                // The write is given up: the outbox has the reason.
-                return match outbox.next().await {
-                    Next::Close(disconnect) => Err(End::Ours(disconnect)),
-                    Next::Write(_) | Next::Pong(_) => Err(DisconnectCode::SLOW.into()),
-                };
-            }
+            // The write is given up.
+            disconnect = outbox.cut() => return Err(End::Ours(disconnect)),
             outcome = timeout(time_max, write) => outcome,
         },
     };

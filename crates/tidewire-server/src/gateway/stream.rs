@@ -206,6 +206,10 @@ impl Sink for ResponseSink {
         self.sender.send(body).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
+    async fn finish(&mut self, rest: &[u8]) -> io::Result<()> {
+        self.sender.send(Bytes::copy_from_slice(rest)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
     async fn pong(&mut self, _payload: Bytes) -> io::Result<()> {
         Ok(())
     }

@@ -21,7 +21,7 @@ use tidewire_protocol::websocket::{self, DeflateAgreement, WindowBits};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::sink::SocketSink;
+use self::sink::{Socket, SocketSink};
 use self::source::SocketSource;
 use super::admission::{self, Admission};
 use super::connection::{Connection, Vitals};
@@ -144,28 +144,29 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// Serves the connection to its end.
-async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+async fn run(stream: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
     let Agreed { form, deflate } = agreed;
-    let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-    let vitals = Arc::<Vitals>::default();
+    let compressed_bytes_min = deflate.map(|_| node.config.websocket.compression_bytes_min);
+    let socket = Arc::new(Socket::new(stream, form, compressed_bytes_min));
+    let outbox = Outbox::new(node.config.limits.outbox_bytes_max).with_carrier(socket.clone());
+    let (outbox, vitals) = (Arc::new(outbox), Arc::<Vitals>::default());
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
-    let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
-    let mut sink =
-        SocketSink::new(&socket, form, deflate.map(|_| node.config.websocket.compression_bytes_min));
+    let source = SocketSource::new(socket.stream(), early, form.encoding, frame_bytes_max, deflate.is_some());
+    let mut sink = SocketSink(&socket);
     let shared = Shared { node, outbox, vitals, transport: "websocket" };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
-        Box::pin(close(&socket, &mut sink, disconnect)).await;
+        Box::pin(close(&socket, disconnect)).await;
     }
 }
 
 /// Sends the close frame, and waits for the client to take it.
-async fn close(socket: &TcpStream, sink: &mut SocketSink<'_>, disconnect: Disconnect) {
+async fn close(socket: &Socket, disconnect: Disconnect) {
     let farewell = async {
         let close = websocket::encode_close(Some((disconnect.code.number, &disconnect.reason)), None);
-        if sink.write_raw(&close).await.is_ok() {
-            source::drain(socket, disconnect.code == DisconnectCode::FRAME_TOO_LARGE).await;
+        if socket.write_raw(&close).await.is_ok() {
+            source::drain(socket.stream(), disconnect.code == DisconnectCode::FRAME_TOO_LARGE).await;
         }
     };
     // A client that does not take part is cut off all the same.

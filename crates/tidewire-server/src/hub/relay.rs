@@ -1,8 +1,10 @@
 //! One channel on one node: the library's subscription, and the connections that it feeds.
 
 use std::cmp::Ordering;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tidewire::tasks::Tasks;
@@ -12,6 +14,7 @@ use tidewire_protocol::{Filter, Push, PushBody};
 use tokio_util::sync::CancellationToken;
 
 use super::broadcast::{Bases, Broadcast};
+use super::filled::Filled;
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
 use crate::metrics::Metrics;
@@ -39,6 +42,7 @@ pub(crate) struct Relay {
     epoch: Option<Epoch>,
     state: Mutex<State>,
     recovery: Recovery,
+    tasks: Tasks,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
 }
@@ -66,9 +70,11 @@ struct Subscriber {
 
 impl Subscriber {
     /// Gives it a frame, or holds it for it. False if that is more than can be held.
-    fn hand(&mut self, frame: Frame) -> bool {
+    fn hand(&mut self, frame: Frame, filled: &mut Filled) -> bool {
         let Some(held) = &mut self.held else {
-            self.outbox.push(frame);
+            if self.outbox.add(frame) {
+                filled.add(&self.outbox);
+            }
             return true;
         };
         held.bytes += frame.len();
@@ -157,6 +163,7 @@ impl Relay {
             state: Mutex::new(state),
             recovery: Recovery::new(channel.clone()),
             channel,
+            tasks: tasks.clone(),
             stop: tasks.stopping().child_token(),
             metrics,
         });
@@ -274,17 +281,29 @@ impl Relay {
     }
 
     async fn run(self: Arc<Self>, mut subscription: Subscription) {
+        let mut filled = Filled::new(self.tasks.clone());
         loop {
-            let item = tokio::select! {
-                () = self.stop.cancelled() => {
-                    // Nobody is left to tell, or the node closes and connections learn that.
-                    self.state.lock().has_ended = true;
-                    return;
+            let item = {
+                let mut next = pin!(subscription.next());
+                let known = next.as_mut().now_or_never();
+                // What has come together is written together.
+                if known.is_none() || filled.is_enough() {
+                    filled.flush().await;
                 }
-                item = subscription.next() => item,
+                match known {
+                    Some(item) => item,
+                    None => tokio::select! {
+                        () = self.stop.cancelled() => {
+                            // Nobody is left to tell, or the node closes and connections learn that.
+                            self.state.lock().has_ended = true;
+                            return;
+                        }
+                        item = next => item,
+                    },
+                }
             };
             match item {
-                Some(Item::Event(received)) => self.deliver(&received),
+                Some(Item::Event(received)) => self.deliver(&received, &mut filled),
                 Some(Item::Gap(gap)) => {
                     self.metrics.gap(gap.reason);
                     // Live events may be missed by definition; kept ones may not, without a word.
@@ -297,6 +316,7 @@ impl Relay {
                 None => break,
             }
         }
+        filled.flush().await;
         self.end();
     }
 
@@ -304,9 +324,10 @@ impl Relay {
         self.epoch.map(|epoch| Position { epoch, offset })
     }
 
-    fn deliver(&self, received: &Received) {
+    fn deliver(&self, received: &Received, filled: &mut Filled) {
+        filled.count(received.event.data().len());
         if let Some(body) = publication::movement_of(&received.event) {
-            return self.deliver_movement(&body);
+            return self.deliver_movement(&body, filled);
         }
         // An event of another epoch is kept in another channel's stream and announced here: live, to us.
         let kept = received.position.filter(|position| self.epoch == Some(position.epoch));
@@ -331,7 +352,7 @@ impl Relay {
             let frame = event.frame(subscriber.terms.form, subscriber.has_base);
             subscriber.has_base = true;
             delivered += 1;
-            if !subscriber.hand(frame) {
+            if !subscriber.hand(frame, filled) {
                 overflown.push(*connection);
             }
         }
@@ -351,7 +372,7 @@ impl Relay {
     }
 
     /// Tells those who want it who came or went.
-    fn deliver_movement(&self, body: &PushBody<'_>) {
+    fn deliver_movement(&self, body: &PushBody<'_>, filled: &mut Filled) {
         let mut frames: Vec<(Form, Frame)> = Vec::new();
         let mut state = self.state.lock();
         let mut overflown = Vec::new();
@@ -367,7 +388,7 @@ impl Relay {
                 frames.push((form, frame.clone()));
                 frame
             });
-            if !subscriber.hand(frame) {
+            if !subscriber.hand(frame, filled) {
                 overflown.push(*connection);
             }
         }

@@ -11,7 +11,7 @@ use tidewire_protocol::websocket::{
 use tokio::net::TcpStream;
 
 use crate::gateway::serve::Sink;
-use crate::hub::outbox::Frame;
+use crate::hub::outbox::{Carried, Carrier, Frame};
 use crate::publication::Form;
 
 /// Frames share one message of the WebSocket up to this size, in bytes: larger ones would have to wait for each other.
@@ -20,17 +20,24 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Slices in one write: more are written with the next one. The kernel takes 1,024.
 const SLICES_MAX: usize = 512;
 
+/// What a [`Carrier`] is given is copied together up to this size, in bytes, and left to the writer above it.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
 thread_local! {
+    static COPIED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(COPIED_BYTES_MAX));
     static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new(WindowBits::MAX, Effort::Fast));
 }
 
-/// Writes the frames of one connection.
-pub(super) struct SocketSink<'s> {
-    socket: &'s TcpStream,
+/// Where the frames of one connection go.
+pub(super) struct Socket {
+    stream: TcpStream,
     form: Form,
     /// Messages of at least so many bytes are compressed; `None` where the client did not agree to that.
     compressed_bytes_min: Option<usize>,
 }
+
+/// Writes the frames of one connection, and waits until they are taken.
+pub(super) struct SocketSink<'s>(pub(super) &'s Socket);
 
 /// One message of the WebSocket, ready to be written.
 struct Message<'f> {
@@ -44,27 +51,41 @@ enum Payload<'f> {
     Compressed(Bytes),
 }
 
-impl<'s> SocketSink<'s> {
-    pub(super) fn new(socket: &'s TcpStream, form: Form, compressed_bytes_min: Option<usize>) -> Self {
-        Self { socket, form, compressed_bytes_min }
+impl Socket {
+    pub(super) fn new(stream: TcpStream, form: Form, compressed_bytes_min: Option<usize>) -> Self {
+        Self { stream, form, compressed_bytes_min }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// Writes bytes as they are.
-    pub(super) async fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write_raw(&self, bytes: &[u8]) -> io::Result<()> {
         self.write_slices(&mut [IoSlice::new(bytes)]).await
     }
 
-    async fn write_slices(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    async fn write_slices(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !slices.is_empty() {
             let end = slices.len().min(SLICES_MAX);
-            match self.socket.try_write_vectored(slices.get(..end).unwrap_or_default()) {
+            match self.stream.try_write_vectored(slices.get(..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut slices, written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Frames as messages of the WebSocket.
+    fn messages<'f>(&self, frames: &'f [Frame], mut each: impl FnMut(Message<'f>)) {
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let (together, behind) = self.cut(rest);
+            each(self.message(together));
+            rest = behind;
+        }
     }
 
     fn message<'f>(&self, frames: &'f [Frame]) -> Message<'f> {
@@ -103,36 +124,69 @@ impl<'s> SocketSink<'s> {
     }
 }
 
-impl Sink for SocketSink<'_> {
-    async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
-        let mut messages = Vec::new();
-        let mut rest = frames;
-        while !rest.is_empty() {
-            let (together, behind) = self.cut(rest);
-            messages.push(self.message(together));
-            rest = behind;
-        }
+impl Carrier for Socket {
+    fn try_write(&self, frames: &[Frame]) -> Carried {
         let separator = self.form.encoding.separator();
-        let mut slices = Vec::with_capacity(messages.len() + 2 * frames.len());
-        for message in &messages {
-            slices.push(IoSlice::new(message.header.as_slice()));
-            match &message.payload {
-                Payload::Compressed(bytes) => slices.push(IoSlice::new(bytes)),
-                Payload::Frames(frames) => {
-                    for (number, frame) in frames.iter().enumerate() {
-                        if number > 0 && !separator.is_empty() {
-                            slices.push(IoSlice::new(separator));
-                        }
-                        slices.push(IoSlice::new(frame.as_bytes()));
+        // More than they take, for each may be a message of its own.
+        let room = |frame: &Frame| frame.len() + size_of::<HeaderBytes>();
+        if frames.iter().map(room).sum::<usize>() > COPIED_BYTES_MAX {
+            return Carried::Nothing;
+        }
+        COPIED.with_borrow_mut(|copied| {
+            copied.clear();
+            self.messages(frames, |message| {
+                copied.extend_from_slice(message.header.as_slice());
+                message.pieces(separator, |piece| copied.extend_from_slice(piece));
+            });
+            match self.stream.try_write(copied) {
+                Ok(written) => match copied.get(written..) {
+                    None | Some([]) => Carried::All,
+                    Some(rest) => Carried::Part(Bytes::copy_from_slice(rest)),
+                },
+                // The writer waits, or meets the same error.
+                Err(_) => Carried::Nothing,
+            }
+        })
+    }
+}
+
+impl Message<'_> {
+    /// Its payload, in pieces.
+    fn pieces<'m>(&'m self, separator: &'m [u8], mut each: impl FnMut(&'m [u8])) {
+        match &self.payload {
+            Payload::Compressed(bytes) => each(bytes),
+            Payload::Frames(frames) => {
+                for (number, frame) in frames.iter().enumerate() {
+                    if number > 0 && !separator.is_empty() {
+                        each(separator);
                     }
+                    each(frame.as_bytes());
                 }
             }
         }
-        self.write_slices(&mut slices).await
+    }
+}
+
+impl Sink for SocketSink<'_> {
+    async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let Self(socket) = self;
+        let mut messages = Vec::new();
+        socket.messages(frames, |message| messages.push(message));
+        let separator = socket.form.encoding.separator();
+        let mut slices = Vec::with_capacity(messages.len() + 2 * frames.len());
+        for message in &messages {
+            slices.push(IoSlice::new(message.header.as_slice()));
+            message.pieces(separator, |piece| slices.push(IoSlice::new(piece)));
+        }
+        socket.write_slices(&mut slices).await
+    }
+
+    async fn finish(&mut self, rest: &[u8]) -> io::Result<()> {
+        self.0.write_raw(rest).await
     }
 
     async fn pong(&mut self, payload: Bytes) -> io::Result<()> {
-        self.write_raw(&encode_frame(FrameHeader::whole(Opcode::Pong, payload.len()), &payload)).await
+        self.0.write_raw(&encode_frame(FrameHeader::whole(Opcode::Pong, payload.len()), &payload)).await
     }
 }
 

@@ -1,0 +1,76 @@
+//! Outboxes that a relay has added to, on their way to their sockets.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tidewire::tasks::Tasks;
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+
+use super::outbox::Outbox;
+
+/// Bytes of events that are written together, each with what it takes beside its data: few enough that no outbox is full of
+/// them before they are written.
+const BYTES_MAX: usize = 64 * 1024;
+const EVENT_BYTES: usize = 64;
+
+/// Outboxes in one step of a flush. A write to a socket takes some 5 us, and a step keeps its thread for that many of them.
+const STEP_OUTBOXES: usize = 128;
+
+/// The outboxes that have to be flushed.
+///
+/// One task writes for many connections: to wake the writer of each takes twice as long as its write. Many outboxes are
+/// flushed in several tasks, so that all cores take part. Who fills waits for them: where that is slower than events come,
+/// they wait in the stream and not in the outboxes.
+pub(super) struct Filled {
+    outboxes: Vec<Arc<Outbox>>,
+    bytes: usize,
+    tasks: Tasks,
+}
+
+impl Filled {
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { outboxes: Vec::new(), bytes: 0, tasks }
+    }
+
+    /// One that nobody else is about to write.
+    pub(super) fn add(&mut self, outbox: &Arc<Outbox>) {
+        self.outboxes.push(outbox.clone());
+    }
+
+    /// Counts an event that was added to outboxes, by the bytes of its data.
+    pub(super) fn count(&mut self, data_bytes: usize) {
+        self.bytes += data_bytes + EVENT_BYTES;
+    }
+
+    /// Whether it is time for a flush, even though more is there to be added.
+    pub(super) fn is_enough(&self) -> bool {
+        self.bytes >= BYTES_MAX
+    }
+
+    /// Flushes them, and returns when all are.
+    pub(super) async fn flush(&mut self) {
+        self.bytes = 0;
+        let mut outboxes = std::mem::take(&mut self.outboxes);
+        if outboxes.len() <= STEP_OUTBOXES {
+            outboxes.drain(..).for_each(|outbox| outbox.flush());
+            // For the next ones, unless it is large.
+            self.outboxes = outboxes;
+            return;
+        }
+        let (working, mut all_done) = mpsc::channel::<Infallible>(1);
+        while outboxes.len() > STEP_OUTBOXES {
+            let step = outboxes.split_off(outboxes.len() - STEP_OUTBOXES);
+            let working = working.clone();
+            self.tasks.spawn(async move {
+                step.iter().for_each(|outbox| outbox.flush());
+                drop(working);
+            });
+        }
+        outboxes.iter().for_each(|outbox| outbox.flush());
+        drop(working);
+        yield_now().await;
+        // Nothing is sent; it ends with the last of those who could.
+        let _ended = all_done.recv().await.is_none();
+    }
+}
