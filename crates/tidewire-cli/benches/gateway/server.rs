@@ -1,6 +1,6 @@
 //! The server under test: the binary in a process of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -55,8 +55,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
+        // The clients here answer no pings, and a machine may be slow.
+        let mut config = tempfile::NamedTempFile::new()?;
+        config.write_all(b"timing.ping_every = \"1h\"\n")?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
-            .args(["serve", "--dev", "--engine", "memory:", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--dev", "--engine", "memory:", "--listen", "127.0.0.1:0", "--config"])
+            .arg(config.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;

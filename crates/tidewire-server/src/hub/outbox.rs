@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tidewire_protocol::codes::DisconnectCode;
 use tokio::sync::Notify;
 
@@ -43,6 +44,9 @@ impl Frame {
         }
     }
 }
+
+/// Frames that wait together: one most often, which needs no room of its own.
+pub(crate) type Frames = SmallVec<[Frame; 1]>;
 
 /// Why a connection ends, as its client learns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +106,7 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    frames: Vec<Frame>,
+    frames: Frames,
     /// What is left of a write that stopped in the middle: nothing may be written before it.
     rest: Option<Box<Rest>>,
     /// Somebody writes: whoever comes meanwhile leaves what waits to him.
@@ -126,7 +130,7 @@ pub(crate) struct Rest {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Write these.
-    Write(Vec<Frame>),
+    Write(Frames),
     /// Write this, as it is.
     Finish(Box<Rest>),
     /// Answer a ping of the transport.
@@ -177,7 +181,7 @@ impl Outbox {
             let reason = format!("slow: {} bytes wait (limits.outbox_bytes_max)", state.bytes);
             state.end = Some(Disconnect::new(DisconnectCode::SLOW, reason));
             // The client recovers these from the stream; writing them first would keep the memory.
-            (state.frames, state.rest) = (Vec::new(), None);
+            (state.frames, state.rest) = (Frames::new(), None);
             drop(state);
             self.cut.notify_one();
             self.filled.notify_one();
@@ -208,6 +212,7 @@ impl Outbox {
         let frame_bytes = frames.iter().map(Frame::len).sum();
         let carried = carrier.try_write(&frames);
         let mut state = self.state.lock();
+        let had_room = self.has_room(&state);
         match carried {
             Carried::All => {
                 state.bytes = state.bytes.saturating_sub(frame_bytes);
@@ -223,12 +228,12 @@ impl Outbox {
             Carried::Part(_) | Carried::Nothing => {}
         }
         state.is_writing = false;
-        let (has_more, has_room) = (!state.is_idle(), state.bytes <= self.bytes_max / 2);
+        let (has_more, has_drained) = (!state.is_idle(), !had_room && self.has_room(&state));
         drop(state);
         if has_more {
             self.filled.notify_one();
         }
-        if has_room {
+        if has_drained {
             self.drained.notify_one();
         }
     }
@@ -271,10 +276,12 @@ impl Outbox {
     /// Tells that what was taken is written; `bytes` of its frames.
     pub(crate) fn written(&self, bytes: usize) {
         let mut state = self.state.lock();
+        let had_room = self.has_room(&state);
         state.is_writing = false;
         state.bytes = state.bytes.saturating_sub(bytes);
-        if state.bytes <= self.bytes_max / 2 {
-            drop(state);
+        let has_drained = !had_room && self.has_room(&state);
+        drop(state);
+        if has_drained {
             self.drained.notify_one();
         }
     }
@@ -284,7 +291,7 @@ impl Outbox {
         loop {
             {
                 let state = self.state.lock();
-                if state.end.is_some() || state.bytes <= self.bytes_max / 2 {
+                if state.end.is_some() || self.has_room(&state) {
                     return;
                 }
             }
@@ -300,6 +307,10 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().frames.is_empty()
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        state.bytes <= self.bytes_max / 2
     }
 
     fn take(&self) -> Option<Next> {
