@@ -8,7 +8,9 @@ use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
 
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
+use crate::metrics::Loss;
 use crate::node::Node;
+use crate::tenants::Tenant;
 
 /// Something that is to happen to a user's connections, wherever they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,14 +53,19 @@ impl Effect {
     /// Those of the engine; it has happened here then.
     pub(crate) async fn spread(self, node: &Arc<Node>) -> tidewire::Result<()> {
         self.apply(node);
-        node.peers.tell_all(self).await
+        let tenant = node.tenants.named(&self.tenant).cloned();
+        let told = node.peers.tell_all(self).await;
+        if let (Err(_), Some(tenant)) = (&told, tenant) {
+            tenant.metrics.losses.add(Loss::Effect, 1);
+        }
+        told
     }
 
     /// Has it happen on this node.
     pub(crate) fn apply(&self, node: &Node) {
         let Some(tenant) = node.tenants.named(&self.tenant) else { return };
         for handle in tenant.people.of(&self.user) {
-            if !self.client.is_empty() && handle.client != self.client {
+            if !self.client.is_empty() && *handle.client != *self.client {
                 continue;
             }
             match &self.what {
@@ -70,16 +77,17 @@ impl Effect {
                     if let Some(relay) = tenant.registry.relay(channel) {
                         relay.expel(handle.key, UnsubscribeCode::SERVER);
                     }
-                    give(&handle, &Order::Forget { channel: channel.clone() });
+                    give(tenant, &handle, &Order::Forget { channel: channel.clone() });
                 }
-                What::Order(order) => give(&handle, order),
+                What::Order(order) => give(tenant, &handle, order),
             }
         }
     }
 }
 
-fn give(handle: &Handle, order: &Order) {
+fn give(tenant: &Tenant, handle: &Handle, order: &Order) {
     if !handle.orders.give(order.clone()) {
+        tenant.metrics.losses.add(Loss::Order, 1);
         handle.outbox.end(DisconnectCode::TOO_MANY_REQUESTS.into());
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Vitals};
 use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
-use crate::metrics::CodeLabel;
+use crate::metrics::{CodeLabel, Loss, Transport, is_write_timed};
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<Outbox>,
     pub(super) vitals: Arc<Vitals>,
     /// What carries it, as operators are told.
-    pub(super) transport: &'static str,
+    pub(super) transport: Transport,
 }
 
 /// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
@@ -97,6 +97,9 @@ pub(super) async fn serve(
     if let End::Ours(disconnect) = &end {
         let code = disconnect.code.number.into();
         node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
+        if let Some(who) = shared.vitals.who.get().filter(|_| disconnect.code == DisconnectCode::SLOW) {
+            who.tenant.metrics.losses.add(Loss::Slow, 1);
+        }
         tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
     }
     shared.note(&end);
@@ -111,6 +114,9 @@ impl Shared {
             End::Ours(disconnect) => (disconnect.code.number.into(), disconnect.reason.to_string()),
             End::Theirs => (0, "the client was gone".to_owned()),
         };
+        if let Some(seat) = self.outbox.seat() {
+            seat.closed(code, &reason);
+        }
         let now = self.node.clock.now();
         self.node.journal.note(
             &who.tenant,
@@ -119,7 +125,7 @@ impl Shared {
                 user: who.user.to_string(),
                 client: who.client.clone(),
                 node: self.node.id.clone(),
-                transport: self.transport.into(),
+                transport: self.transport.as_str().into(),
                 code,
                 reason,
                 lasted_ms: u64::try_from(now.since(who.since).as_millis()).unwrap_or(u64::MAX),
@@ -129,11 +135,17 @@ impl Shared {
 }
 
 async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
-    let Shared { outbox, vitals, .. } = shared;
+    let Shared { node, outbox, vitals, transport } = shared;
     loop {
         let done = tokio::select! {
             frame = source.next(outbox) => match frame {
-                Ok(frame) => Box::pin(connection.handle(&frame)).await,
+                Ok(frame) => {
+                    node.metrics.received(*transport, frame.len());
+                    if let Some(seat) = outbox.seat() {
+                        seat.heard(&frame);
+                    }
+                    Box::pin(connection.handle(&frame)).await
+                }
                 Err(end) => return end,
             },
             order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
@@ -182,7 +194,7 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
                 let written = match next {
                     Next::Close(disconnect) => return End::Ours(disconnect),
                     Next::Pong(payload) => Box::pin(within(sink.pong(payload), outbox, timing.write_within)).await,
-                    Next::Write(frames) => Box::pin(write_all(sink, outbox, frames, timing.write_within)).await,
+                    Next::Write(frames) => Box::pin(write_all(sink, shared, frames)).await,
                 };
                 if let Err(end) = written {
                     return end;
@@ -216,14 +228,16 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
 }
 
 /// Writes what was taken from the outbox.
-async fn write_all(
-    sink: &mut impl Sink,
-    outbox: &Outbox,
-    frames: Vec<Frame>,
-    time_max: Duration,
-) -> Result<(), End> {
-    within(sink.write(&frames), outbox, time_max).await?;
+async fn write_all(sink: &mut impl Sink, shared: &Shared, frames: Vec<Frame>) -> Result<(), End> {
+    let Shared { node, outbox, vitals, .. } = shared;
+    within(sink.write(&frames), outbox, node.config.timing.write_within).await?;
     outbox.written(frames.iter().map(Frame::len).sum());
+    if is_write_timed()
+        && let Some(who) = vitals.who.get()
+        && let Some(made) = frames.iter().find_map(Frame::made)
+    {
+        who.tenant.metrics.written(made);
+    }
     Ok(())
 }
 

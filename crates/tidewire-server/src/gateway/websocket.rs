@@ -27,6 +27,7 @@ use super::admission::{self, Admission};
 use super::connection::{Connection, Vitals};
 use super::serve::{End, Shared, serve};
 use crate::hub::outbox::{Disconnect, Outbox};
+use crate::metrics::Transport;
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -154,7 +155,7 @@ async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admiss
     let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink =
         SocketSink::new(&socket, form, deflate.map(|_| node.config.websocket.compression_bytes_min));
-    let shared = Shared { node, outbox, vitals, transport: "websocket" };
+    let shared = Shared { node, outbox, vitals, transport: Transport::WebSocket };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
         Box::pin(close(&socket, &mut sink, disconnect)).await;
     }
