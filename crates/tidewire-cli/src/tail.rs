@@ -37,13 +37,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
   tidewire tail --user ann --data --json")]
 pub(crate) struct Tail {
     /// The channel
-    #[arg(required_unless_present = "user", default_value = "", hide_default_value = true)]
-    channel: String,
+    #[arg(required_unless_present = "user")]
+    channel: Option<String>,
     /// Follow what goes on at the connections of this user instead; it needs an API key
     #[arg(long, value_name = "ID", conflicts_with_all = ["channel", "since", "from_start"])]
     user: Option<String>,
     /// Show the data of what the user sends and gets too, not only its size
-    #[arg(long, requires = "user")]
+    #[arg(long, requires = "user", conflicts_with = "channel")]
     data: bool,
     /// Begin with what is kept after this offset, or after this EPOCH:OFFSET, which also tells if history was lost
     #[arg(long, value_name = "POSITION", conflicts_with = "from_start")]
@@ -85,9 +85,13 @@ struct Line<'a> {
 
 impl Tail {
     pub(crate) fn run(mut self) -> Result<(), Failed> {
-        match self.user.take() {
-            Some(user) => Ok(until_interrupted(UserTail::new(self, &user)?.follow())?),
-            None => Ok(until_interrupted(Follower::new(&self).follow())?),
+        match (self.user.take(), self.channel.take()) {
+            (Some(user), _) => Ok(until_interrupted(UserTail::new(self, &user)?.follow())?),
+            // One of both is there: the parser sees to it.
+            (None, channel) => {
+                let channel = channel.unwrap_or_default();
+                Ok(until_interrupted(Follower::new(&self, &channel).follow())?)
+            }
         }
     }
 
@@ -114,6 +118,7 @@ fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
 /// A tail at work.
 struct Follower<'t> {
     tail: &'t Tail,
+    channel: &'t str,
     progress: Progress,
     /// Events still to print; `None` for no end.
     left: Option<u64>,
@@ -123,9 +128,9 @@ struct Follower<'t> {
 }
 
 impl<'t> Follower<'t> {
-    fn new(tail: &'t Tail) -> Self {
+    fn new(tail: &'t Tail, channel: &'t str) -> Self {
         let progress = Progress::new(tail.start());
-        Self { tail, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
+        Self { tail, channel, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
     }
 
     /// Prints events until there are enough of them.
@@ -167,12 +172,12 @@ impl<'t> Follower<'t> {
                         // Between subscribing and reading. Subscribing again tells what was lost.
                         return Err(Ended::Lost(error.message.into_owned()));
                     }
-                    ReplyBody::Error(error) => return Err(Ended::by_error(&self.tail.channel, &error)),
+                    ReplyBody::Error(error) => return Err(Ended::by_error(self.channel, &error)),
                     _ => {}
                 }
             }
             if let Some(since) = self.progress.wanted().filter(|_| !is_reading) {
-                let channel = self.tail.channel.as_str().into();
+                let channel = self.channel.into();
                 let request =
                     HistoryRequest { channel, limit: PAGE_EVENTS, since: Some(since), reverse: false };
                 wire.send(Method::History(request)).await?;
@@ -189,7 +194,7 @@ impl<'t> Follower<'t> {
 
     async fn subscribe(&self, wire: &mut Wire) -> Result<(), Ended> {
         let request = SubscribeRequest {
-            channel: self.tail.channel.as_str().into(),
+            channel: self.channel.into(),
             positioned: true,
             recoverable: true,
             ..SubscribeRequest::default()
@@ -273,7 +278,7 @@ impl<'t> Follower<'t> {
         if self.tail.json {
             let position = self.progress.position().filter(|_| offset.is_some());
             let epoch = position.map(|position| &*position.epoch);
-            let (channel, info) = (self.tail.channel.as_str(), info.as_ref());
+            let (channel, info) = (self.channel, info.as_ref());
             return print::json(&Line { channel, offset, epoch, data, info, tags });
         }
         let data = String::from_utf8_lossy(data.as_bytes());

@@ -91,3 +91,35 @@ fn give(tenant: &Tenant, handle: &Handle, order: &Order) {
         handle.outbox.end(DisconnectCode::TOO_MANY_REQUESTS.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidewire::{Clock, Tidewire};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::outbox::Outbox;
+    use crate::publication::Form;
+
+    #[tokio::test]
+    async fn what_is_too_much_for_a_connection_or_cannot_be_told_is_counted() {
+        let tidewire = Tidewire::open("memory:").await.unwrap();
+        let node = Node::new(Config::dev(), tidewire, Clock::system(), ([127, 0, 0, 1], 0).into()).unwrap();
+        let tenant = node.tenants.named("default").unwrap();
+        let outbox = Arc::new(Outbox::new(1_000));
+        let (form, orders) = (Form::default(), Arc::default());
+        let handle = Handle { key: 1, client: "c".into(), form, outbox: outbox.clone(), orders };
+        let _listed = tenant.people.add(&"ann".into(), handle);
+        let what = What::Order(Order::Refresh { expires_at: None });
+        let effect = Effect { tenant: "default".into(), user: "ann".into(), client: String::new(), what };
+        while !outbox.has_ended() {
+            effect.apply(&node);
+        }
+        assert_eq!(tenant.metrics.losses.of(Loss::Order), 1);
+        node.tidewire.close(Duration::from_secs(5)).await.unwrap();
+        assert!(effect.spread(&node).await.is_err());
+        assert_eq!(tenant.metrics.losses.of(Loss::Effect), 1);
+    }
+}

@@ -8,6 +8,7 @@ mod counts;
 mod lag;
 mod links;
 mod tenant;
+mod tenants;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,7 +26,7 @@ pub(crate) use self::tenant::{AuthFailure, Loss, Recovery, StreamRead, TenantMet
 
 use self::activity::Activity;
 use self::counts::{Counts, Kind, kinds};
-use self::tenant::{OfTenants, TenantLines};
+use self::tenants::{OfTenants, TenantLines};
 use crate::node::Node;
 
 /// What stands for the name of all that have no lines of their own. No name can be this.
@@ -155,8 +156,10 @@ pub(crate) async fn render(node: &Node) -> String {
     node.metrics.register(&mut registry);
     let (lines, strangers) = (TenantLines::of(node).await, node.metrics.strangers.load());
     registry.register_collector(Box::new(OfTenants { lines, strangers }));
-    registry.register_collector(Box::new(node.links.of(&node.tidewire, now).await));
-    registry.register_collector(Box::new(Activity::of(node).await));
+    // Each waits for the engine, for as long as a scrape has.
+    let (links, activity) = tokio::join!(node.links.of(&node.tidewire, now), Activity::of(node));
+    registry.register_collector(Box::new(links));
+    registry.register_collector(Box::new(activity));
     let mut page = String::new();
     // Writing into a string does not fail.
     let _written = text::encode(&mut page, &registry).is_ok();

@@ -1,6 +1,6 @@
 //! `tidewire tail --user`: what goes on at the connections of a user, on all nodes, over lost connections too.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::BufRead;
 use std::sync::Arc;
 use std::thread;
@@ -157,14 +157,18 @@ fn text_of(line: &TapLine) -> String {
     };
     let client = one_line(&line.client);
     let start = client.char_indices().nth_back(CLIENT_CHARACTERS - 1).map_or(0, |(start, _)| start);
-    format!("{time:<12}  {:<CLIENT_CHARACTERS$}  {what}", client.get(start..).unwrap_or_default())
+    let client = client.get(start..).unwrap_or_default();
+    format!("{time:<12}  {client:<CLIENT_CHARACTERS$}  {what}").trim_end().to_owned()
 }
 
 /// What a command, a reply or a push is about.
 fn about(line: &TapLine) -> String {
     let mut text = one_line(&line.kind).into_owned();
-    // Writing into a string does not fail.
-    let mut add = |part: std::fmt::Arguments<'_>| drop(write!(text, " {part}"));
+    let mut add = |part: fmt::Arguments<'_>| {
+        text.push(' ');
+        // Writing into a string does not fail.
+        let _written = text.write_fmt(part).is_ok();
+    };
     if line.id > 0 {
         add(format_args!("#{}", line.id));
     }
@@ -181,7 +185,7 @@ fn about(line: &TapLine) -> String {
         add(format_args!("{}", one_line(&line.reason)));
     }
     if let Some(count) = line.count {
-        add(format_args!("({count})"));
+        add(format_args!("count {count}"));
     }
     match &line.data {
         Some(data) => add(format_args!("{}", one_line(data.get()))),

@@ -25,7 +25,7 @@ struct Sampled {
     links: Vec<Link>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Link {
     name: String,
     round_trip: Option<Duration>,
@@ -54,6 +54,7 @@ impl Links {
                     })
                     .collect(),
                 // As it was heard of last, but for what was asked.
+                Err(_) if sampled.links.is_empty() => vec![Link { name: "engine".into(), ..Link::default() }],
                 Err(_) => {
                     let down = |link: Link| Link { round_trip: None, ..link };
                     std::mem::take(&mut sampled.links).into_iter().map(down).collect()
@@ -97,5 +98,34 @@ impl Collector for LinkLines {
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&link.opened, None)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_does_not_answer_is_down_and_is_asked_no_more_often_than_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let tidewire = Tidewire::open(&format!("file:{}", folder.path().display())).await.unwrap();
+        let (links, now) = (Links::default(), Timestamp::default());
+        let is_up = |lines: &LinkLines| lines.0.iter().all(|link| link.round_trip.is_some());
+        assert!(is_up(&links.of(&tidewire, now).await));
+        tidewire.close(Duration::from_secs(5)).await.unwrap();
+        assert!(is_up(&links.of(&tidewire, now).await), "as it was heard of last");
+        let lines = links.of(&tidewire, now.saturating_add(SAMPLE_EVERY)).await;
+        assert!(!lines.0.is_empty() && !is_up(&lines), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn links_on_redis_tell_since_when_they_are_open() {
+        #[expect(clippy::disallowed_methods, reason = "where the tests' server is")]
+        let url =
+            std::env::var("TIDEWIRE_TEST_REDIS_URL").expect("run `cargo xtask test`, which starts Redis");
+        let tidewire = Tidewire::open(&url).await.unwrap();
+        let LinkLines(links) = Links::default().of(&tidewire, Timestamp::default()).await;
+        assert_eq!(links.len(), 2, "{links:?}");
+        assert!(links.iter().all(|link| link.opened == 1 && link.open_for.is_some()), "{links:?}");
     }
 }

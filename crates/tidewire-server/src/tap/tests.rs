@@ -16,6 +16,9 @@ use crate::hub::outbox::{Frame, Next, Outbox};
 use crate::peers::Peers;
 use crate::publication::Form;
 
+/// Past it a wait has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
 async fn node_on(engine: &str) -> Arc<Node> {
     node_with(Tidewire::open(engine).await.unwrap(), Clock::system()).await
 }
@@ -47,7 +50,8 @@ impl Reader {
             if let Some(line) = self.lines.pop_front() {
                 return line;
             }
-            let text = self.told.recv().await.expect("the tap has ended");
+            let text = tokio::time::timeout(DEADLINE, self.told.recv()).await.expect("no line in time");
+            let text = text.expect("the tap has ended");
             let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             self.lines.extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));
         }
