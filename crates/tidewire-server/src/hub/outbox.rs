@@ -16,12 +16,12 @@ use crate::tap::Seat;
 pub(crate) struct Frame {
     bytes: Bytes,
     /// `None` for a frame of one connection.
-    common: Option<Arc<Common>>,
+    shared: Option<Arc<Shared>>,
 }
 
 /// What those who share a frame have in common.
 #[derive(Debug)]
-struct Common {
+struct Shared {
     /// When it was made: the clock is read once for all of them.
     made: Stopwatch,
     /// The bytes compressed, once one of them wants that.
@@ -31,18 +31,18 @@ struct Common {
 impl Frame {
     /// For one connection, from what the codec wrote.
     pub(crate) fn new(encoded: Bytes) -> Self {
-        Self { bytes: encoded, common: None }
+        Self { bytes: encoded, shared: None }
     }
 
     /// The same for many: it is compressed at most once too.
     pub(crate) fn shared(self) -> Self {
-        let common = Common { made: Stopwatch::start(), compressed: OnceLock::new() };
-        Self { common: Some(Arc::new(common)), ..self }
+        let shared = Shared { made: Stopwatch::start(), compressed: OnceLock::new() };
+        Self { shared: Some(Arc::new(shared)), ..self }
     }
 
     /// Since when a frame for many has been there.
     pub(crate) fn made(&self) -> Option<Stopwatch> {
-        self.common.as_ref().map(|common| common.made)
+        self.shared.as_ref().map(|shared| shared.made)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -55,8 +55,8 @@ impl Frame {
 
     /// The bytes compressed by `compress`.
     pub(crate) fn compressed(&self, compress: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
-        match &self.common {
-            Some(common) => common.compressed.get_or_init(|| compress(&self.bytes)).clone(),
+        match &self.shared {
+            Some(shared) => shared.compressed.get_or_init(|| compress(&self.bytes)).clone(),
             None => compress(&self.bytes),
         }
     }
