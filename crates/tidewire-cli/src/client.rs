@@ -1,6 +1,6 @@
 //! The server API over HTTP.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,6 +13,7 @@ use ureq::{Agent, Error};
 use crate::failed::Failed;
 use crate::hint::explain;
 use crate::print::one_line;
+use crate::rest::RestPath;
 use crate::server_url::{ServerArguments, ServerUrl};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const FOREIGN_ANSWER_CHARACTERS: usize = 200;
 #[derive(clap::Args)]
 pub(crate) struct ApiArguments {
     #[command(flatten)]
-    server: ServerArguments,
+    pub(crate) server: ServerArguments,
     /// Key of the server API; it says which tenant the channel is in
     #[arg(long, env = "TIDEWIRE_API_KEY", value_name = "KEY", hide_env_values = true)]
     api_key: Option<String>,
@@ -75,18 +76,39 @@ impl Api {
         }
     }
 
+    /// Reads what is at a path and has no end, until the server or the caller is gone.
+    pub(crate) fn lines(&self, path: &RestPath) -> Result<impl BufRead + use<>, LinesError> {
+        let request = self.request(Verb::Get, path.as_str(), "").map_err(LinesError::Final)?;
+        let mut response = agent_within(None)
+            .run(request)
+            .map_err(|error| LinesError::Lost(unreachable(&self.url, error)))?;
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(BufReader::new(response.into_body().into_reader()));
+        }
+        let text = response.body_mut().read_to_string();
+        let text = text.map_err(|error| LinesError::Lost(unreachable(&self.url, error)))?;
+        let answer = Answer { status, text };
+        let error = self.result::<IgnoredAny>(&answer).err().unwrap_or_else(|| self.foreign(&answer));
+        Err(if matches!(status, 429 | 500..) { LinesError::Lost(error) } else { LinesError::Final(error) })
+    }
+
     fn post(&self, path: &str, body: String) -> Result<Answer> {
         self.call(Verb::Post, path, body)
     }
 
     fn call(&self, verb: Verb, path: &str, body: String) -> Result<Answer> {
-        let request = Request::builder().method(verb.as_str()).uri(self.url.http(path));
-        let request = request.header("Content-Type", "application/json").header("X-API-Key", &self.key);
-        let request = request.body(body).context("the request cannot be made")?;
+        let request = self.request(verb, path, body)?;
         let mut response = self.agent.run(request).map_err(|error| unreachable(&self.url, error))?;
         let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(|error| unreachable(&self.url, error))?;
         Ok(Answer { status, text })
+    }
+
+    fn request<B>(&self, verb: Verb, path: &str, body: B) -> Result<Request<B>> {
+        let request = Request::builder().method(verb.as_str()).uri(self.url.http(path));
+        let request = request.header("Content-Type", "application/json").header("X-API-Key", &self.key);
+        request.body(body).context("the request cannot be made")
     }
 
     fn result<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T> {
@@ -125,6 +147,14 @@ impl Verb {
     }
 }
 
+/// Why there are no lines, or no more.
+pub(crate) enum LinesError {
+    /// Another attempt may succeed.
+    Lost(anyhow::Error),
+    /// No attempt will, until something is changed.
+    Final(anyhow::Error),
+}
+
 struct Answer {
     status: u16,
     text: String,
@@ -132,6 +162,11 @@ struct Answer {
 
 /// An HTTP client that returns every answer, whatever its status.
 pub(crate) fn agent() -> Agent {
+    agent_within(Some(ANSWER_WITHIN))
+}
+
+/// The same with a time from the request to the end of its answer; without one only its beginning is waited for as long.
+fn agent_within(time_max: Option<Duration>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         // The API never redirects, and our WebSocket would not go by a proxy either: all or nothing.
@@ -139,7 +174,8 @@ pub(crate) fn agent() -> Agent {
         .max_redirects_will_error(false)
         .proxy(None)
         .timeout_connect(Some(CONNECT_WITHIN))
-        .timeout_global(Some(ANSWER_WITHIN));
+        .timeout_recv_response(Some(ANSWER_WITHIN))
+        .timeout_global(time_max);
     Agent::new_with_config(config.build())
 }
 

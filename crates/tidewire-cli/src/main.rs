@@ -49,7 +49,7 @@ enum Command {
     Publish(publish::Publish),
     /// Append events to a channel's stream: kept, and announced to whoever listens
     Append(publish::Publish),
-    /// Follow a channel: one line for each event, resuming after a lost connection
+    /// Follow a channel, one line for each event, resuming after a lost connection; or a user's connections
     Tail(tail::Tail),
     /// List, show, declare, move and delete groups of consumers
     Groups(groups::GroupsCommand),
@@ -87,7 +87,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Serve(serve) => serve.run(),
         Command::Publish(publish) => publish.run(Speed::Live),
         Command::Append(append) => append.run(Speed::Kept),
-        Command::Tail(tail) => Ok(tail.run()?),
+        Command::Tail(tail) => tail.run(),
         Command::Groups(groups) => groups.run(),
         Command::Dead(dead) => dead.run(),
         Command::Closed(closed) => closed.run(),

@@ -13,6 +13,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::client::{Api, Verb};
 
 /// A path under `/v1`, with the query behind it.
+#[derive(Clone)]
 pub(crate) struct RestPath {
     path: String,
     has_query: bool,
@@ -44,9 +45,18 @@ impl RestPath {
         Self { path: "/v1/connections/closed".into(), has_query: false }
     }
 
+    /// That of what goes on at the connections of a user.
+    pub(crate) fn tap(user: &str) -> Self {
+        Self { path: "/v1/users".into(), has_query: false }.name(user).then("tap")
+    }
+
     /// That of the catalog of events.
     pub(crate) fn catalog() -> Self {
         Self { path: "/v1/catalog.json".into(), has_query: false }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.path
     }
 
     /// Goes on with a part of ours.

@@ -1,6 +1,7 @@
-//! `tidewire tail`: follows a channel over the wire, over lost connections too.
+//! `tidewire tail`: follows a channel over the wire, over lost connections too; or what goes on at a user's connections.
 
 mod progress;
+mod user;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,8 +17,10 @@ use tidewire_protocol::{
 };
 
 use self::progress::{Admission, Notice, Progress, Start};
+use self::user::UserTail;
+use crate::client::ApiArguments;
+use crate::failed::Failed;
 use crate::print::{self, one_line};
-use crate::server_url::ServerArguments;
 use crate::wire::{Ended, Wire};
 
 /// Events asked for at once where they do not come by themselves.
@@ -28,9 +31,20 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  tidewire tail orders --from-start --count 10
+  tidewire tail --user ann             # commands, replies, pushes, opened, closed, on all nodes
+  tidewire tail --user ann --data --json")]
 pub(crate) struct Tail {
     /// The channel
-    channel: String,
+    #[arg(required_unless_present = "user")]
+    channel: Option<String>,
+    /// Follow what goes on at the connections of this user instead; it needs an API key
+    #[arg(long, value_name = "ID", conflicts_with_all = ["channel", "since", "from_start"])]
+    user: Option<String>,
+    /// Show the data of what the user sends and gets too, not only its size
+    #[arg(long, requires = "user", conflicts_with = "channel")]
+    data: bool,
     /// Begin with what is kept after this offset, or after this EPOCH:OFFSET, which also tells if history was lost
     #[arg(long, value_name = "POSITION", conflicts_with = "from_start")]
     since: Option<Since>,
@@ -47,7 +61,7 @@ pub(crate) struct Tail {
     #[arg(long, env = "TIDEWIRE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
-    server: ServerArguments,
+    api: ApiArguments,
 }
 
 /// `OFFSET` or `EPOCH:OFFSET`.
@@ -70,14 +84,15 @@ struct Line<'a> {
 }
 
 impl Tail {
-    pub(crate) fn run(self) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("cannot start the runtime")?.block_on(async {
-            tokio::select! {
-                outcome = Follower::new(&self).follow() => outcome,
-                interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
+    pub(crate) fn run(mut self) -> Result<(), Failed> {
+        match (self.user.take(), self.channel.take()) {
+            (Some(user), _) => Ok(until_interrupted(UserTail::new(self, &user)?.follow())?),
+            // One of both is there: the parser sees to it.
+            (None, channel) => {
+                let channel = channel.unwrap_or_default();
+                Ok(until_interrupted(Follower::new(&self, &channel).follow())?)
             }
-        })
+        }
     }
 
     fn start(&self) -> Start {
@@ -89,9 +104,21 @@ impl Tail {
     }
 }
 
+/// Runs it until it is done, or somebody presses Ctrl-C.
+fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
+        }
+    })
+}
+
 /// A tail at work.
 struct Follower<'t> {
     tail: &'t Tail,
+    channel: &'t str,
     progress: Progress,
     /// Events still to print; `None` for no end.
     left: Option<u64>,
@@ -101,9 +128,9 @@ struct Follower<'t> {
 }
 
 impl<'t> Follower<'t> {
-    fn new(tail: &'t Tail) -> Self {
+    fn new(tail: &'t Tail, channel: &'t str) -> Self {
         let progress = Progress::new(tail.start());
-        Self { tail, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
+        Self { tail, channel, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
     }
 
     /// Prints events until there are enough of them.
@@ -127,7 +154,7 @@ impl<'t> Follower<'t> {
 
     /// Follows over one connection, until there are enough events.
     async fn connection(&mut self) -> Result<(), Ended> {
-        let mut wire = Wire::open(&self.tail.server.url, self.tail.token.as_deref()).await?;
+        let mut wire = Wire::open(&self.tail.api.server.url, self.tail.token.as_deref()).await?;
         self.subscribe(&mut wire).await?;
         let mut is_reading = false;
         while !self.is_done() {
@@ -145,12 +172,12 @@ impl<'t> Follower<'t> {
                         // Between subscribing and reading. Subscribing again tells what was lost.
                         return Err(Ended::Lost(error.message.into_owned()));
                     }
-                    ReplyBody::Error(error) => return Err(Ended::by_error(&self.tail.channel, &error)),
+                    ReplyBody::Error(error) => return Err(Ended::by_error(self.channel, &error)),
                     _ => {}
                 }
             }
             if let Some(since) = self.progress.wanted().filter(|_| !is_reading) {
-                let channel = self.tail.channel.as_str().into();
+                let channel = self.channel.into();
                 let request =
                     HistoryRequest { channel, limit: PAGE_EVENTS, since: Some(since), reverse: false };
                 wire.send(Method::History(request)).await?;
@@ -167,7 +194,7 @@ impl<'t> Follower<'t> {
 
     async fn subscribe(&self, wire: &mut Wire) -> Result<(), Ended> {
         let request = SubscribeRequest {
-            channel: self.tail.channel.as_str().into(),
+            channel: self.channel.into(),
             positioned: true,
             recoverable: true,
             ..SubscribeRequest::default()
@@ -251,7 +278,7 @@ impl<'t> Follower<'t> {
         if self.tail.json {
             let position = self.progress.position().filter(|_| offset.is_some());
             let epoch = position.map(|position| &*position.epoch);
-            let (channel, info) = (self.tail.channel.as_str(), info.as_ref());
+            let (channel, info) = (self.channel, info.as_ref());
             return print::json(&Line { channel, offset, epoch, data, info, tags });
         }
         let data = String::from_utf8_lossy(data.as_bytes());

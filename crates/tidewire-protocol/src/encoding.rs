@@ -10,6 +10,7 @@ use crate::json_data::is_deeper_than;
 use crate::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX};
 use crate::opaque::Opaque;
 use crate::protobuf::{self, ProtobufError};
+use crate::push::Push;
 use crate::reply::Reply;
 
 /// How a connection's frames are written.
@@ -150,6 +151,17 @@ impl Encoding {
                 }
                 Ok(replies)
             }
+        }
+    }
+
+    /// Reads a push that stands alone, as unidirectional connections get it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] says what is wrong with it.
+    pub fn decode_push(self, mut frame: &[u8]) -> Result<Push<'_>, DecodeError> {
+        match self {
+            Self::Json => Ok(serde_json::from_slice(frame)?),
+            Self::Protobuf => Ok(protobuf::read(protobuf::split(&mut frame)?.unwrap_or_default())?),
         }
     }
 

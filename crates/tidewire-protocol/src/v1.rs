@@ -8,6 +8,7 @@
 mod connection;
 mod event;
 mod schema;
+mod tap;
 mod webhook;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 pub use self::connection::{ClosedConnection, ClosedConnections};
 pub use self::event::{AcceptedEvent, EventError, EventOutcome, EventOutcomes, RefusedEvent};
 pub use self::schema::{Schema, SchemaSummary, SchemaVersions, Schemas};
+pub use self::tap::{TapEvent, TapLine};
 pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};
 
 use crate::omit::is_default;

@@ -158,6 +158,10 @@ fn a_push_alone_is_what_a_reply_holds() {
     assert_eq!(push.encode_bare(Encoding::Json), r#"{"channel":"orders","message":{"data":""}}"#);
     assert_eq!(push.clone().encode(Encoding::Json), r#"{"push":{"channel":"orders","message":{"data":""}}}"#);
     assert_eq!(push.encode_bare(Encoding::Protobuf), &b"\x0a\x12\x06orders\x42\0"[..]);
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let bytes = push.encode_bare(encoding);
+        assert_eq!(encoding.decode_push(&bytes).unwrap().encode_bare(encoding), bytes);
+    }
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

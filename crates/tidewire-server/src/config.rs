@@ -134,6 +134,8 @@ pub struct WebSocketConfig {
 pub struct MetricsConfig {
     /// Channels with lines of their own.
     pub channels_max: usize,
+    /// Tenants with lines of their own.
+    pub tenants_max: usize,
 }
 
 /// The section `[log]`; see `config.default.toml`. Who starts the server sets its log up, as `tidewire serve` does.
@@ -298,7 +300,7 @@ impl Default for WebSocketConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { channels_max: 1_000 }
+        Self { channels_max: 1_000, tenants_max: 100 }
     }
 }
 

@@ -8,7 +8,9 @@ use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
 
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
+use crate::metrics::Loss;
 use crate::node::Node;
+use crate::tenants::Tenant;
 
 /// Something that is to happen to a user's connections, wherever they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,14 +53,19 @@ impl Effect {
     /// Those of the engine; it has happened here then.
     pub(crate) async fn spread(self, node: &Arc<Node>) -> tidewire::Result<()> {
         self.apply(node);
-        node.peers.tell_all(self).await
+        let tenant = node.tenants.named(&self.tenant).cloned();
+        let told = node.peers.tell_all(self).await;
+        if let (Err(_), Some(tenant)) = (&told, tenant) {
+            tenant.metrics.losses.add(Loss::Effect, 1);
+        }
+        told
     }
 
     /// Has it happen on this node.
     pub(crate) fn apply(&self, node: &Node) {
         let Some(tenant) = node.tenants.named(&self.tenant) else { return };
         for handle in tenant.people.of(&self.user) {
-            if !self.client.is_empty() && handle.client != self.client {
+            if !self.client.is_empty() && *handle.client != *self.client {
                 continue;
             }
             match &self.what {
@@ -70,16 +77,49 @@ impl Effect {
                     if let Some(relay) = tenant.registry.relay(channel) {
                         relay.expel(handle.key, UnsubscribeCode::SERVER);
                     }
-                    give(&handle, &Order::Forget { channel: channel.clone() });
+                    give(tenant, &handle, &Order::Forget { channel: channel.clone() });
                 }
-                What::Order(order) => give(&handle, order),
+                What::Order(order) => give(tenant, &handle, order),
             }
         }
     }
 }
 
-fn give(handle: &Handle, order: &Order) {
+fn give(tenant: &Tenant, handle: &Handle, order: &Order) {
     if !handle.orders.give(order.clone()) {
+        tenant.metrics.losses.add(Loss::Order, 1);
         handle.outbox.end(DisconnectCode::TOO_MANY_REQUESTS.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidewire::{Clock, Tidewire};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::outbox::Outbox;
+    use crate::publication::Form;
+
+    #[tokio::test]
+    async fn what_is_too_much_for_a_connection_or_cannot_be_told_is_counted() {
+        let tidewire = Tidewire::open("memory:").await.unwrap();
+        let node = Node::new(Config::dev(), tidewire, Clock::system(), ([127, 0, 0, 1], 0).into()).unwrap();
+        let tenant = node.tenants.named("default").unwrap();
+        let outbox = Arc::new(Outbox::new(1_000));
+        let (form, orders) = (Form::default(), Arc::default());
+        let handle = Handle { key: 1, client: "c".into(), form, outbox: outbox.clone(), orders };
+        let _listed = tenant.people.add(&"ann".into(), handle);
+        let what = What::Order(Order::Refresh { expires_at: None });
+        let effect = Effect { tenant: "default".into(), user: "ann".into(), client: String::new(), what };
+        while !outbox.has_ended() {
+            effect.apply(&node);
+        }
+        assert_eq!(tenant.metrics.losses.of(Loss::Order), 1);
+        node.tidewire.close(Duration::from_secs(5)).await.unwrap();
+        assert!(effect.spread(&node).await.is_err());
+        assert_eq!(tenant.metrics.losses.of(Loss::Effect), 1);
     }
 }

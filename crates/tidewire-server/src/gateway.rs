@@ -5,7 +5,7 @@
 pub(crate) mod admission;
 mod attendance;
 pub(crate) mod authenticate;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod emulation;
 mod presence;
 pub(crate) mod reaping;

@@ -4,6 +4,7 @@
 //! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, SSE and HTTP streaming, one task per
 //!   connection.
 //! - `peers`: what the nodes that share an engine say to each other.
+//! - `tap`: what goes on at the connections of one user, told to one who listens.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
 //! - `tokens`: who a connection is of, and what it may subscribe to.
@@ -29,6 +30,7 @@ mod publishing;
 mod pulls;
 mod remote;
 mod server;
+mod tap;
 mod tenants;
 mod tokens;
 mod webhooks;

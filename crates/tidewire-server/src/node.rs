@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::gateway::emulation::Sessions;
 use crate::hub::relay::ConnectionKey;
 use crate::journal::Journal;
-use crate::metrics::{Lags, Metrics};
+use crate::metrics::{Lags, Links, Metrics};
 use crate::peers::Peers;
 use crate::pulls::Pulls;
+use crate::tap::Taps;
 use crate::tenants::{Tenant, Tenants};
 use crate::webhooks::Webhooks;
 
@@ -28,10 +29,12 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) lags: Lags,
+    pub(crate) links: Links,
     pub(crate) pulls: Pulls,
     pub(crate) webhooks: Webhooks,
     pub(crate) sessions: Sessions,
     pub(crate) journal: Journal,
+    pub(crate) taps: Taps,
     pub(crate) peers: Peers,
     pub(crate) clock: Clock,
     pub(crate) uptime: Stopwatch,
@@ -55,7 +58,7 @@ impl Node {
         addr: SocketAddr,
     ) -> tidewire::Result<Arc<Self>> {
         let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
-        let tenants = Tenants::new(&config, &tidewire, &tasks, &clock, &metrics)?;
+        let tenants = Tenants::new(&config, &tidewire, &tasks, &clock)?;
         let webhooks = Webhooks::new(&config, &tidewire, tasks.clone(), &clock)?;
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),
@@ -64,10 +67,12 @@ impl Node {
             tenants,
             metrics,
             lags: Lags::default(),
+            links: Links::default(),
             pulls: Pulls::new(tasks.clone(), clock.clone()),
             webhooks,
             sessions: Sessions::default(),
             journal: Journal::default(),
+            taps: Taps::default(),
             peers: Peers::new(&tidewire)?,
             tidewire,
             tasks,
@@ -85,8 +90,8 @@ impl Node {
             uid: self.id.clone(),
             name: self.addr.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
-            num_clients: count(&tenant.connections),
-            num_subs: count(&tenant.subscriptions),
+            num_clients: count(&tenant.metrics.connections),
+            num_subs: count(&tenant.metrics.subscriptions),
             num_channels: tenant.registry.channel_count() as u64,
             uptime: self.uptime.elapsed().as_secs(),
         }

@@ -25,6 +25,7 @@ use crate::effect::Effect;
 use crate::gateway::emulation::Accepted;
 use crate::journal::Sought;
 use crate::node::Node;
+use crate::tap::Word;
 
 /// The CloudEvents `type` of what nodes say.
 const EVENT_TYPE: &str = "tidewire.node";
@@ -61,6 +62,8 @@ enum Body {
     Answer(Answer),
     /// To all nodes, and not answered.
     Tell(Effect),
+    /// About a tap; answered by nothing but what is seen.
+    Tap(Word),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -155,6 +158,22 @@ impl Peers {
     /// Those of the engine.
     pub(crate) async fn tell_all(&self, effect: Effect) -> tidewire::Result<()> {
         self.say(ALL, &Message { from: self.id.clone(), call: 0, body: Body::Tell(effect) }).await
+    }
+
+    /// Says something about a tap to all nodes. The one that says it hears it too, and passes over it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn say_to_all(&self, word: Word) -> tidewire::Result<()> {
+        self.say_to(ALL, word).await
+    }
+
+    /// Says something about a tap to one node.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn say_to(&self, to: &str, word: Word) -> tidewire::Result<()> {
+        self.say(to, &Message { from: self.id.clone(), call: 0, body: Body::Tap(word) }).await
     }
 
     /// The channels of a tenant that match a pattern, with their subscribers on all nodes that answer in time.
@@ -264,6 +283,7 @@ async fn hear(node: &Arc<Node>, data: &[u8]) {
                 effect.apply(node);
             }
         }
+        Body::Tap(word) => node.taps.hear(node, &from, word),
         Body::Answer(answer) => {
             if let Some(waiting) = node.peers.open.lock().get(&call) {
                 // Who asked waits for so many, and no longer than a time.

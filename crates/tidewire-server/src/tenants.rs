@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prometheus_client::metrics::gauge::Gauge;
 use subtle::ConstantTimeEq;
 use tidewire::tasks::Tasks;
 use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
@@ -11,7 +10,7 @@ use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
 use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
-use crate::metrics::{Metrics, TenantLabel};
+use crate::metrics::TenantMetrics;
 use crate::tokens::Tokens;
 
 /// One tenant on this node.
@@ -26,8 +25,7 @@ pub(crate) struct Tenant {
     pub(crate) rules: Vec<ChannelRule>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) people: Arc<Connections>,
-    pub(crate) connections: Gauge,
-    pub(crate) subscriptions: Gauge,
+    pub(crate) metrics: Arc<TenantMetrics>,
 }
 
 /// All tenants of the config.
@@ -43,13 +41,12 @@ impl Tenants {
         tidewire: &Tidewire,
         tasks: &Tasks,
         clock: &Clock,
-        metrics: &Arc<Metrics>,
     ) -> tidewire::Result<Self> {
         let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
         for (name, tenant_config) in &config.tenants {
             let tokens = Tokens::new(name, tenant_config, tasks, clock)
                 .map_err(|problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}")))?;
-            let mut tenant = Tenant::new(tidewire.tenant(name)?, tokens, tenant_config, tasks, metrics);
+            let mut tenant = Tenant::new(tidewire.tenant(name)?, tokens, tenant_config, tasks, clock);
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
@@ -60,6 +57,10 @@ impl Tenants {
             tenants.by_name.insert(name.clone(), tenant);
         }
         Ok(tenants)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.by_name.values()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,9 +95,9 @@ impl Tenant {
         tokens: Tokens,
         config: &TenantConfig,
         tasks: &Tasks,
-        metrics: &Arc<Metrics>,
+        clock: &Clock,
     ) -> Self {
-        let label = TenantLabel { tenant: handle.name().to_owned() };
+        let metrics = Arc::new(TenantMetrics::new(clock.clone()));
         Self {
             tokens,
             origins: config.origins.clone(),
@@ -106,8 +107,7 @@ impl Tenant {
             rules: config.channels.clone(),
             registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
             people: Arc::default(),
-            connections: metrics.connections.get_or_create(&label).clone(),
-            subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
+            metrics,
             handle,
         }
     }

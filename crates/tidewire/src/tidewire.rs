@@ -163,7 +163,15 @@ impl Tidewire {
         let engine = &self.bus.engine;
         let watch = Stopwatch::start();
         let probes = tokio::time::timeout(self.bus.limits.call_time_max, engine.pubsub.probe()).await;
-        let failed = |why| vec![Probe { link: engine.name.into(), outcome: Err(why), is_needed: true }];
+        let failed = |why| {
+            vec![Probe {
+                link: engine.name.into(),
+                outcome: Err(why),
+                is_needed: true,
+                opened: 0,
+                open_for: None,
+            }]
+        };
         let links = match probes {
             Ok(Ok(links)) => links,
             Ok(Err(error)) => failed(error.to_string()),

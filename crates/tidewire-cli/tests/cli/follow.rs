@@ -197,3 +197,59 @@ fn how_a_follower_ended_is_told() {
     server.run(&["closed", "--user", "nobody"]).expect_code(0).expect_error(&["no connection has ended"]);
     server.run(&["closed", "--limit", "0"]).expect_code(2);
 }
+
+#[test]
+fn a_tail_of_a_user_tells_what_goes_on_and_goes_on_after_a_restart() {
+    let mut server = Server::dev("memory:");
+    let token = server.run(&["token", "--user", "ann", "--dev"]).expect_code(0).stdout;
+    let follow = |server: &Server| {
+        let arguments = ["tail", "orders", "--from-start", "--count", "1", "--token", token.trim()];
+        server.run(&["append", "orders", r#"{"n": 1}"#]).expect_code(0);
+        server.run(&arguments).expect_code(0);
+    };
+    let json = server.tail(&["--user", "ann", "--json", "--data", "--count", "5"]);
+    let text = server.tail(&["--user", "ann"]);
+    let watching: Value = serde_json::from_str(&json.line()).unwrap();
+    assert_eq!((&watching["what"], &watching["count"]), (&json!("watching"), &json!(0)));
+    assert!(text.line().ends_with("watches, 0 open now"));
+    follow(&server);
+    let lines: Vec<Value> = (0..5).map(|_| serde_json::from_str(&json.line()).unwrap()).collect();
+    let said: Vec<_> =
+        lines.iter().map(|line| format!("{} {}", line["what"], line["kind"]).replace('"', "")).collect();
+    assert_eq!(said, ["opened null", "reply connect", "command subscribe", "reply subscribe", "closed null"]);
+    assert_eq!(lines[4]["code"], 1000);
+    let mut json = json;
+    assert_eq!(json.code(), Some(0), "it has told enough");
+    assert!(text.line().ends_with("  opened"));
+    assert!(text.line().contains("  < connect #1"));
+    assert!(text.line().ends_with("  > subscribe #2 orders"));
+    assert!(text.line().ends_with("  < subscribe #2 count 1"));
+    assert!(text.line().ends_with("  closed 1000"));
+
+    server.kill();
+    text.wait_for_note("connection lost");
+    server.restart();
+    text.wait_for_note("connected again");
+    while !text.line().contains("watches") {}
+    follow(&server);
+    while !text.line().contains("closed 1000") {}
+    text.interrupt();
+    let mut text = text;
+    assert_eq!(text.code(), Some(0));
+}
+
+#[test]
+fn a_tail_of_a_user_needs_a_key_and_nothing_of_a_channel() {
+    let server = Server::dev("memory:");
+    server.run(&["tail"]).expect_code(2).expect_error(&["CHANNEL"]);
+    server.run(&["tail", "orders", "--user", "ann"]).expect_code(2).expect_error(&["--user"]);
+    server.run(&["tail", "orders", "--data"]).expect_code(2).expect_error(&["--data"]);
+    server.run(&["tail", "--user", "ann", "--from-start"]).expect_code(2).expect_error(&["--from-start"]);
+    let wrong = ["tail", "--user", "ann", "--api-key", "wrong"];
+    server.run(&wrong).expect_code(1).expect_error(&["does not accept this API key"]);
+    let mut without = server.command(&["tail", "--user", "ann"]);
+    without.env_remove("TIDEWIRE_API_KEY");
+    run_with_input(without, "").expect_code(2).expect_error(&["no API key"]);
+    let nowhere = ["tail", "--user", "ann", "--url", "http://127.0.0.1:9"];
+    server.run(&nowhere).expect_code(1).expect_error(&["no server at"]);
+}

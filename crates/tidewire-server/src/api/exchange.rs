@@ -15,7 +15,7 @@ use tidewire_protocol::http::ApiReply;
 use uuid::Uuid;
 
 use crate::failure::Failure;
-use crate::metrics::ApiLabels;
+use crate::metrics::{ApiLabels, AuthFailure};
 use crate::node::Node;
 use crate::tenants::Tenant;
 
@@ -32,6 +32,7 @@ impl FromRequestParts<Arc<Node>> for Caller {
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Refusal> {
         let tenant = key_of(&parts.headers).and_then(|key| node.tenants.with_key(key));
         let refusal = || {
+            node.metrics.strangers.add(AuthFailure::ApiKey, 1);
             let message = "unauthorized: send a known key as X-API-Key";
             Refusal::new(StatusCode::UNAUTHORIZED, Failure::new(ErrorCode::UNAUTHORIZED, message))
         };
@@ -84,11 +85,16 @@ pub(super) fn encode_bare<T: Serialize>(body: &T) -> Bytes {
 /// Answers a call and counts it.
 pub(super) fn answer(node: &Node, method: &'static str, outcome: Result<Bytes, Refusal>) -> Response {
     let code = outcome.as_ref().map_or_else(|refusal| refusal.failure.code.number, |_| 0);
-    node.metrics.api_requests.get_or_create(&ApiLabels { method, code }).inc();
+    count(node, method, code);
     match outcome {
         Ok(body) => (JSON, body).into_response(),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Counts a call by its outcome; 0 for success.
+pub(super) fn count(node: &Node, method: &'static str, code: u32) {
+    node.metrics.api_requests.get_or_create(&ApiLabels { method, code }).inc();
 }
 
 pub(super) const JSON: [(HeaderName, HeaderValue); 1] =

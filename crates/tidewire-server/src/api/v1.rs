@@ -9,6 +9,7 @@ mod fetch;
 mod groups;
 mod schemas;
 mod sweep;
+mod tap;
 mod trace;
 mod webhooks;
 
@@ -48,6 +49,7 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .nest("/v1/channels/{channel}", channel)
         .nest("/v1/webhooks", webhooks)
         .route("/v1/connections/closed", get(connections::closed))
+        .route("/v1/users/{user}/tap", get(tap::tap))
         .route("/v1/schemas", get(schemas::list))
         .route("/v1/schemas/{type}", get(schemas::versions))
         .route("/v1/schemas/{type}/{version}", get(schemas::show))

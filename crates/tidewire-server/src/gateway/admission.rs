@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::connection::Origin;
+use crate::metrics::AuthFailure;
 use crate::node::{Node, Place};
 
 /// A connection that may be opened.
@@ -42,6 +43,7 @@ pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Refusal
     let origin = Origin { origin: text_of(header::ORIGIN), host: text_of(header::HOST).unwrap_or_default() };
     match &origin.origin {
         Some(page) if !node.tenants.admit_origin(page, &origin.host) => {
+            node.metrics.strangers.add(AuthFailure::Origin, 1);
             tracing::info!(origin = page, "connection refused: origin is not in tenants.*.origins");
             Err((StatusCode::FORBIDDEN, "origin is not allowed\n"))
         }

@@ -6,6 +6,7 @@ use tidewire::Timestamp;
 use tidewire_protocol::JsonData;
 
 use crate::config::DEFAULT_TENANT;
+use crate::metrics::AuthFailure;
 use crate::node::Node;
 use crate::tenants::Tenant;
 use crate::tokens::{Caps, ConnectionClaims, Refusal, claimed_tenant};
@@ -37,19 +38,33 @@ impl From<&ConnectionClaims> for Identity {
     }
 }
 
-/// The tenant that a connection is of, and what its token says; without a token it is an anonymous one.
+/// The tenant that a connection is of, and what its token says; without a token it is an anonymous one. A refusal is counted.
 ///
 /// # Errors
 /// The token is not accepted, or one is needed.
 pub(crate) async fn identify(node: &Node, token: &str) -> Result<(Arc<Tenant>, ConnectionClaims), Refusal> {
     if token.is_empty() {
-        let tenant = node.tenants.named(DEFAULT_TENANT).filter(|tenant| tenant.admits_anonymous);
-        let refusal = || Refusal::invalid("no token, and anonymous connections are not allowed");
-        return Ok((tenant.ok_or_else(refusal)?.clone(), ConnectionClaims::anonymous()));
+        let tenant = node.tenants.named(DEFAULT_TENANT);
+        let Some(tenant) = tenant.filter(|tenant| tenant.admits_anonymous) else {
+            node.metrics.strangers.add(AuthFailure::TokenMissing, 1);
+            return Err(Refusal::invalid("no token, and anonymous connections are not allowed"));
+        };
+        return Ok((tenant.clone(), ConnectionClaims::anonymous()));
     }
-    let name = claimed_tenant(token)?;
-    let tenant =
-        node.tenants.named(&name).ok_or_else(|| Refusal::invalid(format!("unknown tenant {name:?}")))?;
-    let claims = tenant.tokens.connection(token, node.clock.now()).await?;
+    let tenant = claimed_tenant(token).and_then(|name| {
+        let tenant = node.tenants.named(&name);
+        tenant.ok_or_else(|| Refusal::invalid(format!("unknown tenant {name:?}")))
+    });
+    let tenant = tenant.inspect_err(|refusal| node.metrics.strangers.add(failure_of(refusal), 1))?;
+    let claims = tenant.tokens.connection(token, node.clock.now()).await;
+    let claims = claims.inspect_err(|refusal| tenant.metrics.auth_failures.add(failure_of(refusal), 1))?;
     Ok((tenant.clone(), claims))
+}
+
+fn failure_of(refusal: &Refusal) -> AuthFailure {
+    match refusal {
+        Refusal::Invalid(_) => AuthFailure::TokenInvalid,
+        Refusal::Expired => AuthFailure::TokenExpired,
+        Refusal::Unavailable(_) => AuthFailure::TokenUnavailable,
+    }
 }

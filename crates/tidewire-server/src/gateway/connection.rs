@@ -24,7 +24,7 @@ use crate::history::{self, Wanted};
 use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::journal::Who;
-use crate::metrics::CommandLabels;
+use crate::metrics::{AuthFailure, CommandLabels};
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
 use crate::publication::{self, Form, Prepared};
@@ -192,7 +192,7 @@ impl Connection {
     async fn run(&mut self, command: Command<'_>) -> Result<(), Disconnect> {
         let bad_request = |reason: &'static str| Err(Disconnect::new(DisconnectCode::BAD_REQUEST, reason));
         let Command { id, method } = command;
-        let name = name_of(&method);
+        let (name, refusal) = (name_of(&method), refusal_of(&method));
         let is_first = self.admitted.is_none();
         let outcome = match method {
             Method::Pong => return Ok(()),
@@ -228,9 +228,23 @@ impl Connection {
         let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
         self.node.metrics.commands.get_or_create(&CommandLabels { method: name, code }).inc();
         if let Err(failure) = outcome {
+            self.count_refusal(refusal, failure.code);
             self.refuse(id, name, failure);
         }
         Ok(())
+    }
+
+    /// Counts what is not allowed. What is wrong with the token of a connection is counted where that is found.
+    fn count_refusal(&self, refusal: AuthFailure, code: ErrorCode) {
+        let is_counted = match refusal {
+            AuthFailure::SubscriptionToken => {
+                matches!(code, ErrorCode::PERMISSION_DENIED | ErrorCode::TOKEN_EXPIRED)
+            }
+            _ => code == ErrorCode::PERMISSION_DENIED,
+        };
+        if let Some(admitted) = self.admitted.as_ref().filter(|_| is_counted) {
+            admitted.tenant.metrics.auth_failures.add(refusal, 1);
+        }
     }
 
     fn refuse(&self, id: u32, method: &'static str, failure: Failure) {
@@ -287,7 +301,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(admitted) = &self.admitted {
-            admitted.tenant.connections.dec();
+            admitted.tenant.metrics.connections.dec();
         }
     }
 }
@@ -310,7 +324,16 @@ fn disconnect_of(code: ErrorCode) -> DisconnectCode {
     }
 }
 
-fn name_of(method: &Method<'_>) -> &'static str {
+/// What it is that refuses a command which is not allowed.
+fn refusal_of(method: &Method<'_>) -> AuthFailure {
+    match method {
+        Method::Subscribe(request) if !request.token.is_empty() => AuthFailure::SubscriptionToken,
+        Method::SubRefresh(_) => AuthFailure::SubscriptionToken,
+        _ => AuthFailure::Permission,
+    }
+}
+
+pub(crate) fn name_of(method: &Method<'_>) -> &'static str {
     match method {
         Method::Connect(_) => "connect",
         Method::Subscribe(_) => "subscribe",

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Vitals};
 use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
-use crate::metrics::CodeLabel;
+use crate::metrics::{CodeLabel, Loss, Transport, is_write_timed};
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -60,7 +60,7 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<Outbox>,
     pub(super) vitals: Arc<Vitals>,
     /// What carries it, as operators are told.
-    pub(super) transport: &'static str,
+    pub(super) transport: Transport,
 }
 
 /// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
@@ -102,6 +102,9 @@ pub(super) async fn serve(
         outbox.end(disconnect.clone());
         let code = disconnect.code.number.into();
         node.metrics.disconnects.get_or_create(&CodeLabel { code }).inc();
+        if let Some(who) = shared.vitals.who.get().filter(|_| disconnect.code == DisconnectCode::SLOW) {
+            who.tenant.metrics.losses.add(Loss::Slow, 1);
+        }
         tracing::debug!(code, reason = &*disconnect.reason, "connection ended");
     }
     shared.note(&end);
@@ -116,6 +119,9 @@ impl Shared {
             End::Ours(disconnect) => (disconnect.code.number.into(), disconnect.reason.to_string()),
             End::Theirs => (0, "the client was gone".to_owned()),
         };
+        if let Some(seat) = self.outbox.seat() {
+            seat.closed(code, &reason);
+        }
         let now = self.node.clock.now();
         self.node.journal.note(
             &who.tenant,
@@ -124,7 +130,7 @@ impl Shared {
                 user: who.user.to_string(),
                 client: who.client.clone(),
                 node: self.node.id.clone(),
-                transport: self.transport.into(),
+                transport: self.transport.as_str().into(),
                 code,
                 reason,
                 lasted_ms: u64::try_from(now.since(who.since).as_millis()).unwrap_or(u64::MAX),
@@ -134,11 +140,17 @@ impl Shared {
 }
 
 async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
-    let Shared { outbox, vitals, .. } = shared;
+    let Shared { node, outbox, vitals, transport } = shared;
     loop {
         let done = tokio::select! {
             frame = source.next(outbox) => match frame {
-                Ok(frame) => Box::pin(connection.handle(&frame)).await,
+                Ok(frame) => {
+                    node.metrics.received(*transport, frame.len());
+                    if let Some(seat) = outbox.seat() {
+                        seat.heard(&frame);
+                    }
+                    Box::pin(connection.handle(&frame)).await
+                }
                 Err(end) => return end,
             },
             order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
@@ -184,7 +196,7 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
         tokio::select! {
             biased;
             next = outbox.next() => {
-                if let Err(end) = Box::pin(write_next(sink, outbox, next, timing.write_within)).await {
+                if let Err(end) = Box::pin(write_next(sink, shared, next)).await {
                     return end;
                 }
                 if awaited == Awaited::Connect && vitals.is_connected() {
@@ -220,15 +232,18 @@ async fn write(sink: &mut impl Sink, form: Form, shared: &Shared) -> End {
 }
 
 /// Writes what was taken from the outbox.
-async fn write_next(
-    sink: &mut impl Sink,
-    outbox: &Outbox,
-    next: Next,
-    time_max: Duration,
-) -> Result<(), End> {
+async fn write_next(sink: &mut impl Sink, shared: &Shared, next: Next) -> Result<(), End> {
+    let Shared { node, outbox, vitals, .. } = shared;
+    let time_max = node.config.timing.write_within;
     let frame_bytes = match next {
         Next::Write(frames) => {
             within(sink.write(&frames), outbox, time_max).await?;
+            if is_write_timed()
+                && let Some(who) = vitals.who.get()
+                && let Some(made) = frames.iter().find_map(Frame::made)
+            {
+                who.tenant.metrics.written(made);
+            }
             frames.iter().map(Frame::len).sum()
         }
         Next::Finish(rest) => {

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
 use crate::journal::Who;
+use crate::metrics::AuthFailure;
 use crate::node::Node;
 use crate::publication::View;
 use crate::tenants::Tenant;
@@ -41,6 +42,7 @@ impl Connection {
         if let Some(origin) = &self.origin.origin
             && !tenant.admits_origin(origin, &self.origin.host)
         {
+            tenant.metrics.auth_failures.add(AuthFailure::Origin, 1);
             tracing::info!(
                 connection = self.id,
                 tenant = tenant.handle.name(),
@@ -67,10 +69,13 @@ impl Connection {
             let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
             // There is one connect command that succeeds.
             let _is_first = self.vitals.who.set(who).is_ok();
+            if let Some(seat) = self.outbox.seat() {
+                seat.opened();
+            }
         }
         self.tell_connected(id, &subscriptions);
         for (channel, joined) in subscriptions {
-            let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;
+            let subscription = joined.go_live(&self.outbox).await;
             if let Ok(admitted) = self.admitted() {
                 admitted.subscriptions.insert(channel.into(), subscription);
             }
@@ -85,10 +90,11 @@ impl Connection {
             user = &*identity.user,
             "connected"
         );
-        tenant.connections.inc();
+        tenant.metrics.connections.inc();
         let handle = Handle {
             key: self.place.key,
-            client: self.id.clone(),
+            client: self.id.as_str().into(),
+            form: self.form,
             outbox: self.outbox.clone(),
             orders: self.vitals.orders.clone(),
         };
@@ -99,7 +105,8 @@ impl Connection {
 
     fn dismiss(&mut self) {
         if let Some(admitted) = self.admitted.take() {
-            admitted.tenant.connections.dec();
+            self.outbox.sit(None);
+            admitted.tenant.metrics.connections.dec();
         }
     }
 

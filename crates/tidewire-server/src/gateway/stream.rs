@@ -20,6 +20,7 @@ use super::connection::{Connection, Vitals};
 use super::emulation::{Inbox, Session};
 use super::serve::{End, Shared, Sink, Source, serve};
 use crate::hub::outbox::{Frame, Outbox};
+use crate::metrics::Transport;
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -107,8 +108,8 @@ fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, firs
     let source = RequestSource { first: Some(first), inbox, gone: sender.clone() };
     let mut sink = ResponseSink { framing, form, sender };
     let transport = match framing {
-        Framing::Events => "sse",
-        Framing::Plain => "http_stream",
+        Framing::Events => Transport::Sse,
+        Framing::Plain => Transport::HttpStream,
     };
     let shared = Shared { node: node.clone(), outbox, vitals, transport };
     node.tasks.spawn(async move {

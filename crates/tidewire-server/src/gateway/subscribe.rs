@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::gauge::Gauge;
 use tidewire::{Position, Timestamp};
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
@@ -21,7 +20,7 @@ use crate::hub::outbox::{Frame, Outbox};
 use crate::hub::recovery::{Events, Step};
 use crate::hub::registry::Lease;
 use crate::hub::relay::{ConnectionKey, Mode, Relay, Side, Since, Standing, Terms};
-use crate::metrics::{Metrics, Recovery, RecoveryLabel};
+use crate::metrics::{Recovery, TenantMetrics};
 use crate::node::Node;
 use crate::permission::{self, Action};
 use crate::publication::{Form, Prepared};
@@ -39,7 +38,7 @@ const FOSSIL: &str = "fossil";
 pub(super) struct Subscription {
     relay: Arc<Relay>,
     connection: ConnectionKey,
-    gauge: Gauge,
+    metrics: Arc<TenantMetrics>,
     attendance: Option<Attendance>,
     /// When it ends, unless its token is refreshed.
     end_at: Option<Instant>,
@@ -48,9 +47,9 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    fn new(relay: Arc<Relay>, connection: ConnectionKey, gauge: Gauge, lease: Lease) -> Self {
-        gauge.inc();
-        Self { relay, connection, gauge, attendance: None, end_at: None, _lease: lease }
+    fn new(relay: Arc<Relay>, connection: ConnectionKey, metrics: Arc<TenantMetrics>, lease: Lease) -> Self {
+        metrics.subscriptions.inc();
+        Self { relay, connection, metrics, attendance: None, end_at: None, _lease: lease }
     }
 
     /// Ends it, and has its subscriber out of the channel when this returns.
@@ -77,7 +76,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.relay.leave(self.connection);
-        self.gauge.dec();
+        self.metrics.subscriptions.dec();
     }
 }
 
@@ -188,7 +187,7 @@ impl Connection {
                 format!("connection has {count_max} subscriptions (limits.subscriptions_per_connection_max)");
             return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
         }
-        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        let mut joined = join(tenant, key, &outbox, asked).await?;
         joined.data = options.data;
         joined.ttl = joined.subscription.watch_expiry(&node, expires_at);
         joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
@@ -199,7 +198,7 @@ impl Connection {
         if !joined.subscription.relay.answer(key, reply) {
             return Err(ErrorCode::INTERNAL.into());
         }
-        subscriptions.insert(channel.into(), joined.go_live(&outbox, &node.metrics).await);
+        subscriptions.insert(channel.into(), joined.go_live(&outbox).await);
         Ok(())
     }
 
@@ -288,7 +287,7 @@ impl Connection {
             self.push(channel, PushBody::Publication(publication));
         }
         drop(missed);
-        let subscription = joined.go_live(&self.outbox, &self.node.metrics).await;
+        let subscription = joined.go_live(&self.outbox).await;
         self.admitted()?.subscriptions.insert(channel.into(), subscription);
         Ok(())
     }
@@ -319,7 +318,7 @@ impl Connection {
             since: since.filter(|_| rule.keep.is_some()),
             rejects_unrecovered: false,
         };
-        let mut joined = join(&node, tenant, key, &outbox, asked).await?;
+        let mut joined = join(tenant, key, &outbox, asked).await?;
         joined.data = options.data;
         joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
         Ok(Some(joined))
@@ -350,7 +349,6 @@ impl Connection {
 /// # Errors
 /// Those of the engine, and 112 where events are lost and the subscriber would rather not subscribe then.
 pub(super) async fn join(
-    node: &Node,
     tenant: &Tenant,
     key: ConnectionKey,
     outbox: &Arc<Outbox>,
@@ -361,7 +359,7 @@ pub(super) async fn join(
     let was_recovering = since.is_some();
     for _ in 0..JOIN_TRIES {
         let (lease, relay) = tenant.registry.lease(channel, mode).await?;
-        let subscription = Subscription::new(relay.clone(), key, tenant.subscriptions.clone(), lease);
+        let subscription = Subscription::new(relay.clone(), key, tenant.metrics.clone(), lease);
         let Ok(standing) = relay.join(key, outbox, terms.clone(), since) else { continue };
         let start = match (standing, &mut since) {
             (Standing::Ahead, Some(since)) => {
@@ -384,17 +382,17 @@ pub(super) async fn join(
         };
         let is_lost = was_recovering && matches!(start, Start::Here(_));
         if is_lost && rejects_unrecovered {
-            count(&node.metrics, Recovery::Lost);
+            tenant.metrics.recoveries.add(Recovery::Lost, 1);
             return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
         }
         let start = match start {
             // What was held since is behind the new start, or before it.
             Start::Here(_) if is_lost => {
-                count(&node.metrics, Recovery::Lost);
+                tenant.metrics.recoveries.add(Recovery::Lost, 1);
                 Start::Here(Some(relay.skip_to_top(key).ok_or(ErrorCode::INTERNAL)?))
             }
             Start::Current(position) => {
-                count(&node.metrics, Recovery::Complete);
+                tenant.metrics.recoveries.add(Recovery::Complete, 1);
                 Start::Current(position)
             }
             start => start,
@@ -449,7 +447,7 @@ impl Joined {
 
     /// Gives the subscriber, who has been told of its subscription, the rest of what it missed, step by step as its outbox
     /// has room, and then what comes. Trouble ends the subscription, and the client comes back for the rest.
-    pub(super) async fn go_live(self, outbox: &Outbox, metrics: &Metrics) -> Subscription {
+    pub(super) async fn go_live(self, outbox: &Outbox) -> Subscription {
         let Self { subscription, terms, start, .. } = self;
         let Subscription { relay, connection: key, .. } = &subscription;
         if let Start::Behind { missed, top, .. } = start {
@@ -467,13 +465,9 @@ impl Joined {
                 position = missed.end().unwrap_or(top);
             }
             outbox.room().await;
-            count(metrics, Recovery::Complete);
+            subscription.metrics.recoveries.add(Recovery::Complete, 1);
         }
         relay.catch_up(*key);
         subscription
     }
-}
-
-fn count(metrics: &Metrics, outcome: Recovery) {
-    metrics.recoveries.get_or_create(&RecoveryLabel { outcome }).inc();
 }

@@ -27,6 +27,7 @@ use super::admission::{self, Admission};
 use super::connection::{Connection, Vitals};
 use super::serve::{End, Shared, serve};
 use crate::hub::outbox::{Disconnect, Outbox};
+use crate::metrics::Transport;
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -155,7 +156,7 @@ async fn run(stream: TcpStream, early: Bytes, node: Arc<Node>, admission: Admiss
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
     let source = SocketSource::new(socket.stream(), early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink = SocketSink(&socket);
-    let shared = Shared { node, outbox, vitals, transport: "websocket" };
+    let shared = Shared { node, outbox, vitals, transport: Transport::WebSocket };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
         Box::pin(close(&socket, disconnect)).await;
     }

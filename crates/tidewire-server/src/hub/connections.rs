@@ -10,13 +10,22 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use super::relay::ConnectionKey;
 use crate::effect::Order;
+use crate::publication::Form;
+use crate::tap::{Seat, Watch, Watched};
 
 /// Orders that wait for one connection. Past it the connection is ended: it runs none of them.
 const ORDERS_MAX: usize = 1_000;
 
 /// Who is connected here, so that what is done to a user reaches its connections.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<FxHashMap<Arc<str>, Handles>>);
+pub(crate) struct Connections(Mutex<Users>);
+
+#[derive(Default)]
+struct Users {
+    connected: FxHashMap<Arc<str>, Handles>,
+    /// Those who are watched, connected or not.
+    watched: FxHashMap<Box<str>, Arc<Watched>>,
+}
 
 type Handles = FxHashMap<ConnectionKey, Arc<Handle>>;
 
@@ -24,7 +33,8 @@ type Handles = FxHashMap<ConnectionKey, Arc<Handle>>;
 pub(crate) struct Handle {
     pub(crate) key: ConnectionKey,
     /// Its id, as its client knows it.
-    pub(crate) client: String,
+    pub(crate) client: Box<str>,
+    pub(crate) form: Form,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) orders: Arc<Orders>,
 }
@@ -48,25 +58,62 @@ impl Connections {
     pub(crate) fn add(self: &Arc<Self>, user: &Arc<str>, handle: Handle) -> Listed {
         let key = handle.key;
         let mut users = self.0.lock();
-        users.entry(user.clone()).or_default().insert(key, Arc::new(handle));
+        if let Some(watched) = users.watched.get(&**user) {
+            handle.sit(watched);
+        }
+        users.connected.entry(user.clone()).or_default().insert(key, Arc::new(handle));
         Listed { connections: self.clone(), user: user.clone(), key }
+    }
+
+    /// All connections.
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
+        self.0.lock().connected.values().flat_map(FxHashMap::values).cloned().collect()
     }
 
     /// The connections of a user; of all that have none for the empty name.
     pub(crate) fn of(&self, user: &str) -> Vec<Arc<Handle>> {
-        self.0.lock().get(user).map(|handles| handles.values().cloned().collect()).unwrap_or_default()
+        let users = self.0.lock();
+        users.connected.get(user).map(|handles| handles.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Has the connections of a user watched, those that come too; how many there are.
+    pub(crate) fn watch(&self, user: &str, watch: &Arc<Watch>) -> usize {
+        let mut users = self.0.lock();
+        let Users { connected, watched } = &mut *users;
+        let watched = watched.entry(user.into()).or_default();
+        watched.add(watch.clone());
+        let Some(handles) = connected.get(user) else { return 0 };
+        handles.values().for_each(|handle| handle.sit(watched));
+        handles.len()
+    }
+
+    /// Takes that back.
+    pub(crate) fn unwatch(&self, user: &str, watch: &Arc<Watch>) {
+        let mut users = self.0.lock();
+        if users.watched.get(user).is_some_and(|watched| watched.remove(watch)) {
+            users.watched.remove(user);
+            let handles = users.connected.get(user).map(FxHashMap::values).into_iter().flatten();
+            handles.for_each(|handle| handle.outbox.sit(None));
+        }
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
         let mut users = self.connections.0.lock();
-        if let Some(handles) = users.get_mut(&self.user) {
+        if let Some(handles) = users.connected.get_mut(&self.user) {
             handles.remove(&self.key);
             if handles.is_empty() {
-                users.remove(&self.user);
+                users.connected.remove(&self.user);
             }
         }
+    }
+}
+
+impl Handle {
+    fn sit(&self, watched: &Arc<Watched>) {
+        let seat = Seat { watched: watched.clone(), client: self.client.clone(), form: self.form };
+        self.outbox.sit(Some(Arc::new(seat)));
     }
 }
 
@@ -99,7 +146,13 @@ mod tests {
     use super::*;
 
     fn handle(key: ConnectionKey) -> Handle {
-        Handle { key, client: key.to_string(), outbox: Arc::new(Outbox::new(1)), orders: Arc::default() }
+        Handle {
+            key,
+            client: key.to_string().into(),
+            form: Form::default(),
+            outbox: Arc::new(Outbox::new(1)),
+            orders: Arc::default(),
+        }
     }
 
     #[test]

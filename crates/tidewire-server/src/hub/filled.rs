@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use tidewire::clock::Stopwatch;
 use tidewire::tasks::Tasks;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::outbox::Outbox;
+use crate::metrics::{TenantMetrics, is_write_timed};
 
 /// Bytes of events that are written together, each with what it takes beside its data: few enough that no outbox is full of
 /// them before they are written.
@@ -25,12 +27,15 @@ const STEP_OUTBOXES: usize = 128;
 pub(super) struct Filled {
     outboxes: Vec<Arc<Outbox>>,
     bytes: usize,
+    /// Since when the first of them waits.
+    since: Option<Stopwatch>,
     tasks: Tasks,
+    metrics: Arc<TenantMetrics>,
 }
 
 impl Filled {
-    pub(super) fn new(tasks: Tasks) -> Self {
-        Self { outboxes: Vec::new(), bytes: 0, tasks }
+    pub(super) fn new(tasks: Tasks, metrics: Arc<TenantMetrics>) -> Self {
+        Self { outboxes: Vec::new(), bytes: 0, since: None, tasks, metrics }
     }
 
     /// One that nobody else is about to write.
@@ -41,6 +46,7 @@ impl Filled {
     /// Counts an event that was added to outboxes, by the bytes of its data.
     pub(super) fn count(&mut self, data_bytes: usize) {
         self.bytes += data_bytes + EVENT_BYTES;
+        self.since.get_or_insert_with(Stopwatch::start);
     }
 
     /// Whether it is time for a flush, even though more is there to be added.
@@ -51,6 +57,14 @@ impl Filled {
     /// Flushes them, and returns when all are.
     pub(super) async fn flush(&mut self) {
         self.bytes = 0;
+        let since = self.since.take();
+        self.flush_all().await;
+        if let Some(since) = since.filter(|_| is_write_timed()) {
+            self.metrics.written(since);
+        }
+    }
+
+    async fn flush_all(&mut self) {
         let mut outboxes = std::mem::take(&mut self.outboxes);
         if outboxes.len() <= STEP_OUTBOXES {
             outboxes.drain(..).for_each(|outbox| outbox.flush());

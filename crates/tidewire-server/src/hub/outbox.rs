@@ -6,26 +6,44 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tidewire::clock::Stopwatch;
 use tidewire_protocol::codes::DisconnectCode;
 use tokio::sync::Notify;
+
+use crate::tap::Seat;
 
 /// One encoded reply or push. Cloning shares the bytes, so an event is encoded once for all its subscribers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frame {
     bytes: Bytes,
-    /// The same compressed, once one of those who share it wants that; `None` for a frame of one connection.
-    compressed: Option<Arc<OnceLock<Bytes>>>,
+    /// `None` for a frame of one connection.
+    shared: Option<Arc<Shared>>,
+}
+
+/// What those who share a frame have in common.
+#[derive(Debug)]
+struct Shared {
+    /// When it was made: the clock is read once for all of them.
+    made: Stopwatch,
+    /// The bytes compressed, once one of them wants that.
+    compressed: OnceLock<Bytes>,
 }
 
 impl Frame {
     /// For one connection, from what the codec wrote.
     pub(crate) fn new(encoded: Bytes) -> Self {
-        Self { bytes: encoded, compressed: None }
+        Self { bytes: encoded, shared: None }
     }
 
     /// The same for many: it is compressed at most once too.
     pub(crate) fn shared(self) -> Self {
-        Self { compressed: Some(Arc::default()), ..self }
+        let shared = Shared { made: Stopwatch::start(), compressed: OnceLock::new() };
+        Self { shared: Some(Arc::new(shared)), ..self }
+    }
+
+    /// Since when a frame for many has been there.
+    pub(crate) fn made(&self) -> Option<Stopwatch> {
+        self.shared.as_ref().map(|shared| shared.made)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -38,8 +56,8 @@ impl Frame {
 
     /// The bytes compressed by `compress`.
     pub(crate) fn compressed(&self, compress: impl FnOnce(&[u8]) -> Bytes) -> Bytes {
-        match &self.compressed {
-            Some(once) => once.get_or_init(|| compress(&self.bytes)).clone(),
+        match &self.shared {
+            Some(shared) => shared.compressed.get_or_init(|| compress(&self.bytes)).clone(),
             None => compress(&self.bytes),
         }
     }
@@ -116,6 +134,8 @@ struct State {
     /// The payload of the newest ping of the transport that is not answered; older ones need no answer (RFC 6455, 5.5.3).
     pong: Option<Bytes>,
     end: Option<Disconnect>,
+    /// Its place among those that are watched, while they are.
+    seat: Option<Arc<Seat>>,
 }
 
 /// The end of some frames, as it is written.
@@ -162,6 +182,21 @@ impl Outbox {
         self.bytes_max
     }
 
+    /// Bytes that wait now, and those that are being written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Has what passes watched from now on, or not any more.
+    pub(crate) fn sit(&self, seat: Option<Arc<Seat>>) {
+        self.state.lock().seat = seat;
+    }
+
+    /// Its place among those that are watched, if they are.
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.state.lock().seat.clone()
+    }
+
     /// Adds a frame and wakes the writer, or ends the connection if the outbox is full.
     pub(crate) fn push(&self, frame: Frame) {
         if self.add(frame) {
@@ -187,6 +222,9 @@ impl Outbox {
             self.filled.notify_one();
             self.drained.notify_one();
             return false;
+        }
+        if let Some(seat) = &state.seat {
+            seat.sent(&frame);
         }
         let is_first = state.frames.is_empty() && !state.is_writing;
         state.bytes += frame.len();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tidewire::{Channel, ErrorKind, Position, Received};
 use tokio::sync::Mutex;
 
+use crate::metrics::{StreamRead, TenantMetrics};
+
 /// Events in one step of a recovery. What is pushed cannot be taken back, so steps are small enough to pass through an
 /// outbox, and large enough to recover 1,000 events in a few reads.
 const STEP_EVENTS_MAX: usize = 256;
@@ -20,6 +22,7 @@ const SHARED_BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct Recovery {
     channel: Channel,
     shared: Mutex<Option<Arc<[Received]>>>,
+    metrics: Arc<TenantMetrics>,
 }
 
 /// One step of a recovery.
@@ -40,8 +43,8 @@ pub(crate) struct Events {
 }
 
 impl Recovery {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, shared: Mutex::default() }
+    pub(crate) fn new(channel: Channel, metrics: Arc<TenantMetrics>) -> Self {
+        Self { channel, shared: Mutex::default(), metrics }
     }
 
     /// What follows `after`, up to offset `until`. There is no cap on a recovery: step again from the last event on until
@@ -50,10 +53,19 @@ impl Recovery {
     /// # Errors
     /// Those of the engine; the same step may succeed later.
     pub(crate) async fn step(&self, after: Position, until: u64) -> tidewire::Result<Step> {
+        let step = self.find(after, until).await?;
+        if let Step::Events(events) = &step {
+            self.metrics.recovered(events.iter().count());
+        }
+        Ok(step)
+    }
+
+    async fn find(&self, after: Position, until: u64) -> tidewire::Result<Step> {
         let mut shared = self.shared.lock().await;
         if let Some(events) = shared.as_ref().and_then(|read| Events::following(read, after, until)) {
             return Ok(Step::Events(events));
         }
+        self.metrics.stream_reads.add(StreamRead::Recovery, 1);
         let history = match self.channel.read().after(after).limit(STEP_EVENTS_MAX).await {
             Ok(history) => history,
             Err(error) if error.kind() == ErrorKind::PositionLost => return Ok(Step::Lost),
@@ -125,7 +137,7 @@ mod tests {
     async fn subscribers_that_miss_the_same_share_one_read() {
         let channel = channel().await;
         let end = append(&channel, 10, 1).await;
-        let recovery = Recovery::new(channel.clone());
+        let recovery = Recovery::new(channel.clone(), Arc::default());
         let first = step(&recovery, end, 3, 10).await.unwrap();
         assert_eq!(offsets(&first), (4..=10).collect::<Vec<_>>());
         let second = step(&recovery, end, 5, 8).await.unwrap();
@@ -136,13 +148,14 @@ mod tests {
         assert_eq!(offsets(&third), (2..=10).collect::<Vec<_>>());
         append(&channel, 1, 1).await;
         assert_eq!(offsets(&step(&recovery, end, 10, 11).await.unwrap()), [11]);
+        assert_eq!(recovery.metrics.stream_reads.of(StreamRead::Recovery), 3, "one was shared");
     }
 
     #[tokio::test]
     async fn a_long_recovery_takes_several_steps_and_shares_no_large_ones() {
         let channel = channel().await;
         let end = append(&channel, 600, 1).await;
-        let recovery = Recovery::new(channel.clone());
+        let recovery = Recovery::new(channel.clone(), Arc::default());
         let (mut after, mut seen) = (0, Vec::new());
         while after < 600 {
             let events = step(&recovery, end, after, 600).await.unwrap();
@@ -163,7 +176,7 @@ mod tests {
         for _ in 0..5 {
             end = channel.append(Event::new("test", "1")).retention(newest).await.unwrap().position.unwrap();
         }
-        let recovery = Recovery::new(channel);
+        let recovery = Recovery::new(channel, Arc::default());
         assert!(step(&recovery, end, 1, 5).await.is_none());
         assert!(step(&recovery, end, 3, 5).await.is_some());
         let other = Position { epoch: tidewire::Epoch::default(), ..end };

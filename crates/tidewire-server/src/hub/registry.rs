@@ -9,7 +9,7 @@ use tidewire::{Tenant, name};
 use tokio::sync::OnceCell;
 
 use super::relay::{Mode, Relay};
-use crate::metrics::Metrics;
+use crate::metrics::TenantMetrics;
 
 /// Opens a relay for the first subscriber of a channel, shares it with the next ones, and closes it after the last.
 ///
@@ -18,7 +18,7 @@ pub(crate) struct Registry {
     tenant: Tenant,
     relays: Mutex<FxHashMap<Arc<str>, Entry>>,
     tasks: Tasks,
-    metrics: Arc<Metrics>,
+    metrics: Arc<TenantMetrics>,
 }
 
 struct Entry {
@@ -37,7 +37,7 @@ pub(crate) struct Lease {
 }
 
 impl Registry {
-    pub(crate) fn new(tenant: Tenant, tasks: Tasks, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(tenant: Tenant, tasks: Tasks, metrics: Arc<TenantMetrics>) -> Arc<Self> {
         Arc::new(Self { tenant, relays: Mutex::default(), tasks, metrics })
     }
 

@@ -17,7 +17,7 @@ use super::broadcast::{Bases, Broadcast};
 use super::filled::Filled;
 use super::outbox::{Frame, Outbox};
 use super::recovery::Recovery;
-use crate::metrics::Metrics;
+use crate::metrics::{Loss, StreamRead, TenantMetrics};
 use crate::publication::{self, Form, Prepared};
 
 /// A connection, unique on this node.
@@ -44,7 +44,7 @@ pub(crate) struct Relay {
     recovery: Recovery,
     tasks: Tasks,
     stop: CancellationToken,
-    metrics: Arc<Metrics>,
+    metrics: Arc<TenantMetrics>,
 }
 
 #[derive(Default)]
@@ -147,11 +147,12 @@ impl Relay {
         channel: Channel,
         mode: Mode,
         tasks: &Tasks,
-        metrics: Arc<Metrics>,
+        metrics: Arc<TenantMetrics>,
     ) -> tidewire::Result<Arc<Self>> {
         let (subscription, top) = match mode {
             Mode::Live => (channel.subscribe().open().await?, None),
             Mode::Kept => {
+                metrics.stream_reads.add(StreamRead::Open, 1);
                 let top = channel.read().limit(0).await?.end();
                 (channel.subscribe().after(top).open().await?, Some(top))
             }
@@ -161,7 +162,7 @@ impl Relay {
         let relay = Arc::new(Self {
             epoch: top.map(|top| top.epoch),
             state: Mutex::new(state),
-            recovery: Recovery::new(channel.clone()),
+            recovery: Recovery::new(channel.clone(), metrics.clone()),
             channel,
             tasks: tasks.clone(),
             stop: tasks.stopping().child_token(),
@@ -194,6 +195,7 @@ impl Relay {
     /// # Errors
     /// Those of the engine.
     pub(crate) async fn end_of_stream(&self) -> tidewire::Result<Position> {
+        self.metrics.stream_reads.add(StreamRead::End, 1);
         Ok(self.channel.read().limit(0).await?.end())
     }
 
@@ -281,7 +283,7 @@ impl Relay {
     }
 
     async fn run(self: Arc<Self>, mut subscription: Subscription) {
-        let mut filled = Filled::new(self.tasks.clone());
+        let mut filled = Filled::new(self.tasks.clone(), self.metrics.clone());
         loop {
             let item = {
                 let mut next = pin!(subscription.next());
@@ -305,7 +307,7 @@ impl Relay {
             match item {
                 Some(Item::Event(received)) => self.deliver(&received, &mut filled),
                 Some(Item::Gap(gap)) => {
-                    self.metrics.gap(gap.reason);
+                    self.metrics.missed(gap.reason);
                     // Live events may be missed by definition; kept ones may not, without a word.
                     let misses_kept = !matches!(gap.reason, GapReason::Overflow(_) | GapReason::LinkLost);
                     if misses_kept && self.epoch.is_some() {
@@ -358,8 +360,9 @@ impl Relay {
         }
         let bases = event.into_bases();
         state.bases = bases;
-        self.metrics.deliveries.inc_by(delivered);
         self.expel_slow(&mut state, overflown);
+        drop(state);
+        self.metrics.delivered(delivered, received.time);
     }
 
     /// Ends subscriptions whose subscribers read the stream more slowly than it grows; each comes back from where it is then.
@@ -406,6 +409,9 @@ impl Relay {
 
     fn tell_end(&self, subscriber: &Subscriber, code: UnsubscribeCode) {
         let Subscriber { outbox, terms, .. } = subscriber;
+        if code == UnsubscribeCode::INSUFFICIENT_STATE {
+            self.metrics.losses.add(Loss::Expelled, 1);
+        }
         match terms.side {
             // Nobody makes it again but the server, when the connection is made again.
             Side::Server if code.may_resubscribe() => outbox.end(DisconnectCode::INSUFFICIENT_STATE.into()),

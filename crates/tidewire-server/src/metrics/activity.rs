@@ -11,10 +11,9 @@ use tidewire::{
     BreakerState, ChannelActivity, ConsumerStats, GroupActivity, GroupStatus, HandlerTimes, PublisherStats,
 };
 
+use super::OTHERS;
 use crate::node::Node;
 
-/// What stands for the name of all that have no lines of their own. No name can be this.
-const OTHERS: &str = "*";
 /// Every so many steps of a histogram are told as one: times are told within a factor of four.
 const STEPS_TOLD_AS_ONE: usize = 2;
 

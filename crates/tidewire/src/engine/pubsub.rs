@@ -109,4 +109,8 @@ pub struct Probe {
     pub outcome: Result<Duration, String>,
     /// Whether the engine is not well without it. A sentinel is not needed while another one answers.
     pub is_needed: bool,
+    /// How often it was opened until now, the first time included; 0 of what is no connection.
+    pub opened: u64,
+    /// How long it has been open; `None` while it is not, and of what is no connection.
+    pub open_for: Option<Duration>,
 }

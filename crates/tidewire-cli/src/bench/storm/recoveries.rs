@@ -32,7 +32,7 @@ impl Recoveries {
             let ours = lines.filter(|(labels, _)| labels.contains(outcome));
             ours.filter_map(|(_, count)| count.trim().parse::<f64>().ok()).sum()
         };
-        Self { complete: count("\"Complete\""), lost: count("\"Lost\"") }
+        Self { complete: count("outcome=\"complete\""), lost: count("outcome=\"lost\"") }
     }
 }
 
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn reads_both_outcomes_and_no_other_metric() {
-        let page = "# TYPE tidewire_recoveries counter\ntidewire_recoveries_total{outcome=\"Complete\"} 5\n\
-                    tidewire_recoveries_total{outcome=\"Lost\"} 2\ntidewire_gaps_total{reason=\"Lost\"} 9\n";
+        let page = "# TYPE tidewire_recoveries counter\ntidewire_recoveries_total{tenant=\"lost\",outcome=\"complete\"} 5\n\
+                    tidewire_recoveries_total{tenant=\"lost\",outcome=\"lost\"} 2\ntidewire_drops_total{reason=\"lost\"} 9\n";
         assert_eq!(Recoveries::parse(page), Recoveries { complete: 5.0, lost: 2.0 });
         assert_eq!(Recoveries::parse("# EOF\n"), Recoveries::default());
     }

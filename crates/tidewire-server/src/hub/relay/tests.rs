@@ -106,6 +106,7 @@ async fn a_subscriber_that_falls_back_further_than_can_be_held_is_told_to_come_a
     assert!(!stage.relay.has(answered) && !stage.relay.has(unanswered));
     stage.relay.catch_up(answered);
     assert!(take(&outbox).await.is_empty());
+    assert_eq!(stage.relay.metrics.losses.of(Loss::Expelled), 2);
 }
 
 #[tokio::test]
@@ -127,6 +128,8 @@ async fn a_gap_ends_all_subscriptions_so_that_their_clients_recover() {
     assert!(!stage.relay.has(1));
     let again = stage.relay.join(1, &outbox, Terms::default(), None);
     assert!(matches!(again, Err(Ended)), "who comes again finds another relay");
+    let count = |loss| stage.relay.metrics.losses.of(loss);
+    assert_eq!((count(Loss::Trimmed), count(Loss::Expelled)), (1, 1));
 }
 
 #[tokio::test]

@@ -100,7 +100,13 @@ impl PubSub for LocalPubSub {
     }
 
     fn probe(&self) -> Answer<'_, Vec<Probe>> {
-        let probe = Probe { link: "pub/sub in process".into(), outcome: Ok(Duration::ZERO), is_needed: true };
+        let probe = Probe {
+            link: "pub/sub in process".into(),
+            outcome: Ok(Duration::ZERO),
+            is_needed: true,
+            opened: 0,
+            open_for: None,
+        };
         Box::pin(std::future::ready(Ok(vec![probe])))
     }
 }

@@ -22,7 +22,7 @@ pub(super) use self::copies::{Need, Reached, Syncing};
 use self::queue::{Enqueue, Shared};
 pub(super) use self::reply::Pending;
 use super::command::Encode;
-use super::link::{Dial, Link};
+use super::link::{Dial, Link, Openings};
 use super::refusal::{self, Explained};
 use super::resp::Value;
 use crate::error::{Error, ErrorKind};
@@ -227,6 +227,11 @@ impl Connection {
     /// Whether both are handles on the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// How often it had a link, and since when it has this one.
+    pub(super) fn openings(&self) -> &Openings {
+        &self.shared.openings
     }
 
     /// What the connection does now.

@@ -3,11 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::address::{Address, Endpoint};
 use super::command::{Command, Encode as _};
@@ -47,6 +50,35 @@ pub(super) struct Link {
     /// Holds what came with the last reply of the greeting.
     pub(super) decoder: Decoder,
     pub(super) server: Server,
+}
+
+/// The links that a connection has had, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Openings {
+    count: AtomicU64,
+    since: Mutex<Option<Instant>>,
+}
+
+impl Openings {
+    /// A link was opened; its number, from 1.
+    pub(super) fn open(&self) -> u64 {
+        *self.since.lock() = Some(Instant::now());
+        self.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The link was lost.
+    pub(super) fn close(&self) {
+        *self.since.lock() = None;
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How long the link that there is has been open.
+    pub(super) fn open_for(&self) -> Option<Duration> {
+        self.since.lock().map(|since| since.elapsed())
+    }
 }
 
 /// What waits to be sent on a link, in pieces: writing stands beside reading in one task.

@@ -20,7 +20,7 @@ use tokio_util::sync::DropGuard;
 
 use self::interests::{Change, Interests, Mode, Name};
 pub(super) use self::sharded::Sharded;
-use super::link::{Dial, Link};
+use super::link::{Dial, Link, Openings};
 use super::refusal::{self, Explained};
 use crate::engine::{Heard, Interest, Sink};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,7 @@ struct Shared {
     interests: Mutex<Interests>,
     /// Wakes the connection when there are changes to send.
     changed: Notify,
+    openings: Openings,
     told: Told,
 }
 
@@ -75,7 +76,12 @@ impl Subscriber {
         told: Told,
         tasks: &Tasks,
     ) -> Self {
-        let shared = Arc::new(Shared { interests: Mutex::new(interests), changed: Notify::new(), told });
+        let shared = Arc::new(Shared {
+            interests: Mutex::new(interests),
+            changed: Notify::new(),
+            openings: Openings::default(),
+            told,
+        });
         let stop = tasks.stopping().child_token();
         let listening = listen::keep_listening(shared.clone(), link, dial);
         let (stopped, closed) = (stop.clone(), shared.clone());
@@ -121,6 +127,11 @@ impl Subscriber {
         if is_changed {
             self.shared.changed.notify_one();
         }
+    }
+
+    /// How often it had a link, and since when it has this one.
+    pub(super) fn openings(&self) -> &Openings {
+        &self.shared.openings
     }
 
     /// Time of a round trip made now.

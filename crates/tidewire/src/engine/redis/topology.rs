@@ -23,7 +23,7 @@ use super::command::{Command, Encode};
 use super::connection::{Connection, LinkState, Repeat, RequestError};
 use super::examine::Kind;
 use super::keys::Tag;
-use super::link::{Dial, DialError, describe};
+use super::link::{Dial, DialError, Openings, describe};
 use super::pubsub::malformed;
 use super::refusal;
 use super::resp::Value;
@@ -320,9 +320,13 @@ async fn probe(endpoint: &str, data: &Connection, subscriber: &Subscriber, time_
         _ => error.to_string(),
     });
     let heard = heard.map_err(|error| error.to_string());
+    let of = |link, outcome, openings: &Openings| {
+        let (opened, open_for) = (openings.count(), openings.open_for());
+        Probe { link, outcome, is_needed: true, opened, open_for }
+    };
     vec![
-        Probe { link: format!("data {endpoint}"), outcome: answer, is_needed: true },
-        Probe { link: format!("pub/sub {endpoint}"), outcome: heard, is_needed: true },
+        of(format!("data {endpoint}"), answer, data.openings()),
+        of(format!("pub/sub {endpoint}"), heard, subscriber.openings()),
     ]
 }
 

@@ -41,7 +41,13 @@ impl PubSub for FilePubSub {
             let watch = Stopwatch::start();
             let outcome = self.queue.ask(1, Job::Probe).await;
             let outcome = outcome.map(|()| watch.elapsed()).map_err(|error| error.to_string());
-            probes.push(Probe { link: self.link.clone(), outcome, is_needed: true });
+            probes.push(Probe {
+                link: self.link.clone(),
+                outcome,
+                is_needed: true,
+                opened: 0,
+                open_for: None,
+            });
             Ok(probes)
         })
     }

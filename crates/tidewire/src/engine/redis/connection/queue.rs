@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use super::copies::Waiting;
 use super::reply::{Caller, Pending, Reply, reply};
 use super::{LinkState, RequestError};
 use crate::engine::redis::command::Encode;
+use crate::engine::redis::link::Openings;
 use crate::engine::redis::resp::Value;
 
 /// What a waiting request costs beside its bytes: its slot and the place of its reply.
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     /// Wakes the first of those who wait for room.
     freed: Notify,
     pub(super) state: watch::Sender<LinkState>,
-    links: AtomicU64,
+    pub(super) openings: Openings,
     /// Ticks since the reader last read anything.
     pub(super) quiet_ticks: AtomicU32,
     pub(super) waiting: Waiting,
@@ -81,7 +82,7 @@ impl Shared {
             turn: tokio::sync::Mutex::default(),
             freed: Notify::new(),
             state,
-            links: AtomicU64::new(0),
+            openings: Openings::default(),
             quiet_ticks: AtomicU32::new(0),
             waiting: Waiting::default(),
         }
@@ -153,7 +154,7 @@ impl Shared {
 
     /// Requests may be queued from now on.
     pub(super) fn open_link(&self) {
-        let link = self.links.fetch_add(1, Ordering::Relaxed) + 1;
+        let link = self.openings.open();
         let mut queue = self.queue.lock();
         queue.link = Some(link);
         queue.encoded = 0;
@@ -173,6 +174,7 @@ impl Shared {
         let slots = std::mem::take(&mut queue.slots);
         queue.room = self.room_max;
         drop(queue);
+        self.openings.close();
         self.state.send_replace(next);
         for slot in slots {
             let why = why.clone();

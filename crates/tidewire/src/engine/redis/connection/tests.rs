@@ -225,6 +225,7 @@ fn an_idle_link_is_kept_alive_by_a_ping_now_and_then() {
         let served = tokio::time::timeout(Duration::from_secs(60), serve(remote, script, executed.clone()));
         assert!(served.await.is_err());
         assert!(matches!(rig.connection.state(), LinkState::Up(1)));
+        assert_eq!(rig.connection.openings().open_for(), Some(Duration::from_secs(60)));
         let pings = executed.lock().get(&b"PING"[..]).copied().unwrap();
         assert!((35..=45).contains(&pings), "{pings} pings in 60 s");
     });

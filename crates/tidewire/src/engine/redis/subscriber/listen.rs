@@ -35,9 +35,11 @@ pub(super) async fn keep_listening(shared: Arc<Shared>, mut first: Option<Link>,
             None => dial_until_open(&shared, &*dial, &mut backoff).await,
         };
         let opened = Instant::now();
+        shared.openings.open();
         let mut session = Session::new(&shared, kept_waiting, is_first);
         let why = session.run(link).await;
         kept_waiting = session.into_waiting();
+        shared.openings.close();
         is_first = false;
         tracing::warn!(%why, "pub/sub link to redis lost");
         shared.interests.lock().set_fault(Some(why.to_string().into()));

@@ -140,6 +140,14 @@ fn a_lost_link_is_replaced_and_told_after_every_interest_is_restored() {
         let (pinged, _) = tokio::join!(rig.subscriber.ping(Duration::from_secs(5)), serve(&mut remote));
         pinged.unwrap();
         assert_eq!(rig.ears.heard(), ["relinked", "a after"]);
+        assert_eq!(
+            (rig.subscriber.openings().count(), rig.subscriber.openings().open_for()),
+            (2, Some(Duration::ZERO))
+        );
+        drop(remote);
+        while rig.subscriber.openings().open_for().is_some() {
+            tokio::task::yield_now().await;
+        }
     });
 }
 

@@ -266,7 +266,13 @@ impl Cluster {
         let unserved = owners.iter().filter(|owner| owner.is_none()).count();
         if unserved > 0 {
             let why = format!("no primary serves {unserved} of {} tags", Tag::COUNT);
-            probes.push(Probe { link: "cluster slots".to_owned(), outcome: Err(why), is_needed: true });
+            probes.push(Probe {
+                link: "cluster slots".to_owned(),
+                outcome: Err(why),
+                is_needed: true,
+                opened: 0,
+                open_for: None,
+            });
         }
         probes
     }

@@ -117,6 +117,8 @@ impl Sentinels {
                 (None, None) => Err(format!("no answer within {PROBE_TIME_MAX:?}")),
             },
             is_needed,
+            opened: 0,
+            open_for: None,
         };
         sentinels.zip(took).map(probe).collect()
     }
