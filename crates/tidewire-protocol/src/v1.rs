@@ -7,6 +7,7 @@
 
 mod connection;
 mod event;
+mod presence;
 mod schema;
 mod webhook;
 
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 
 pub use self::connection::{ClosedConnection, ClosedConnections};
 pub use self::event::{AcceptedEvent, EventError, EventOutcome, EventOutcomes, RefusedEvent};
+pub use self::presence::{Member, Members};
 pub use self::schema::{Schema, SchemaSummary, SchemaVersions, Schemas};
 pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};
 
@@ -25,6 +27,7 @@ pub const IDS_MAX: usize = 1_000;
 
 /// `GET /v1/channels/{channel}/groups`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Groups {
     /// The groups that the channel's stream has.
     pub groups: Vec<String>,
@@ -32,6 +35,7 @@ pub struct Groups {
 
 /// `PUT .../groups/{group}`: makes a group if it is not there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeclareRequest {
     /// Where it begins: `earliest`, `latest`, a position, or a time.
@@ -43,6 +47,7 @@ pub struct DeclareRequest {
 
 /// What a declaration found or made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Declared {
     /// It was not there before.
     pub is_new: bool,
@@ -54,6 +59,7 @@ pub struct Declared {
 
 /// `GET .../groups/{group}`: how far a group is, and who works on it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Group {
     /// The channel.
     pub channel: String,
@@ -93,6 +99,7 @@ pub struct Group {
 
 /// A session of a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Session {
     /// Its name.
     pub name: String,
@@ -106,6 +113,7 @@ pub struct Session {
 
 /// `POST .../groups/{group}/seek`: goes on from another position.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SeekRequest {
     /// Where to: `earliest`, `latest`, a position, or a time.
@@ -120,6 +128,7 @@ pub struct SeekRequest {
 
 /// What a move does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Seek {
     /// Where the group was.
     pub from: String,
@@ -133,6 +142,7 @@ pub struct Seek {
 
 /// `GET .../groups/{group}/dead-letters`: a page of dead letters, the oldest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetters {
     /// The letters, without the data of their events.
     pub letters: Vec<DeadLetter>,
@@ -143,6 +153,7 @@ pub struct DeadLetters {
 
 /// Which dead letters; what is left out picks all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterFilter {
     /// Those with these ids.
@@ -167,6 +178,7 @@ pub struct DeadLetterFilter {
 
 /// A delivery that was given up on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     /// Its id.
     pub id: String,
@@ -204,6 +216,7 @@ pub struct DeadLetter {
 
 /// The event of a dead letter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Its id.
     pub id: String,
@@ -221,6 +234,7 @@ pub struct Event {
 
 /// `GET .../dead-letters/reasons`: dead letters by their reasons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadReasons {
     /// The reasons, the most frequent first.
     pub reasons: Vec<DeadReason>,
@@ -230,6 +244,7 @@ pub struct DeadReasons {
 
 /// Dead letters of one reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadReason {
     /// Why, for programs.
     pub kind: String,
@@ -250,6 +265,7 @@ pub struct DeadReason {
 /// One request does a bounded part of the work; with the `next` of its answer as `resume` the next one goes on, as the same
 /// operation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SweepRequest {
     /// Which letters.
@@ -280,6 +296,7 @@ pub struct SweepRequest {
 
 /// What a replay or a purge did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Swept {
     /// Letters that were replayed or purged by this request.
     pub count: u64,
@@ -293,6 +310,7 @@ pub struct Swept {
 
 /// `GET .../groups/{group}/audit`: who did what, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Audit {
     /// What was done.
     pub entries: Vec<AuditEntry>,
@@ -300,6 +318,7 @@ pub struct Audit {
 
 /// One thing that somebody did to a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// When it began.
     pub time: String,
@@ -315,6 +334,7 @@ pub struct AuditEntry {
 
 /// `GET /v1/channels/{channel}/trace/{event}`: where an event is, and why.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
     /// The event's id.
     pub event: String,
@@ -332,6 +352,7 @@ pub struct Trace {
 
 /// A copy of an event in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TracedCopy {
     /// Where it is.
     pub position: String,
@@ -347,6 +368,7 @@ pub struct TracedCopy {
 
 /// What one group has made of one copy of an event.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TracedInGroup {
     /// The group.
     pub group: String,
@@ -376,6 +398,7 @@ pub struct TracedInGroup {
 
 /// `POST .../groups/{group}/fetch`: takes deliveries under a lease; waits for the first one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchRequest {
     /// At most so many deliveries; 1 to 1,000.
@@ -395,6 +418,7 @@ impl Default for FetchRequest {
 
 /// Deliveries under a lease.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fetched {
     /// The lease that they are held under; left out if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -405,6 +429,7 @@ pub struct Fetched {
 
 /// One event handed to one consumer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Delivery {
     /// What it is settled by: the event's position.
     pub id: String,
@@ -422,6 +447,7 @@ pub struct Delivery {
 
 /// `POST .../groups/{group}/settle`: says what became of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SettleRequest {
     /// The lease that they are held under.
@@ -432,6 +458,7 @@ pub struct SettleRequest {
 
 /// What became of one delivery.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settlement {
     /// The delivery.
@@ -448,6 +475,7 @@ pub struct Settlement {
 
 /// What a settlement came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Settled {
     /// Deliveries that are settled.
     pub settled: u64,
@@ -457,6 +485,7 @@ pub struct Settled {
 
 /// `POST .../groups/{group}/extend`: holds what a lease has for longer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExtendRequest {
     /// The lease.
@@ -467,6 +496,7 @@ pub struct ExtendRequest {
 
 /// What is held under a lease now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extended {
     /// Deliveries that are held.
     pub held: Vec<String>,

@@ -130,24 +130,29 @@ async fn append_effect(engine: &Engine, append: Append) -> Effect {
 
 /// `fence` is that of the session which comes; the adopted records have the next ones.
 async fn check_groups(engine: &Engine, fence: u64) {
-    let stats = engine.log.group_stats(&group()).await.unwrap();
+    let stats = engine.log.group_stats(&group()).await.expect("it is there");
     assert_eq!((stats.next, stats.floor, stats.partitions, stats.generation), (21, 6, 0, (2, 6)));
     assert_eq!(stats.items, [1, 1, 0, 0]);
     let turn = Turn { adopt: 9, lookups: vec!["handled".into()], ..turn("later", 1) };
-    let turned = engine.log.group_turn(&group(), turn).await.unwrap();
+    let turned = engine.log.group_turn(&group(), turn).await.expect("it is there");
     let found: Vec<_> =
         turned.adopted.iter().map(|record| (&*record.name, &*record.state, record.fence)).collect();
     assert_eq!(found, [("first", b"6 to 10".as_slice(), fence + 1), ("second", b"".as_slice(), fence + 2)]);
     let lost: Vec<_> = turned.adopted.iter().map(|record| (&*record.claims, record.was_lost)).collect();
     assert_eq!(lost, [([].as_slice(), false), ([(11, 20)].as_slice(), true)]);
     assert_eq!(turned.marked, [true]);
-    let items = engine.log.group_items(&group(), Shelf::Dead, Listing::After("".into(), 9)).await.unwrap();
+    let items = engine
+        .log
+        .group_items(&group(), Shelf::Dead, Listing::After("".into(), 9))
+        .await
+        .expect("it is there");
     assert_eq!(items, [item(Shelf::Dead)]);
-    let ordered = GroupPath::new(channel("orders"), "ordered").unwrap();
-    let stats = engine.log.group_stats(&ordered).await.unwrap();
+    let ordered = GroupPath::new(channel("orders"), "ordered").expect("it is there");
+    let stats = engine.log.group_stats(&ordered).await.expect("it is there");
     assert_eq!((stats.partitions, stats.records.len(), stats.floor), (4, 4, 101));
     let full = Append { retention: REJECT, ..append("bounded", "3".into()) };
-    let refused = engine.log.append(vec![full]).await.unwrap().remove(0).unwrap_err();
+    let refused =
+        engine.log.append(vec![full]).await.expect("it is there").remove(0).expect_err("it is full");
     assert_eq!(refused.kind(), ErrorKind::Backpressure);
 }
 

@@ -15,6 +15,7 @@ mod connect;
 mod events;
 mod frames;
 mod groups;
+mod openapi;
 mod presence;
 mod receiver;
 mod recovery;
