@@ -165,6 +165,7 @@ impl SubscribeRequest<'_> {
 
 /// A channel: whose subscription to end, or whose members to list or count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ChannelRequest<'a> {
     /// The channel's name.
@@ -237,6 +238,7 @@ pub struct HistoryRequest<'a> {
 
 /// A place in a channel's stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StreamPosition<'a> {
     /// Offset of an event.
@@ -258,12 +260,14 @@ pub struct RefreshRequest<'a> {
 
 /// Commands of a connection whose transport goes one way only, sent by a request of their own.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EmulationRequest<'a> {
     /// The node that holds the connection, from its connect result.
     pub node: Cow<'a, str>,
     /// The connection's session, from its connect result.
     pub session: Cow<'a, str>,
     /// A frame of commands.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub data: Opaque<'a>,
 }
 

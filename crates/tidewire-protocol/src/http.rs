@@ -13,12 +13,13 @@ use crate::push::Publication;
 
 /// `/api/publish`: one event to one channel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct PublishRequest<'a> {
     /// The channel's name.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub channel: Cow<'a, str>,
-    /// The event's data: any JSON value.
+    /// The event's data: any JSON value. This or `b64data`.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a RawValue>,
     /// Publish live even where the channel is kept.
@@ -30,19 +31,29 @@ pub struct PublishRequest<'a> {
     /// Requests with the same key have one effect.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub idempotency_key: Cow<'a, str>,
-    /// Binary data in base64; not offered, and refused by name rather than dropped.
+    /// The event's data as base64, in place of `data`.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub b64data: Cow<'a, str>,
+    /// Accepted, and without effect: whoever asks for deltas gets them, whatever the publisher says.
+    #[serde(skip_serializing_if = "is_default")]
+    pub delta: bool,
+    /// Published only if it is above the channel's version; 0 for none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub version: u64,
+    /// What versions are compared within; another one starts anew.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub version_epoch: Cow<'a, str>,
 }
 
 /// `/api/broadcast`: one event to many channels.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct BroadcastRequest<'a> {
     /// The channels' names.
     #[serde(borrow)]
     pub channels: Vec<Cow<'a, str>>,
-    /// The event's data: any JSON value.
+    /// The event's data: any JSON value. This or `b64data`.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a RawValue>,
     /// Publish live even where a channel is kept.
@@ -54,14 +65,24 @@ pub struct BroadcastRequest<'a> {
     /// Requests with the same key have one effect in each channel.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub idempotency_key: Cow<'a, str>,
-    /// Binary data in base64; not offered, and refused by name rather than dropped.
+    /// The event's data as base64, in place of `data`.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub b64data: Cow<'a, str>,
+    /// Accepted, and without effect: whoever asks for deltas gets them, whatever the publisher says.
+    #[serde(skip_serializing_if = "is_default")]
+    pub delta: bool,
+    /// Published only if it is above the channel's version; 0 for none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub version: u64,
+    /// What versions are compared within; another one starts anew.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub version_epoch: Cow<'a, str>,
 }
 
 /// `/api/history`: kept events of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct HistoryRequest<'a> {
     /// The channel's name.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -79,6 +100,7 @@ pub struct HistoryRequest<'a> {
 
 /// Where the event stands; both fields are left out for a live event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PublishResult<'a> {
     /// Its offset in the channel's stream.
@@ -91,6 +113,7 @@ pub struct PublishResult<'a> {
 
 /// One response for each channel of the request, in its order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct BroadcastResult<'a> {
     /// The responses.
@@ -100,6 +123,7 @@ pub struct BroadcastResult<'a> {
 
 /// Kept events and the top of their stream.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HistoryResult<'a> {
     /// The events asked for.
@@ -115,6 +139,7 @@ pub struct HistoryResult<'a> {
 
 /// `/api/info`: the nodes that serve.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct InfoResult {
     /// Those that answered in time.
@@ -123,6 +148,7 @@ pub struct InfoResult {
 
 /// One node, as the caller's tenant may see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct NodeInfo {
     /// The node's id.
@@ -143,7 +169,8 @@ pub struct NodeInfo {
 
 /// `/api/subscribe`: subscribe the connections of a user to a channel, on every node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct SubscribeRequest<'a> {
     /// The user.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -154,17 +181,33 @@ pub struct SubscribeRequest<'a> {
     /// Only the connection with this id.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub client: Cow<'a, str>,
+    /// Not offered, and refused: connections are named by `client`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub session: Cow<'a, str>,
+    /// What others see of it in the channel.
+    #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub info: Option<&'a RawValue>,
+    /// The same as base64, in place of `info`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub b64info: Cow<'a, str>,
     /// What the client is told with it.
     #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a RawValue>,
+    /// The same as base64, in place of `data`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub b64data: Cow<'a, str>,
     /// Begin after this position.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub recover_since: Option<StreamPosition<'a>>,
+    /// What of the channel's rule is put aside, as in a subscription token.
+    #[serde(borrow, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<&'a RawValue>,
 }
 
 /// `/api/unsubscribe`: end the subscriptions of a user to a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct UnsubscribeRequest<'a> {
     /// The user.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -175,11 +218,15 @@ pub struct UnsubscribeRequest<'a> {
     /// Only the connection with this id.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub client: Cow<'a, str>,
+    /// Not offered, and refused: connections are named by `client`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub session: Cow<'a, str>,
 }
 
 /// `/api/disconnect`: end the connections of a user.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct DisconnectRequest<'a> {
     /// The user.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -187,6 +234,12 @@ pub struct DisconnectRequest<'a> {
     /// Only the connection with this id.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub client: Cow<'a, str>,
+    /// Not offered, and refused: connections are named by `client`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub session: Cow<'a, str>,
+    /// Connections that stay, by their ids.
+    #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
+    pub whitelist: Vec<Cow<'a, str>>,
     /// What the client is told; 3503 "force disconnect" without it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub disconnect: Option<DisconnectReason<'a>>,
@@ -194,7 +247,8 @@ pub struct DisconnectRequest<'a> {
 
 /// What a client is told when its connection is ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct DisconnectReason<'a> {
     /// 3000 to 4999; whether the client connects again goes by it.
     pub code: u32,
@@ -204,8 +258,9 @@ pub struct DisconnectReason<'a> {
 }
 
 /// `/api/refresh`: let the connections of a user go on until another time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct RefreshRequest<'a> {
     /// The user.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -213,6 +268,12 @@ pub struct RefreshRequest<'a> {
     /// Only the connection with this id.
     #[serde(borrow, skip_serializing_if = "is_default")]
     pub client: Cow<'a, str>,
+    /// Not offered, and refused: connections are named by `client`.
+    #[serde(borrow, skip_serializing_if = "is_default")]
+    pub session: Cow<'a, str>,
+    /// Not offered, and refused: it comes with the connection's token.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub info: Option<&'a RawValue>,
     /// End them now.
     #[serde(skip_serializing_if = "is_default")]
     pub expired: bool,
@@ -223,7 +284,8 @@ pub struct RefreshRequest<'a> {
 
 /// `/api/channels`: channels with subscribers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct ChannelsRequest<'a> {
     /// Only names that match, in which `*` stands for any characters; all without one.
     #[serde(borrow, skip_serializing_if = "is_default")]
@@ -232,6 +294,7 @@ pub struct ChannelsRequest<'a> {
 
 /// Channels with subscribers, by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ChannelsResult<'a> {
     /// The channels.
@@ -241,6 +304,7 @@ pub struct ChannelsResult<'a> {
 
 /// A channel with subscribers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ChannelInfo {
     /// Its subscribers, on all nodes.
@@ -249,7 +313,8 @@ pub struct ChannelInfo {
 
 /// `/api/batch`: several calls in one request.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct BatchRequest<'a> {
     /// The calls: a method's name, and its request.
     #[serde(borrow)]
@@ -260,6 +325,7 @@ pub struct BatchRequest<'a> {
 
 /// One reply for each call of the request, in its order.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchResult<'a> {
     /// The replies.
     pub replies: Vec<BatchReply<'a>>,
@@ -267,6 +333,7 @@ pub struct BatchResult<'a> {
 
 /// What came of one call: `{"error": ...}`, or the method's name and its result.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BatchReply<'a> {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,11 +345,14 @@ pub struct BatchReply<'a> {
 
 /// A result without fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EmptyResult {}
 
 /// `{"result": ...}` or `{"error": ...}`; both come with status 200.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", schemars(rename = "ReplyOf{T}"))]
 pub enum ApiReply<'a, T> {
     /// It worked.
     Result(T),
@@ -293,6 +363,7 @@ pub enum ApiReply<'a, T> {
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiError<'a> {
     /// A number of [`ErrorCode`].
     pub code: u32,

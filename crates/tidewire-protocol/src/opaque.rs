@@ -108,6 +108,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Opaque<'a> {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Opaque<'_> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Data".into()
+    }
+
+    /// Any JSON value.
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::Schema::default()
+    }
+}
+
 /// Reads data so that `null` is the data `null`; serde's own `Option` would take it for an absent field.
 pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Option<Opaque<'a>>, D::Error> {
     Opaque::deserialize(input).map(Some)

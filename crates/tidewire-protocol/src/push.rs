@@ -51,6 +51,7 @@ pub enum PushBody<'a> {
 
 /// An event as subscribers see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Publication<'a> {
     /// The event's data.
     #[serde(borrow)]
@@ -74,6 +75,7 @@ pub struct Publication<'a> {
 
 /// A client: who published an event, or who is in a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ClientInfo<'a> {
     /// The user, from the token's `sub`; empty for an anonymous one.

@@ -170,6 +170,7 @@ pub struct SubscribeResult<'a> {
 
 /// Who is in a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PresenceResult<'a> {
     /// The subscribers, by connection id.
@@ -179,6 +180,7 @@ pub struct PresenceResult<'a> {
 
 /// How many are in a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PresenceStatsResult {
     /// Connections.

@@ -7,6 +7,7 @@
 
 mod connection;
 mod event;
+mod presence;
 mod schema;
 mod tap;
 mod webhook;
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 
 pub use self::connection::{ClosedConnection, ClosedConnections};
 pub use self::event::{AcceptedEvent, EventError, EventOutcome, EventOutcomes, RefusedEvent};
+pub use self::presence::{Member, Members};
 pub use self::schema::{Schema, SchemaSummary, SchemaVersions, Schemas};
 pub use self::tap::{TapEvent, TapLine};
 pub use self::webhook::{DisableRequest, Webhook, WebhookTest, Webhooks};
@@ -27,6 +29,7 @@ pub const IDS_MAX: usize = 1_000;
 
 /// `GET /v1/channels/{channel}/groups`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Groups {
     /// The groups that the channel's stream has.
     pub groups: Vec<String>,
@@ -34,6 +37,7 @@ pub struct Groups {
 
 /// `PUT .../groups/{group}`: makes a group if it is not there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeclareRequest {
     /// Where it begins: `earliest`, `latest`, a position, or a time.
@@ -45,6 +49,7 @@ pub struct DeclareRequest {
 
 /// What a declaration found or made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Declared {
     /// It was not there before.
     pub is_new: bool,
@@ -56,6 +61,7 @@ pub struct Declared {
 
 /// `GET .../groups/{group}`: how far a group is, and who works on it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Group {
     /// The channel.
     pub channel: String,
@@ -95,6 +101,7 @@ pub struct Group {
 
 /// A session of a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Session {
     /// Its name.
     pub name: String,
@@ -108,6 +115,7 @@ pub struct Session {
 
 /// `POST .../groups/{group}/seek`: goes on from another position.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SeekRequest {
     /// Where to: `earliest`, `latest`, a position, or a time.
@@ -122,6 +130,7 @@ pub struct SeekRequest {
 
 /// What a move does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Seek {
     /// Where the group was.
     pub from: String,
@@ -135,6 +144,7 @@ pub struct Seek {
 
 /// `GET .../groups/{group}/dead-letters`: a page of dead letters, the oldest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetters {
     /// The letters, without the data of their events.
     pub letters: Vec<DeadLetter>,
@@ -145,6 +155,7 @@ pub struct DeadLetters {
 
 /// Which dead letters; what is left out picks all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterFilter {
     /// Those with these ids.
@@ -169,6 +180,7 @@ pub struct DeadLetterFilter {
 
 /// A delivery that was given up on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadLetter {
     /// Its id.
     pub id: String,
@@ -206,6 +218,7 @@ pub struct DeadLetter {
 
 /// The event of a dead letter.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Its id.
     pub id: String,
@@ -223,6 +236,7 @@ pub struct Event {
 
 /// `GET .../dead-letters/reasons`: dead letters by their reasons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadReasons {
     /// The reasons, the most frequent first.
     pub reasons: Vec<DeadReason>,
@@ -232,6 +246,7 @@ pub struct DeadReasons {
 
 /// Dead letters of one reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeadReason {
     /// Why, for programs.
     pub kind: String,
@@ -252,6 +267,7 @@ pub struct DeadReason {
 /// One request does a bounded part of the work; with the `next` of its answer as `resume` the next one goes on, as the same
 /// operation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SweepRequest {
     /// Which letters.
@@ -282,6 +298,7 @@ pub struct SweepRequest {
 
 /// What a replay or a purge did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Swept {
     /// Letters that were replayed or purged by this request.
     pub count: u64,
@@ -295,6 +312,7 @@ pub struct Swept {
 
 /// `GET .../groups/{group}/audit`: who did what, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Audit {
     /// What was done.
     pub entries: Vec<AuditEntry>,
@@ -302,6 +320,7 @@ pub struct Audit {
 
 /// One thing that somebody did to a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// When it began.
     pub time: String,
@@ -317,6 +336,7 @@ pub struct AuditEntry {
 
 /// `GET /v1/channels/{channel}/trace/{event}`: where an event is, and why.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
     /// The event's id.
     pub event: String,
@@ -334,6 +354,7 @@ pub struct Trace {
 
 /// A copy of an event in the stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TracedCopy {
     /// Where it is.
     pub position: String,
@@ -349,6 +370,7 @@ pub struct TracedCopy {
 
 /// What one group has made of one copy of an event.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TracedInGroup {
     /// The group.
     pub group: String,
@@ -378,6 +400,7 @@ pub struct TracedInGroup {
 
 /// `POST .../groups/{group}/fetch`: takes deliveries under a lease; waits for the first one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchRequest {
     /// At most so many deliveries; 1 to 1,000.
@@ -397,6 +420,7 @@ impl Default for FetchRequest {
 
 /// Deliveries under a lease.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fetched {
     /// The lease that they are held under; left out if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -407,6 +431,7 @@ pub struct Fetched {
 
 /// One event handed to one consumer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Delivery {
     /// What it is settled by: the event's position.
     pub id: String,
@@ -424,6 +449,7 @@ pub struct Delivery {
 
 /// `POST .../groups/{group}/settle`: says what became of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SettleRequest {
     /// The lease that they are held under.
@@ -434,6 +460,7 @@ pub struct SettleRequest {
 
 /// What became of one delivery.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settlement {
     /// The delivery.
@@ -450,6 +477,7 @@ pub struct Settlement {
 
 /// What a settlement came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Settled {
     /// Deliveries that are settled.
     pub settled: u64,
@@ -459,6 +487,7 @@ pub struct Settled {
 
 /// `POST .../groups/{group}/extend`: holds what a lease has for longer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExtendRequest {
     /// The lease.
@@ -469,6 +498,7 @@ pub struct ExtendRequest {
 
 /// What is held under a lease now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extended {
     /// Deliveries that are held.
     pub held: Vec<String>,

@@ -361,6 +361,8 @@ fn bodies_of_the_rest_api_are_read_and_written_as_released() {
     assert_released::<v1::Settled>(&mut vectors, "settled");
     assert_released::<v1::ExtendRequest>(&mut vectors, "extend-request");
     assert_released::<v1::Extended>(&mut vectors, "extended");
+    assert_released::<v1::Members>(&mut vectors, "members");
+    assert_released::<v1::Members>(&mut vectors, "members-last");
     assert_released::<v1::Webhooks>(&mut vectors, "webhooks");
     assert_released::<v1::Webhook>(&mut vectors, "webhook-disabled");
     assert_released::<v1::DisableRequest>(&mut vectors, "disable-request");

@@ -217,6 +217,20 @@ pub struct ChannelRule {
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
+    /// What a client that recovers is given of it.
+    #[serde(default)]
+    pub recovery: RecoveryMode,
+}
+
+/// What a client is given of a kept channel when it recovers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryMode {
+    /// All that it missed.
+    #[default]
+    Stream,
+    /// The newest event, whatever it missed: each event says all there is to know.
+    Cache,
 }
 
 /// Who may do something from a client.
@@ -384,6 +398,7 @@ impl Config {
                 durability: Durability::Fast,
                 at_bound: AtBound::Block,
             }),
+            recovery: RecoveryMode::Stream,
         };
         let TenantConfig { mut channels, events, personal_channels, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
@@ -529,6 +544,9 @@ impl ChannelRule {
         };
         check(&self.pattern).map_err(|error| format!("pattern: {error}"))?;
         match self.keep {
+            None if self.recovery == RecoveryMode::Cache => {
+                Err("recovery = \"cache\" needs a kept channel: add keep, or leave recovery out".into())
+            }
             Some(Keep { events: 0, .. }) => {
                 Err("keep.events must be 1 or more; leave keep out for a live channel".into())
             }

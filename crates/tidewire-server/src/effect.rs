@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tidewire_protocol::codes::{DisconnectCode, UnsubscribeCode};
 
 use crate::hub::connections::Handle;
@@ -11,6 +10,7 @@ use crate::hub::outbox::Disconnect;
 use crate::metrics::Loss;
 use crate::node::Node;
 use crate::tenants::Tenant;
+use crate::tokens::RawOptions;
 
 /// Something that is to happen to a user's connections, wherever they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,8 +26,8 @@ pub(crate) struct Effect {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum What {
-    /// The connection ends.
-    Disconnect { code: u16, reason: String },
+    /// The connection ends, unless its id is among those that stay.
+    Disconnect { code: u16, reason: String, but: Vec<String> },
     /// Its subscription to a channel ends, and does not come back by itself.
     Unsubscribe { channel: String },
     /// It does something itself.
@@ -39,7 +39,7 @@ pub(crate) enum What {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
     /// Subscribe to a channel, from a position on if one is given: offset, epoch.
-    Subscribe { channel: String, data: Option<Box<RawValue>>, since: Option<(u64, String)> },
+    Subscribe { channel: String, options: Box<RawOptions>, since: Option<(u64, String)> },
     /// End at another time, in milliseconds since 1970; never without one.
     Refresh { expires_at: Option<u64> },
     /// Forget a subscription that has been ended from outside.
@@ -69,7 +69,8 @@ impl Effect {
                 continue;
             }
             match &self.what {
-                What::Disconnect { code, reason } => {
+                What::Disconnect { but, .. } if but.iter().any(|client| **client == *handle.client) => {}
+                What::Disconnect { code, reason, .. } => {
                     let code = DisconnectCode { number: *code, text: "" };
                     handle.outbox.end(Disconnect::new(code, reason.clone()));
                 }

@@ -62,6 +62,7 @@ pub(crate) fn admit<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RecoveryMode;
 
     fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
         ChannelRule {
@@ -71,6 +72,7 @@ mod tests {
             presence: false,
             join_leave: false,
             keep: None,
+            recovery: RecoveryMode::Stream,
         }
     }
 

@@ -43,8 +43,8 @@ pub(crate) fn event_of_client(data: Vec<u8>, connection: &str, identity: &Identi
 }
 
 /// The event that the server API publishes.
-pub(crate) fn event_of_api(data: &JsonData<'_>, tags: &Tags<'_>) -> Event {
-    let event = Event::new(EVENT_TYPE, data.get().to_owned());
+pub(crate) fn event_of_api(data: Bytes, tags: &Tags<'_>) -> Event {
+    let event = Event::new(EVENT_TYPE, data);
     if tags.is_empty() {
         return event;
     }

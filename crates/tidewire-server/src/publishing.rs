@@ -1,6 +1,6 @@
 //! Publishing to a channel by its rule: kept channels append, live ones publish.
 
-use tidewire::{Condition, Error, ErrorKind, Event, Position, Retention};
+use tidewire::{Condition, Effect, Error, ErrorKind, Event, Position, Retention};
 
 use crate::config::{ChannelRule, Keep};
 use crate::node::Node;
@@ -16,15 +16,25 @@ pub(crate) struct Options<'a> {
     pub(crate) idempotency_key: &'a str,
     /// Live even where the channel is kept.
     pub(crate) skips_history: bool,
+    /// Only if it is above the channel's version.
+    pub(crate) version: Option<Version<'a>>,
+}
+
+/// The version of a publication.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version<'a> {
+    pub(crate) epoch: &'a str,
+    pub(crate) number: u64,
 }
 
 /// What was published.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Published {
     /// Where it is in the stream; `None` for a live event.
     pub(crate) position: Option<Position>,
-    /// Nothing was published: an event with the same idempotency key was, and the position is that of it.
-    pub(crate) is_duplicate: bool,
+    /// Whether it was published, or why not: then the position is that of the event with the same idempotency key, or the end
+    /// of the stream.
+    pub(crate) effect: Effect,
 }
 
 /// Publishes an event.
@@ -51,12 +61,20 @@ pub(crate) async fn publish(
     if let (Some(keep), false) = (rule.keep, options.skips_history) {
         let append = handle.append(event).retention(retention(keep)).durability(keep.durability);
         let append = if key.is_empty() { append } else { append.dedup(key).dedup_window(window) };
+        let append = match options.version {
+            Some(Version { epoch, number }) => append.version_in(epoch, number),
+            None => append,
+        };
         let receipt = append.await?;
-        return Ok(Published { position: receipt.position, is_duplicate: receipt.is_duplicate });
+        return Ok(Published { position: receipt.position, effect: receipt.effect });
+    }
+    if options.version.is_some() {
+        let message = "version needs a kept channel: give its rule keep, and leave skip_history out";
+        return Err(Error::new(ErrorKind::InvalidName, message));
     }
     if key.is_empty() {
         handle.publish(event).await?;
-        return Ok(Published::default());
+        return Ok(Published { position: None, effect: Effect::New });
     }
     let mark = mark_of(channel, key);
     let is_first = tenant.handle.put(&mark, "", Some(window), Condition::Absent).await?;
@@ -67,7 +85,7 @@ pub(crate) async fn publish(
         }
         return Err(error);
     }
-    Ok(Published { position: None, is_duplicate: !is_first })
+    Ok(Published { position: None, effect: if is_first { Effect::New } else { Effect::Duplicate } })
 }
 
 pub(crate) fn retention(keep: Keep) -> Retention {

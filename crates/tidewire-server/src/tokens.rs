@@ -29,7 +29,7 @@ use tidewire::tasks::Tasks;
 use tidewire::{Clock, Timestamp};
 
 pub(crate) use self::caps::{Capability, Caps};
-pub(crate) use self::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionOptions};
+pub(crate) use self::claims::{ConnectionClaims, RawOptions, SubscriptionClaims, SubscriptionOptions};
 use self::key::{Key, Verdict};
 use self::key_set::KeySet;
 use crate::config::{DEFAULT_TENANT, TenantConfig};

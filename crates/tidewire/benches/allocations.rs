@@ -115,6 +115,7 @@ fn plain(channel: &ChannelPath) -> Append {
         dedup: None,
         retention: Retention { events_max: Some(10_000), ..Retention::default() },
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

@@ -154,6 +154,7 @@ fn batch(channel: &ChannelPath, count: usize, durability: Durability) -> Vec<App
         dedup: None,
         retention: RETENTION,
         durability,
+        version: None,
         deliver_at: None,
     };
     vec![append; count]

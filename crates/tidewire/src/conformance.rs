@@ -97,6 +97,11 @@ cases! {
     1 append::a_dedup_id_takes_effect_once;
     1 append::a_dedup_id_is_free_again_after_its_window;
     1 append::a_dedup_id_holds_over_a_restart [Durable];
+    1 append::a_version_takes_effect_if_it_is_above_the_last;
+    1 append::versions_of_racing_publishers_rise_in_the_stream;
+    1 append::versions_of_racing_nodes_rise_in_the_stream [Shared];
+    1 append::a_batch_takes_each_version_in_its_turn;
+    1 append::a_version_holds_over_a_restart [Durable];
     1 append::confirmed_appends_survive_a_restart_in_the_same_epoch [Durable];
     1 append::a_scheduled_event_is_appended_at_its_time_and_not_before;
     1 append::a_scheduled_event_survives_a_restart [Durable];

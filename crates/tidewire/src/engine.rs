@@ -36,8 +36,8 @@ pub use group::{
 };
 pub use log::Durability;
 pub use log::{
-    Announce, Append, Appended, AtBound, Dedup, Direction, Fork, Log, Page, Range, Retention, Seen, Stored,
-    StreamStats, Term, Trimmed,
+    Announce, Append, Appended, AtBound, Dedup, Direction, Effect, Fork, Log, Page, Range, Retention, Seen,
+    Stored, StreamStats, Term, Trimmed, Version,
 };
 pub use members::{Member, MembersChange, MembersChanged, MembersCondition, MembersPage};
 pub use pubsub::{Heard, Interest, Kept, Probe, PubSub, Sink};

@@ -32,7 +32,7 @@ pub use bus::{
 };
 pub use clock::{Clock, Timestamp};
 pub use engine::{
-    AtBound, Condition, Direction, Durability, Finding, Probe, Retention, Start, StreamStats, Trimmed,
+    AtBound, Condition, Direction, Durability, Effect, Finding, Probe, Retention, Start, StreamStats, Trimmed,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{

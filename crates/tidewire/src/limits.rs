@@ -19,6 +19,8 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 128;
 pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// A dedup id, bytes. Kept in memory and beside each record for the length of its window.
 pub const DEDUP_ID_BYTES_MAX: usize = 255;
+/// Epoch of a version, bytes. It stands in each record that has a version and in the head of each segment, whose room it fills.
+pub const VERSION_EPOCH_BYTES_MAX: usize = 64;
 /// Dedup ids that one stream of an embedded engine remembers; past it the oldest is forgotten early.
 pub const DEDUP_IDS_MAX: usize = 100_000;
 /// Events in one batch, append or page. Bounds the time that one script or one commit may take.

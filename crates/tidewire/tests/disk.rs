@@ -71,6 +71,7 @@ async fn append(engine: &Engine, name: &str, data: String) -> Result<Appended> {
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     };
     engine.log.append(vec![append]).await?.pop().expect("an outcome")

@@ -88,7 +88,7 @@ async fn an_append_that_too_few_have_is_kept_and_not_confirmed() {
     replica.server.admin.tell(&["REPLICAOF", "127.0.0.1", &port]).expect("it follows");
     replica.server.admin.until_in_step().expect("it is in step");
     let receipt = append(&channel, 1, Durability::Replicated(1)).await.expect("confirmed");
-    assert!(receipt.is_duplicate);
+    assert!(receipt.is_duplicate());
     assert_eq!(receipt.durability, Durability::Replicated(1));
     assert_eq!(numbers(&channel).await.len(), 1);
 }

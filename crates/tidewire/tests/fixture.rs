@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidewire::engine::embedded::{FileOptions, open_file};
 use tidewire::engine::{
-    Announce, Append, AtBound, Change, Commit, Condition, Dedup, Durability, Engine, Heard, Listing, Opening,
-    Range, Retention, Setup, Shelf, ShelfItem, Sink, Start, Turn,
+    Announce, Append, AtBound, Change, Commit, Condition, Dedup, Durability, Effect, Engine, Heard, Listing,
+    Opening, Range, Retention, Setup, Shelf, ShelfItem, Sink, Start, Turn, Version,
 };
 use tidewire::name::{ChannelPath, EntryPath, GroupPath};
 use tidewire::tasks::Tasks;
@@ -55,6 +55,7 @@ fn append(name: &str, data: String) -> Append {
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }
@@ -66,6 +67,10 @@ fn order(n: u64) -> String {
 fn order_42() -> Append {
     let dedup = Some(Dedup { id: "order-42".into(), window: WINDOW });
     Append { dedup, ..append("orders", order(42)) }
+}
+
+fn versioned(number: u64) -> Append {
+    Append { version: Some(Version { epoch: "june".into(), number }), ..append("versions", order(number)) }
 }
 
 /// When the scheduled event is due.
@@ -88,7 +93,7 @@ async fn a_directory_of_format_1_has_all_that_was_stored() {
     assert!(engine.log.group_open(&group(), opening).await.unwrap().is_new);
     assert!(engine.tasks.close(Duration::from_secs(10)).await);
     let format = std::fs::read_to_string(directory.path().join("FORMAT")).unwrap();
-    assert_eq!(format, "tidewire file engine, format 2\n", "a program without groups must not open it");
+    assert_eq!(format, "tidewire file engine, format 3\n", "a program without groups must not open it");
     drop(engine);
     let engine = open(directory.path(), &clock);
     assert_eq!(engine.log.group_stats(&group()).await.unwrap().next, 1);
@@ -99,31 +104,56 @@ async fn a_directory_of_format_1_has_all_that_was_stored() {
 async fn a_directory_of_format_2_has_all_that_was_stored() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, clock) = open_copy(2, directory.path());
-    let stats = engine.log.group_stats(&group()).await.unwrap();
+    let effect = |number| append_effect(&engine, versioned(number));
+    assert_eq!((effect(1).await, effect(1).await), (Effect::New, Effect::Stale), "it had no versions");
+    check_groups(&engine, 1).await;
+    check_streams_and_entries(2, &engine, &clock).await;
+    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+    let format = std::fs::read_to_string(directory.path().join("FORMAT")).unwrap();
+    assert_eq!(format, "tidewire file engine, format 3\n", "to a program without versions they are damage");
+}
+
+#[tokio::test]
+async fn a_directory_of_format_3_has_all_that_was_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, clock) = open_copy(3, directory.path());
+    let effect = |number| append_effect(&engine, versioned(number));
+    assert_eq!((effect(7).await, effect(8).await), (Effect::Stale, Effect::New));
+    check_groups(&engine, 3).await;
+    check_streams_and_entries(3, &engine, &clock).await;
+    assert!(engine.tasks.close(Duration::from_secs(10)).await);
+}
+
+async fn append_effect(engine: &Engine, append: Append) -> Effect {
+    engine.log.append(vec![append]).await.expect("taken").remove(0).expect("confirmed").effect
+}
+
+/// `fence` is that of the session which comes; the adopted records have the next ones.
+async fn check_groups(engine: &Engine, fence: u64) {
+    let stats = engine.log.group_stats(&group()).await.expect("it is there");
     assert_eq!((stats.next, stats.floor, stats.partitions, stats.generation), (21, 6, 0, (2, 6)));
     assert_eq!(stats.items, [1, 1, 0, 0]);
     let turn = Turn { adopt: 9, lookups: vec!["handled".into()], ..turn("later", 1) };
-    let turned = engine.log.group_turn(&group(), turn).await.unwrap();
+    let turned = engine.log.group_turn(&group(), turn).await.expect("it is there");
     let found: Vec<_> =
         turned.adopted.iter().map(|record| (&*record.name, &*record.state, record.fence)).collect();
-    assert_eq!(
-        found,
-        [("first", b"6 to 10".as_slice(), 2), ("second", b"".as_slice(), 3)],
-        "1 is that of the session"
-    );
+    assert_eq!(found, [("first", b"6 to 10".as_slice(), fence + 1), ("second", b"".as_slice(), fence + 2)]);
     let lost: Vec<_> = turned.adopted.iter().map(|record| (&*record.claims, record.was_lost)).collect();
     assert_eq!(lost, [([].as_slice(), false), ([(11, 20)].as_slice(), true)]);
     assert_eq!(turned.marked, [true]);
-    let items = engine.log.group_items(&group(), Shelf::Dead, Listing::After("".into(), 9)).await.unwrap();
+    let items = engine
+        .log
+        .group_items(&group(), Shelf::Dead, Listing::After("".into(), 9))
+        .await
+        .expect("it is there");
     assert_eq!(items, [item(Shelf::Dead)]);
-    let ordered = GroupPath::new(channel("orders"), "ordered").unwrap();
-    let stats = engine.log.group_stats(&ordered).await.unwrap();
+    let ordered = GroupPath::new(channel("orders"), "ordered").expect("it is there");
+    let stats = engine.log.group_stats(&ordered).await.expect("it is there");
     assert_eq!((stats.partitions, stats.records.len(), stats.floor), (4, 4, 101));
     let full = Append { retention: REJECT, ..append("bounded", "3".into()) };
-    let refused = engine.log.append(vec![full]).await.unwrap().remove(0).unwrap_err();
+    let refused =
+        engine.log.append(vec![full]).await.expect("it is there").remove(0).expect_err("it is full");
     assert_eq!(refused.kind(), ErrorKind::Backpressure);
-    check_streams_and_entries(2, &engine, &clock).await;
-    assert!(engine.tasks.close(Duration::from_secs(10)).await);
 }
 
 /// Opens a copy of a fixture.
@@ -144,7 +174,7 @@ async fn check_streams_and_entries(version: u8, engine: &Engine, clock: &Clock) 
     }
     let again =
         engine.log.append(vec![order_42()]).await.expect("it is there").remove(0).expect("it is there");
-    assert_eq!((again.position.expect("it is there").offset, again.is_duplicate), (42, true));
+    assert_eq!((again.position.expect("it is there").offset, again.effect), (42, Effect::Duplicate));
 
     let page = engine.log.read(&channel("trimmed"), Range::from(0, 10)).await.expect("it is there");
     assert_eq!((page.first, page.last, page.events.len()), (4, 3, 0));
@@ -192,7 +222,7 @@ fn copy(from: &Path, to: &Path) -> usize {
 #[tokio::test]
 #[ignore = "writes the fixture of a new format: a written one does not change"]
 async fn writes_the_fixture() {
-    let directory = fixture(2);
+    let directory = fixture(3);
     assert!(!directory.exists(), "{} is there: a fixture does not change", directory.display());
     let clock = Clock::virtual_at(START);
     let engine = open(&directory, &clock);
@@ -206,6 +236,8 @@ async fn writes_the_fixture() {
     };
     batch.extend((1..=3).map(|n| Append { retention, ..append("kept", n.to_string()) }));
     batch.extend((1..=3).map(|n| append("trimmed", n.to_string())));
+    batch.push(versioned(7));
+    batch.extend((1..=100).map(|n| append("versions", order(n))));
     batch.push(Append { deliver_at: Some(due()), ..append("later", "later".into()) });
     for outcome in engine.log.append(batch).await.unwrap() {
         outcome.unwrap();

@@ -22,7 +22,7 @@ async fn append(url: &str, id: &str) -> bool {
     let health = node.health().await;
     assert!(health.is_healthy(), "{health:?}");
     node.close(Duration::from_secs(5)).await.expect("it closes");
-    receipt.is_duplicate
+    receipt.is_duplicate()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

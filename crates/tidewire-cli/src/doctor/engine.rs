@@ -134,7 +134,7 @@ async fn append(channel: &Channel) -> tidewire::Result<Receipt> {
 
 async fn repeated(channel: &Channel, first: &Receipt) -> Result<(), Trouble> {
     let second = append(channel).await?;
-    if second.is_duplicate && second.position == first.position {
+    if second.is_duplicate() && second.position == first.position {
         return Ok(());
     }
     Err(Trouble::Broken("a repeated append was kept a second time".into()))

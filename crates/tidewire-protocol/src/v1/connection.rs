@@ -6,6 +6,7 @@ use crate::omit::is_default;
 
 /// `GET /v1/connections/closed`: connections of the caller's tenant that have ended, the newest first, of all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClosedConnections {
     /// At most as many as were asked for; nodes remember some thousands.
     pub closed: Vec<ClosedConnection>,
@@ -13,6 +14,7 @@ pub struct ClosedConnections {
 
 /// How a connection ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClosedConnection {
     /// When.
     pub at: String,

@@ -9,6 +9,7 @@ use crate::omit::is_default;
 
 /// `POST /v1/channels/{channel}/events` with a batch: what became of each, in the order of the batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventOutcomes {
     /// One for each event.
     pub events: Vec<EventOutcome>,
@@ -16,6 +17,7 @@ pub struct EventOutcomes {
 
 /// What became of one event of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum EventOutcome {
     /// It was refused, or could not be published.
@@ -26,6 +28,7 @@ pub enum EventOutcome {
 
 /// `POST /v1/channels/{channel}/events` with one event: it was published, now or before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AcceptedEvent {
     /// Its `id`, as it was sent.
     pub id: String,
@@ -42,6 +45,7 @@ pub struct AcceptedEvent {
 
 /// An event of a batch that was refused, or could not be published.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusedEvent {
     /// Its `id`, as it was sent, if that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +56,7 @@ pub struct RefusedEvent {
 
 /// Why an event was refused; as [`ApiError`], of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventError {
     /// A number of [`ErrorCode`](crate::codes::ErrorCode).
     pub code: u32,

@@ -7,6 +7,7 @@ use crate::omit::is_default;
 
 /// `GET /v1/schemas`: the event types of the caller's tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Schemas {
     /// By name.
     pub schemas: Vec<SchemaSummary>,
@@ -14,6 +15,7 @@ pub struct Schemas {
 
 /// An event type; what its newest version says of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SchemaSummary {
     /// The type.
     #[serde(rename = "type")]
@@ -36,6 +38,7 @@ pub struct SchemaSummary {
 
 /// `GET /v1/schemas/{type}`: all versions of an event type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SchemaVersions {
     /// The type.
     #[serde(rename = "type")]
@@ -46,6 +49,7 @@ pub struct SchemaVersions {
 
 /// `GET /v1/schemas/{type}/{version}`: what is agreed of one version of an event type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Schema {
     /// The type.
     #[serde(rename = "type")]

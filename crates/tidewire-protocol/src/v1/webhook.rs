@@ -6,6 +6,7 @@ use crate::omit::is_default;
 
 /// `GET /v1/webhooks`: those of the caller's tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Webhooks {
     /// By name.
     pub webhooks: Vec<Webhook>,
@@ -13,6 +14,7 @@ pub struct Webhooks {
 
 /// `GET /v1/webhooks/{name}`: an endpoint, and how it does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Webhook {
     /// Its name, which is that of its group too.
     pub name: String,
@@ -40,6 +42,7 @@ pub struct Webhook {
 
 /// `POST /v1/webhooks/{name}/disable`: the answer is the webhook.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DisableRequest {
     /// Why.
@@ -52,6 +55,7 @@ pub struct DisableRequest {
 
 /// `POST /v1/webhooks/{name}/test`: what a test event came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WebhookTest {
     /// Whether the endpoint accepted it.
     pub is_accepted: bool,

@@ -6,7 +6,7 @@ use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::{ApiReply, BroadcastRequest, BroadcastResult};
 
 use super::exchange::{Refusal, encode, parse};
-use super::publish::{data_of, result_of, to_channel};
+use super::publish::{data_of, result_of, to_channel, version_of};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::publishing::Options;
@@ -23,7 +23,11 @@ pub(super) async fn run(node: &Node, tenant: &Tenant, body: &Bytes) -> Result<By
         return Err(Failure::new(ErrorCode::BAD_REQUEST, message).into());
     }
     let data = data_of(request.data, &request.b64data)?;
-    let options = Options { idempotency_key: &request.idempotency_key, skips_history: request.skip_history };
+    let options = Options {
+        idempotency_key: &request.idempotency_key,
+        skips_history: request.skip_history,
+        version: version_of(request.version, &request.version_epoch)?,
+    };
     // All at once, so that the engine can take them in one batch.
     let publishes = request
         .channels

@@ -6,15 +6,24 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
+use schemars::JsonSchema;
+use tidewire_protocol::ChannelRequest;
 use tidewire_protocol::codes::ErrorCode;
+use tidewire_protocol::http::{
+    ApiReply, BatchRequest, BatchResult, BroadcastRequest, BroadcastResult, ChannelsRequest, ChannelsResult,
+    DisconnectRequest, EmptyResult, HistoryRequest, HistoryResult, InfoResult, PublishRequest, PublishResult,
+    RefreshRequest, SubscribeRequest, UnsubscribeRequest,
+};
+use tidewire_protocol::{PresenceResult, PresenceStatsResult};
 
 use super::exchange::{Body, Caller, Refusal, answer};
+use super::openapi::Operation;
 use super::{batch, broadcast, channels, history, info, presence, publish, users};
 use crate::node::Node;
 use crate::tenants::Tenant;
 
 /// The methods that there are, as metrics name them.
-const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 13] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -29,6 +38,38 @@ const NAMES: [&str; 13] = [
     "info",
     "batch",
 ];
+
+/// What the document says of each.
+pub(super) fn described() -> [(&'static str, Operation); NAMES.len()] {
+    fn method<Q: JsonSchema, R: JsonSchema>(
+        name: &'static str,
+        summary: &'static str,
+    ) -> (&'static str, Operation) {
+        (name, Operation::new(name, summary).takes::<Q>().answers::<ApiReply<'_, R>>())
+    }
+    let batch = Operation::new("batch", "Several calls in one request");
+    [
+        method::<PublishRequest<'_>, PublishResult<'_>>("publish", "Publish an event to a channel"),
+        method::<BroadcastRequest<'_>, BroadcastResult<'_>>("broadcast", "Publish an event to many channels"),
+        method::<SubscribeRequest<'_>, EmptyResult>(
+            "subscribe",
+            "Subscribe a user's connections to a channel",
+        ),
+        method::<UnsubscribeRequest<'_>, EmptyResult>(
+            "unsubscribe",
+            "End a user's subscriptions to a channel",
+        ),
+        method::<DisconnectRequest<'_>, EmptyResult>("disconnect", "End a user's connections"),
+        method::<RefreshRequest<'_>, EmptyResult>("refresh", "Let a user's connections end at another time"),
+        method::<HistoryRequest<'_>, HistoryResult<'_>>("history", "Read what a channel keeps"),
+        method::<ChannelRequest<'_>, EmptyResult>("history_remove", "Remove what a channel keeps"),
+        method::<ChannelRequest<'_>, PresenceResult<'_>>("presence", "List who is in a channel"),
+        method::<ChannelRequest<'_>, PresenceStatsResult>("presence_stats", "Count who is in a channel"),
+        method::<ChannelsRequest<'_>, ChannelsResult<'_>>("channels", "List the channels with subscribers"),
+        method::<EmptyResult, InfoResult>("info", "Tell the nodes that serve"),
+        ("batch", batch.takes::<BatchRequest<'_>>().answers::<BatchResult<'_>>()),
+    ]
+}
 
 /// `POST /api/{method}`.
 pub(super) async fn post(

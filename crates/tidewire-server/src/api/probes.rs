@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -18,16 +19,21 @@ pub(super) async fn health() -> &'static str {
     "ok\n"
 }
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether a node is ready.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Readiness {
+    /// `ready`, or `not ready`.
     status: &'static str,
     /// The engine's links, if they were heard of in time.
     links: Vec<Link>,
 }
 
-#[derive(Serialize)]
+/// A link of the engine.
+#[derive(Serialize, JsonSchema)]
 struct Link {
+    /// Where it goes.
     link: String,
+    /// Whether it answered.
     is_healthy: bool,
 }
 

@@ -58,6 +58,15 @@ fn what_is_done_at_the_bound_is_read_by_its_name() {
 }
 
 #[test]
+fn a_cache_needs_a_kept_channel() {
+    let rule =
+        |rest: &str| format!("[[tenants.default.channels]]\npattern = \"*\"\nrecovery = \"cache\"\n{rest}");
+    let config = Config::from_toml("tidewire.toml", &rule("keep = { events = 1, age = \"1h\" }")).unwrap();
+    assert_eq!(config.tenants[DEFAULT_TENANT].channels[0].recovery, RecoveryMode::Cache);
+    assert!(error_of(&rule("")).contains("recovery = \"cache\" needs a kept channel: add keep"));
+}
+
+#[test]
 fn rules_of_the_file_come_before_the_open_one_of_dev() {
     let rule = "[[tenants.default.channels]]\npattern = \"orders\"\nsubscribe = \"authenticated\"";
     let config = Config::from_toml("tidewire.toml", rule).unwrap().into_dev();

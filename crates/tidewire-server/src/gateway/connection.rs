@@ -147,9 +147,8 @@ impl Connection {
     /// Why the connection has to end.
     pub(crate) async fn obey(&mut self, order: Order) -> Result<(), Disconnect> {
         match order {
-            Order::Subscribe { channel, data, since } => {
-                let data = data.as_deref().map(Opaque::from);
-                if let Err(failure) = self.subscribe_from_server(&channel, data, since).await {
+            Order::Subscribe { channel, options, since } => {
+                if let Err(failure) = self.subscribe_from_server(&channel, *options, since).await {
                     let detail = failure.detail.as_deref().unwrap_or(&failure.message);
                     tracing::warn!(
                         connection = self.id,

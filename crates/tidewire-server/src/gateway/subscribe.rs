@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewire::{Position, Timestamp};
+use tidewire::{Position, Received, Timestamp};
 use tidewire_protocol::codes::{ErrorCode, UnsubscribeCode};
 use tidewire_protocol::{
     Filter, Opaque, PushBody, Reply, ReplyBody, SubRefreshRequest, SubRefreshResult, Subscribe,
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
 use super::session::Expiry;
-use crate::config::ChannelRule;
+use crate::config::{ChannelRule, RecoveryMode};
 use crate::failure::Failure;
 use crate::history::epoch_of;
 use crate::hub::outbox::{Frame, Outbox};
-use crate::hub::recovery::{Events, Step};
+use crate::hub::recovery::{Events, Newest, Step};
 use crate::hub::registry::Lease;
 use crate::hub::relay::{ConnectionKey, Mode, Relay, Side, Since, Standing, Terms};
 use crate::metrics::{Recovery, TenantMetrics};
@@ -25,7 +25,7 @@ use crate::node::Node;
 use crate::permission::{self, Action};
 use crate::publication::{Form, Prepared};
 use crate::tenants::Tenant;
-use crate::tokens::{Refusal, SubscriptionClaims, SubscriptionOptions};
+use crate::tokens::{RawOptions, Refusal, SubscriptionClaims, SubscriptionOptions};
 
 /// How often joining is tried: again with the end of the stream for a client that is ahead of the relay, and again on a
 /// fresh relay when the one it found ends at that moment.
@@ -125,6 +125,8 @@ enum Start {
     Current(Position),
     /// After what was missed: its first part, and where it ends.
     Behind { from: Position, missed: Events, top: Position },
+    /// After the newest event, whatever was missed; without one if no event passes its filter.
+    Newest { event: Option<Received>, top: Position },
 }
 
 impl Asked<'_> {
@@ -273,11 +275,11 @@ impl Connection {
     pub(super) async fn subscribe_from_server(
         &mut self,
         channel: &str,
-        data: Option<Opaque<'_>>,
+        options: RawOptions,
         since: Option<(u64, String)>,
     ) -> Result<(), Failure> {
-        let options =
-            SubscriptionOptions { data: data.map(Opaque::into_owned), ..SubscriptionOptions::default() };
+        // They were checked where they came in.
+        let options = SubscriptionOptions::try_from(options).unwrap_or_default();
         let Some(joined) = self.join_from_server(channel, options, since).await? else { return Ok(()) };
         let missed = joined.missed();
         let SubscribeResult { recoverable, positioned, epoch, offset, publications, data, .. } =
@@ -354,6 +356,9 @@ pub(super) async fn join(
     outbox: &Arc<Outbox>,
     asked: Asked<'_>,
 ) -> Result<Joined, Failure> {
+    if asked.since.is_some() && asked.rule.recovery == RecoveryMode::Cache {
+        return join_at_newest(tenant, key, outbox, asked).await;
+    }
     let Asked { channel, rule, terms, mut since, rejects_unrecovered } = asked;
     let mode = if rule.keep.is_some() { Mode::Kept } else { Mode::Live };
     let was_recovering = since.is_some();
@@ -402,6 +407,52 @@ pub(super) async fn join(
     Err(ErrorCode::INTERNAL.into())
 }
 
+/// As [`join`], for a subscriber that wants the newest event and what follows.
+async fn join_at_newest(
+    tenant: &Tenant,
+    key: ConnectionKey,
+    outbox: &Arc<Outbox>,
+    asked: Asked<'_>,
+) -> Result<Joined, Failure> {
+    let Asked { channel, terms, since, rejects_unrecovered, .. } = asked;
+    for _ in 0..JOIN_TRIES {
+        let (lease, relay) = tenant.registry.lease(channel, Mode::Kept).await?;
+        let subscription = Subscription::new(relay.clone(), key, tenant.metrics.clone(), lease);
+        // What comes is held from here on, and what is read now is newer than all that came before.
+        let Ok(_) = relay.join(key, outbox, terms.clone(), None) else { continue };
+        let count_max = if terms.filter.is_some() { usize::MAX } else { 1 };
+        let Newest { end: top, events } = relay.recovery().newest(count_max).await?;
+        if !relay.follows(top) {
+            continue;
+        }
+        if !relay.skip_to(key, top.offset) {
+            return Err(ErrorCode::INTERNAL.into());
+        }
+        let is_at = |position: Position| position == top;
+        let offset = since.map_or(0, |since| since.offset);
+        let position = since.and_then(|since| Some(Position { epoch: since.epoch?, offset }));
+        // Deltas begin with the event that it is given, so it is given one.
+        let has_all = offset > 0 && position.is_some_and(is_at) && !terms.form.is_delta;
+        let is_kept = events.first().and_then(|newest| newest.position).is_some_and(is_at);
+        let start = match (has_all, is_kept) {
+            (true, _) => Start::Current(top),
+            (false, true) => {
+                Start::Newest { event: events.iter().find(|event| terms.admit(event)).cloned(), top }
+            }
+            (false, false) if rejects_unrecovered => {
+                tenant.metrics.recoveries.add(Recovery::Lost, 1);
+                return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
+            }
+            (false, false) => Start::Here(Some(top)),
+        };
+        if !matches!(start, Start::Here(_)) {
+            tenant.metrics.recoveries.add(Recovery::Complete, 1);
+        }
+        return Ok(Joined { subscription, terms, was_recovering: true, start, data: None, ttl: None });
+    }
+    Err(ErrorCode::INTERNAL.into())
+}
+
 impl Joined {
     /// The first of what was missed, ready to be written.
     pub(super) fn missed(&self) -> Vec<Prepared<'_>> {
@@ -410,6 +461,9 @@ impl Joined {
                 .iter()
                 .filter_map(|received| self.subscription.relay.prepare(received, &self.terms))
                 .collect(),
+            Start::Newest { event, .. } => {
+                event.iter().filter_map(|event| self.subscription.relay.prepare(event, &self.terms)).collect()
+            }
             Start::Here(_) | Start::Current(_) => Vec::new(),
         }
     }
@@ -421,6 +475,7 @@ impl Joined {
             Start::Here(Some(top)) => (top, false),
             Start::Current(position) => (position, true),
             Start::Behind { from, .. } => (from, true),
+            Start::Newest { top, .. } => (top, true),
         };
         SubscribeResult {
             recoverable: true,

@@ -13,11 +13,12 @@ use futures_util::poll;
 use tidewire::{Clock, Event, Presence, Retention, Tidewire};
 use tidewire_protocol::{
     ChannelRequest, Command, ConnectRequest, Encoding, Method, PushBody, Reply, ReplyBody, SubscribeRequest,
+    SubscribeResult,
 };
 use tokio::task::yield_now;
 
 use super::connection::{Connection, Origin, Vitals};
-use crate::config::Config;
+use crate::config::{ChannelRule, Config, RecoveryMode};
 use crate::hub::outbox::{Disconnect, Next, Outbox};
 use crate::node::Node;
 use crate::publication::Form;
@@ -34,10 +35,18 @@ type Running = Pin<Box<dyn Future<Output = (Connection, Result<(), Disconnect>)>
 struct Follower {
     encoding: Encoding,
     open: Option<Open>,
-    /// Where it is: epoch and offset, once it has been subscribed.
-    position: Option<(String, u64)>,
+    seat: Seat,
     /// How often it was told that it missed something.
     lost: usize,
+}
+
+/// Where a subscriber is.
+#[derive(Default)]
+struct Seat {
+    /// Epoch and offset, once it has been subscribed.
+    position: Option<(String, u64)>,
+    /// In a channel of which who comes is given the newest event.
+    is_of_cache: bool,
 }
 
 struct Open {
@@ -48,6 +57,8 @@ struct Open {
     is_subscribed: bool,
     has_asked: bool,
     last_id: u32,
+    /// What was confirmed when it asked.
+    appended: u64,
 }
 
 /// One channel, and those who follow it.
@@ -62,6 +73,9 @@ struct Race {
 
 async fn node(tidewire: Tidewire) -> Arc<Node> {
     let mut config = Config::dev();
+    let rules = &mut config.tenants.get_mut("default").unwrap().channels;
+    let cache = ChannelRule { pattern: "cache-*".into(), recovery: RecoveryMode::Cache, ..rules[0].clone() };
+    rules.insert(0, cache);
     config.limits.outbox_bytes_max = OUTBOX_BYTES;
     Node::new(config, tidewire, Clock::system(), ([127, 0, 0, 1], 0).into()).unwrap()
 }
@@ -70,12 +84,14 @@ impl Race {
     fn new(nodes: [Arc<Node>; 2], seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let encodings = [Encoding::Json, Encoding::Protobuf];
+        let is_of_cache = seed % 4 == 3;
         let followers = (0..FOLLOWERS).map(|_| {
             let encoding = *random.choice(&encodings).unwrap_or(&Encoding::Json);
-            Follower { encoding, ..Follower::default() }
+            Follower { encoding, seat: Seat { is_of_cache, ..Seat::default() }, ..Follower::default() }
         });
         let followers = followers.collect();
-        let channel = format!("race-{}-{seed}", std::process::id());
+        let kind = if is_of_cache { "cache" } else { "race" };
+        let channel = format!("{kind}-{}-{seed}", std::process::id());
         Self { nodes, channel, random, appended: 0, followers, seed }
     }
 
@@ -111,7 +127,7 @@ impl Race {
 
     /// One follower goes on a little: with its command, or with something new.
     async fn step(&mut self, which: usize) {
-        let Self { nodes, channel, random, followers, seed, .. } = self;
+        let Self { nodes, channel, random, followers, seed, appended } = self;
         let follower = &mut followers[which];
         let Some(open) = &mut follower.open else {
             follower.open = Some(Open::connect(&nodes[random.usize(0..2)], follower.encoding));
@@ -133,7 +149,7 @@ impl Race {
         }
         let request = ChannelRequest { channel: channel.as_str().into() };
         match (open.is_subscribed, random.usize(0..8)) {
-            (false, _) if !open.has_asked => open.subscribe(channel, follower.position.as_ref()),
+            (false, _) if !open.has_asked => open.subscribe(channel, &follower.seat, *appended),
             (true, 0) => {
                 open.is_subscribed = false;
                 open.has_asked = false;
@@ -156,7 +172,7 @@ impl Race {
                 let is_there =
                     follower.open.as_ref().is_some_and(|open| open.is_subscribed && open.running.is_none());
                 let is_done =
-                    is_there && follower.position.as_ref().is_some_and(|(_, offset)| *offset == last);
+                    is_there && follower.seat.position.as_ref().is_some_and(|(_, offset)| *offset == last);
                 if !is_done {
                     are_done = false;
                     self.go_on(which).await;
@@ -186,7 +202,7 @@ impl Race {
 
     /// As [`Race::step`], without leaving any more.
     async fn go_on(&mut self, which: usize) {
-        let Self { nodes, channel, random, followers, seed, .. } = self;
+        let Self { nodes, channel, random, followers, seed, appended } = self;
         let follower = &mut followers[which];
         let Some(open) = &mut follower.open else {
             follower.open = Some(Open::connect(&nodes[random.usize(0..2)], follower.encoding));
@@ -202,7 +218,7 @@ impl Race {
             && !open.is_subscribed
             && !open.has_asked
         {
-            open.subscribe(channel, follower.position.as_ref());
+            open.subscribe(channel, &follower.seat, *appended);
         }
     }
 
@@ -236,20 +252,21 @@ impl Open {
             is_subscribed: false,
             has_asked: false,
             last_id: 0,
+            appended: 0,
         };
         open.ask(Method::Connect(ConnectRequest::default()));
         open
     }
 
-    fn subscribe(&mut self, channel: &str, position: Option<&(String, u64)>) {
+    fn subscribe(&mut self, channel: &str, follower: &Seat, appended: u64) {
         let request = SubscribeRequest { channel: channel.into(), ..SubscribeRequest::default() };
-        let request = match position {
+        let request = match &follower.position {
             Some((epoch, offset)) => {
                 SubscribeRequest { recover: true, epoch: epoch.as_str().into(), offset: *offset, ..request }
             }
-            None => request,
+            None => SubscribeRequest { recover: follower.is_of_cache, ..request },
         };
-        self.has_asked = true;
+        (self.has_asked, self.appended) = (true, appended);
         self.ask(Method::Subscribe(request));
     }
 
@@ -303,10 +320,14 @@ impl Follower {
             ReplyBody::Connect(result) => open.client = result.client.into_owned(),
             ReplyBody::Subscribe(result) => {
                 open.is_subscribed = true;
-                if self.position.is_some() && !result.recovered {
+                if self.seat.position.is_some() && !result.recovered {
                     self.lost += 1;
                 }
-                self.position = Some((result.epoch.into_owned(), result.offset));
+                if self.seat.is_of_cache {
+                    let appended = open.appended;
+                    return self.take_newest(&result, appended, seed);
+                }
+                self.seat.position = Some((result.epoch.into_owned(), result.offset));
                 for publication in result.publications {
                     self.advance(publication.offset, seed);
                 }
@@ -325,9 +346,21 @@ impl Follower {
         }
     }
 
+    /// Of a channel of which it wants the newest event: all that was confirmed before it asked is behind that.
+    fn take_newest(&mut self, result: &SubscribeResult<'_>, appended: u64, seed: u64) {
+        let before = self.seat.position.as_ref().map_or(0, |(_, offset)| *offset);
+        let offsets: Vec<_> = result.publications.iter().map(|publication| publication.offset).collect();
+        let has_all = before == result.offset;
+        let expected = if has_all { vec![] } else { vec![result.offset] };
+        assert_eq!(offsets, expected, "seed {seed}: not the newest event");
+        assert!(result.offset >= appended.max(before), "seed {seed}: an older event");
+        assert_eq!(result.recovered, result.offset > 0, "seed {seed}");
+        self.seat.position = Some((result.epoch.to_string(), result.offset));
+    }
+
     fn advance(&mut self, offset: u64, seed: u64) {
         // What was on its way when it unsubscribed counts too: it was before its next position.
-        let Some((_, last)) = &mut self.position else {
+        let Some((_, last)) = &mut self.seat.position else {
             panic!("seed {seed}: an event before any subscription")
         };
         assert_eq!(offset, *last + 1, "seed {seed}: a hole or a repetition");

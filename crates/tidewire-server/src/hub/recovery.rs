@@ -1,6 +1,7 @@
 //! Giving a subscriber what it missed, from the stream.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tidewire::{Channel, ErrorKind, Position, Received};
 use tokio::sync::Mutex;
@@ -23,6 +24,25 @@ pub(crate) struct Recovery {
     channel: Channel,
     shared: Mutex<Option<Arc<[Received]>>>,
     metrics: Arc<TenantMetrics>,
+    newest: Mutex<Option<NewestRead>>,
+    /// Reads of the newest events that have begun.
+    newest_reads: AtomicU64,
+}
+
+/// A read of the newest events.
+struct NewestRead {
+    number: u64,
+    count_max: usize,
+    found: Newest,
+}
+
+/// The newest events of a stream at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Newest {
+    /// The end of the stream.
+    pub(crate) end: Position,
+    /// Newest first.
+    pub(crate) events: Arc<[Received]>,
 }
 
 /// One step of a recovery.
@@ -44,7 +64,36 @@ pub(crate) struct Events {
 
 impl Recovery {
     pub(crate) fn new(channel: Channel, metrics: Arc<TenantMetrics>) -> Self {
-        Self { channel, shared: Mutex::default(), metrics }
+        Self {
+            channel,
+            shared: Mutex::default(),
+            metrics,
+            newest: Mutex::default(),
+            newest_reads: AtomicU64::default(),
+        }
+    }
+
+    /// The newest `count_max` events, at most 256. Whoever asks while another read goes on shares the one after that: what is
+    /// given is never older than the call.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn newest(&self, count_max: usize) -> tidewire::Result<Newest> {
+        let begun = self.newest_reads.load(Relaxed);
+        let mut shared = self.newest.lock().await;
+        let count_max = count_max.min(STEP_EVENTS_MAX);
+        if let Some(read) = shared.as_ref().filter(|read| read.number > begun && read.count_max >= count_max)
+        {
+            return Ok(read.found.clone());
+        }
+        let number = self.newest_reads.fetch_add(1, Relaxed) + 1;
+        *shared = None;
+        self.metrics.stream_reads.add(StreamRead::Recovery, 1);
+        let history = self.channel.read().backwards().limit(count_max).await?;
+        let found = Newest { end: history.end(), events: history.events.into() };
+        let bytes: usize = found.events.iter().map(|received| received.event.data().len()).sum();
+        *shared = (bytes <= SHARED_BYTES_MAX).then(|| NewestRead { number, count_max, found: found.clone() });
+        Ok(found)
     }
 
     /// What follows `after`, up to offset `until`. There is no cap on a recovery: step again from the last event on until
@@ -166,6 +215,27 @@ mod tests {
         let end = append(&channel, 2, SHARED_BYTES_MAX).await;
         step(&recovery, end, 600, 602).await.unwrap();
         assert!(recovery.shared.lock().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_newest_events_are_never_older_than_the_call() {
+        let channel = channel().await;
+        append(&channel, 300, 1).await;
+        let recovery = Recovery::new(channel.clone(), Arc::default());
+        let one = recovery.newest(1).await.unwrap();
+        assert_eq!((one.end.offset, one.events.len()), (300, 1));
+        append(&channel, 1, 1).await;
+        assert_eq!(recovery.newest(1).await.unwrap().end.offset, 301);
+        // Those who ask while somebody else reads share what is read after that.
+        let reading = recovery.newest.lock().await;
+        let waiting = [(); 9].map(|()| recovery.newest(1));
+        let mut waiting = futures_util::future::join_all(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(reading);
+        let found = waiting.await;
+        let first = found[0].as_ref().unwrap();
+        assert!(found.iter().all(|newest| Arc::ptr_eq(&newest.as_ref().unwrap().events, &first.events)));
+        assert_eq!(recovery.newest(usize::MAX).await.unwrap().events.len(), STEP_EVENTS_MAX);
     }
 
     #[tokio::test]

@@ -69,8 +69,9 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// Gives it a frame, or holds it for it. False if that is more than can be held.
-    fn hand(&mut self, frame: Frame, filled: &mut Filled) -> bool {
+    /// Gives it a frame, or holds it for it; `offset` is that of its event, 0 for what is not kept. False if that is more than
+    /// can be held.
+    fn hand(&mut self, offset: u64, frame: Frame, filled: &mut Filled) -> bool {
         let Some(held) = &mut self.held else {
             if self.outbox.add(frame) {
                 filled.add(&self.outbox);
@@ -78,7 +79,7 @@ impl Subscriber {
             return true;
         };
         held.bytes += frame.len();
-        held.frames.push(frame);
+        held.frames.push((offset, frame));
         // With it, an outbox that is half full is not more than full.
         held.bytes <= self.outbox.bytes_max() / 2
     }
@@ -95,6 +96,14 @@ pub(crate) struct Terms {
     pub(crate) side: Side,
 }
 
+impl Terms {
+    /// Whether its filter lets an event through.
+    pub(crate) fn admit(&self, received: &Received) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| publication::is_admitted(filter, &publication::tags_of(&received.event)))
+    }
+}
+
 /// Who made a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -107,8 +116,17 @@ pub(crate) enum Side {
 
 #[derive(Default)]
 struct Held {
-    frames: Vec<Frame>,
+    /// With the offsets of their events; 0 for what is not kept.
+    frames: Vec<(u64, Frame)>,
     bytes: usize,
+}
+
+impl Held {
+    /// Forgets events up to `offset`.
+    fn forget(&mut self, offset: u64) {
+        self.frames.retain(|(at, _)| *at == 0 || *at > offset);
+        self.bytes = self.frames.iter().map(|(_, frame)| frame.len()).sum();
+    }
 }
 
 /// Where a subscriber wants to go on.
@@ -174,10 +192,7 @@ impl Relay {
 
     /// An event of the stream, ready for a subscriber; `None` if its filter does not let it through.
     pub(crate) fn prepare<'e>(&self, received: &'e Received, terms: &Terms) -> Option<Prepared<'e>> {
-        let filter = terms.filter.as_ref();
-        let is_admitted = filter
-            .is_none_or(|filter| publication::is_admitted(filter, &publication::tags_of(&received.event)));
-        is_admitted.then(|| Prepared::kept(&self.channel, received, terms.form))
+        terms.admit(received).then(|| Prepared::kept(&self.channel, received, terms.form))
     }
 
     /// The channel's name.
@@ -236,7 +251,7 @@ impl Relay {
         let mut state = self.state.lock();
         let Some(subscriber) = state.subscribers.get_mut(&connection) else { return };
         let held = subscriber.held.take().unwrap_or_default();
-        held.frames.into_iter().for_each(|frame| subscriber.outbox.push(frame));
+        held.frames.into_iter().for_each(|(_, frame)| subscriber.outbox.push(frame));
     }
 
     /// Lets a subscriber whose missed events are lost go on from the top, which is returned. `None` if it is gone.
@@ -247,6 +262,20 @@ impl Relay {
         subscriber.held = Some(Held::default());
         subscriber.has_base = false;
         Some(top)
+    }
+
+    /// Lets a subscriber that is given what is at `offset` go on from there. False if it is gone.
+    pub(crate) fn skip_to(&self, connection: ConnectionKey, offset: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(subscriber) = state.subscribers.get_mut(&connection) else { return false };
+        subscriber.floor = offset;
+        subscriber.held.iter_mut().for_each(|held| held.forget(offset));
+        true
+    }
+
+    /// Whether it gives what follows a position.
+    pub(crate) fn follows(&self, position: Position) -> bool {
+        self.epoch == Some(position.epoch)
     }
 
     /// Removes a subscriber.
@@ -354,7 +383,7 @@ impl Relay {
             let frame = event.frame(subscriber.terms.form, subscriber.has_base);
             subscriber.has_base = true;
             delivered += 1;
-            if !subscriber.hand(frame, filled) {
+            if !subscriber.hand(offset, frame, filled) {
                 overflown.push(*connection);
             }
         }
@@ -391,7 +420,7 @@ impl Relay {
                 frames.push((form, frame.clone()));
                 frame
             });
-            if !subscriber.hand(frame, filled) {
+            if !subscriber.hand(0, frame, filled) {
                 overflown.push(*connection);
             }
         }

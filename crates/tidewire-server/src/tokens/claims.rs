@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire::{Timestamp, name};
 use tidewire_protocol::{JsonData, Opaque};
@@ -205,18 +205,19 @@ struct RawSubscription {
     expire_at: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct RawOptions {
-    info: Option<Box<RawValue>>,
-    b64info: Option<String>,
-    data: Option<Box<RawValue>>,
-    b64data: Option<String>,
+/// How a subscription is, as it is written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RawOptions {
+    pub(crate) info: Option<Box<RawValue>>,
+    pub(crate) b64info: Option<String>,
+    pub(crate) data: Option<Box<RawValue>>,
+    pub(crate) b64data: Option<String>,
     #[serde(rename = "override")]
-    overrides: Option<RawOverrides>,
+    pub(crate) overrides: Option<RawOverrides>,
 }
 
-#[derive(Deserialize)]
-struct RawOverrides {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RawOverrides {
     presence: Option<Value>,
     join_leave: Option<Value>,
     force_recovery: Option<Value>,
@@ -225,7 +226,7 @@ struct RawOverrides {
 }
 
 /// A Boolean that can be told from one that is not there in languages where it could not.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Value {
     #[serde(default)]
     value: bool,

@@ -54,6 +54,67 @@ async fn a_repeated_idempotency_key_has_one_effect_on_a_live_channel_too() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_not_above_the_last_is_left_out() {
+    let server = start(dev()).await;
+    let (mut client, subscribed) = Client::subscribed(&server, "price").await;
+    let request = |n: u64, version: u64, epoch: &str| json!({"channel": "price", "data": n, "version": version, "version_epoch": epoch});
+    for (n, version, epoch, offset) in
+        [(1, 7, "", 1), (2, 7, "", 1), (3, 6, "", 1), (4, 8, "", 2), (5, 1, "june", 3)]
+    {
+        let reply = api(&server, "publish", request(n, version, epoch)).await;
+        let expected = json!({"result": {"offset": offset, "epoch": subscribed["epoch"]}});
+        assert_eq!(reply, expected, "a stale one is answered as a success, at the end of the stream");
+    }
+    for (n, offset) in [(1, 1), (4, 2), (5, 3)] {
+        assert_eq!(client.publication("price").await, (json!(n), offset));
+    }
+    let many = json!({"channels": ["price", "cost"], "data": 6, "version": 1, "version_epoch": "june"});
+    let reply = api(&server, "broadcast", many).await;
+    let offsets: Vec<_> =
+        (0..2).map(|n| reply["result"]["responses"][n]["result"]["offset"].as_u64()).collect();
+    assert_eq!(offsets, [Some(3), Some(1)]);
+    let live = json!({"channel": "price", "data": 7, "version": 9, "skip_history": true});
+    let lonely = json!({"channel": "price", "data": 7, "version_epoch": "june"});
+    for (request, said) in [(live, "kept channel"), (lonely, "version_epoch without version")] {
+        let error = api(&server, "publish", request).await["error"].take();
+        assert_eq!(error["code"], 107);
+        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_needs_a_kept_channel() {
+    let server = start(strict()).await;
+    let body = json!({"channel": "live:a", "data": 1, "version": 1}).to_string();
+    let error = post(&server, "publish", &[("X-API-Key", ACME_KEY)], &body).await.json()["error"].take();
+    assert_eq!(error["code"], 107, "{error}");
+}
+
+#[tokio::test]
+async fn bytes_are_published_as_base64() {
+    let server = start(dev()).await;
+    let (mut client, _) = Client::subscribed(&server, "bytes").await;
+    // JSON, text, and bytes that are neither.
+    for (b64data, seen) in [("eyJuIjoxfQ==", json!({"n": 1})), ("aGk=", json!("hi")), ("//79", json!("//79"))]
+    {
+        let reply =
+            api(&server, "publish", json!({"channel": "bytes", "b64data": b64data, "delta": true})).await;
+        assert!(reply["result"]["offset"].is_u64(), "{reply}");
+        assert_eq!(client.publication("bytes").await.0, seen);
+    }
+    let reply = api(&server, "broadcast", json!({"channels": ["bytes"], "b64data": "aGk="})).await;
+    assert_eq!(reply["result"]["responses"][0]["result"]["offset"], 4);
+    for (request, said) in [
+        (json!({"channel": "bytes", "b64data": "?"}), "no base64"),
+        (json!({"channel": "bytes", "b64data": "aGk=", "data": 1}), "one of them"),
+    ] {
+        let error = api(&server, "publish", request).await["error"].take();
+        assert_eq!(error["code"], 107);
+        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_can_skip_history() {
     let server = start(dev()).await;
     let (mut client, _) = Client::subscribed(&server, "skip").await;
@@ -138,7 +199,13 @@ async fn bad_calls_are_told_what_is_wrong() {
             107,
             "api_body_bytes_max",
         ),
-        ("publish", json!({"channel": "a", "b64data": "AA=="}).to_string(), 200, 108, "b64data"),
+        (
+            "publish",
+            json!({"channel": "a", "data": 1, "tag": {}}).to_string(),
+            400,
+            107,
+            "unknown field `tag`",
+        ),
         (
             "publish",
             format!(r#"{{"channel":"a","data":{}1{}}}"#, "[".repeat(200), "]".repeat(200)),

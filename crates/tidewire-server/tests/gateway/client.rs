@@ -8,7 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tidewire::Durability;
-use tidewire_server::config::{ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, TenantConfig, Who};
+use tidewire_server::config::{
+    ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, RecoveryMode, TenantConfig, Who,
+};
 use tidewire_server::{Config, EngineUrl, Secret, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,6 +51,7 @@ pub(crate) fn strict() -> Config {
         presence: false,
         join_leave: false,
         keep,
+        recovery: RecoveryMode::Stream,
     };
     let mut config = on_memory(Config::default());
     let acme = TenantConfig {

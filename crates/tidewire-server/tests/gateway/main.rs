@@ -16,6 +16,7 @@ mod events;
 mod frames;
 mod groups;
 mod metrics;
+mod openapi;
 mod openmetrics;
 mod presence;
 mod receiver;

@@ -1,8 +1,14 @@
 //! Who is in a channel, and who comes and goes.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use crate::client::{Client, api, dev, dev_token, start, strict, token};
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tidewire::Tidewire;
+use tidewire_server::config::DEV_API_KEY;
+use tidewire_server::{EngineUrl, Server};
+
+use crate::client::{ACME_KEY, Client, api, dev, dev_token, rest, start, strict, token};
 
 fn ann() -> String {
     token(&json!({"sub": "ann", "info": {"name": "Ann"}}), tidewire_server::config::DEV_TOKEN_SECRET)
@@ -102,4 +108,82 @@ async fn more_members_than_fit_are_not_listed_in_one_reply() {
     let refused = first.call("presence", json!({"channel": "room"})).await.unwrap_err();
     assert_eq!(refused["code"], 106);
     assert!(refused["message"].as_str().unwrap().contains("limits.presence_members_max"));
+}
+
+/// The members of a channel, page by page.
+async fn pages(server: &Server, channel: &str, limit: usize) -> Vec<Vec<Value>> {
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/v1/channels/{channel}/presence?limit={limit}{after}");
+        let reply = rest(server, "GET", &path, DEV_API_KEY, "").await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let mut page = reply.json();
+        pages.push(page["members"].as_array().unwrap().clone());
+        match page["next"].take() {
+            Value::String(next) => after = format!("&after={next}"),
+            _ => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_are_listed_page_by_page() {
+    let server = start(dev()).await;
+    assert_eq!(pages(&server, "room", 2).await, [Vec::<Value>::new()], "nobody is there");
+    let (mut first, id) = connected(&server, &ann()).await;
+    first.subscribe("room", None).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(Client::subscribed(&server, "room").await.0);
+    }
+    let found = pages(&server, "room", 2).await;
+    assert!(found.len() > 2 && found.iter().all(|page| page.len() <= 2), "{found:?}");
+    let ids: BTreeSet<_> = found.iter().flatten().map(|member| member["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), found.iter().flatten().count()), (5, 5));
+    let ann = found.iter().flatten().find(|member| member["id"] == *id).unwrap();
+    assert_eq!((&ann["user"], &ann["conn_info"]), (&json!("ann"), &json!({"name": "Ann"})));
+    for (query, said) in
+        [("limit=0", "not 1 to 1000"), ("after=*", "after is not"), ("page=2", "unknown field")]
+    {
+        let reply =
+            rest(&server, "GET", &format!("/v1/channels/room/presence?{query}"), DEV_API_KEY, "").await;
+        assert_eq!(reply.status, 400);
+        assert!(reply.body.contains(said), "{}", reply.body);
+    }
+    assert_eq!(rest(&server, "GET", "/v1/channels/room/presence", "wrong", "").await.status, 401);
+}
+
+#[tokio::test]
+async fn pages_are_only_of_channels_whose_rule_has_presence() {
+    let server = start(strict()).await;
+    for channel in ["live:a", "nowhere"] {
+        let path = format!("/v1/channels/{channel}/presence");
+        assert_eq!(rest(&server, "GET", &path, ACME_KEY, "").await.status, 404, "{channel}");
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_members_of_two_nodes_are_listed_once_on_redis() {
+    #[expect(clippy::disallowed_methods, reason = "where the tests' server is")]
+    let url = std::env::var("TIDEWIRE_TEST_REDIS_URL").expect("run `cargo xtask test`, which starts Redis");
+    let mut config = dev();
+    config.engine = EngineUrl::from(&*url);
+    let server = start(config).await;
+    let channel = format!("crowd-{}", std::process::id());
+    let open = || async { Tidewire::builder(&url).environment("dev").open().await.unwrap() };
+    let nodes = [open().await, open().await];
+    for (number, node) in nodes.iter().enumerate() {
+        let presence = node.tenant("default").unwrap().presence(&channel).unwrap();
+        let join = |n: usize| {
+            let presence = presence.clone();
+            async move { presence.join(&format!("{number}-{n}"), &format!("user-{}", n % 100), "").await.unwrap() }
+        };
+        stream::iter(0..5_000).map(join).buffer_unordered(500).collect::<Vec<_>>().await;
+    }
+    let found = pages(&server, &channel, 1_000).await;
+    let ids: BTreeSet<_> = found.iter().flatten().map(|member| member["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), found.iter().flatten().count()), (10_000, 10_000));
+    for node in nodes {
+        node.close(std::time::Duration::from_secs(10)).await.unwrap();
+    }
 }

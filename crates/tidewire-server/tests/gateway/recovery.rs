@@ -1,10 +1,10 @@
 //! Coming back: what was missed arrives once and in order, or the client is told that it cannot.
 
 use serde_json::{Value, json};
-use tidewire_server::Server;
-use tidewire_server::config::Keep;
+use tidewire_server::config::{ChannelRule, Keep, RecoveryMode};
+use tidewire_server::{Config, Server};
 
-use crate::client::{Client, dev, publish, start};
+use crate::client::{Client, api, dev, dev_token, publish, start};
 
 fn offsets(result: &Value) -> Vec<u64> {
     let publications = result.get("publications").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -128,4 +128,126 @@ async fn recovery_and_live_events_meet_without_a_hole() {
         }
     }));
     tokio::join!(appends, follow);
+}
+
+/// Every channel that begins with `now:` gives its newest event.
+fn with_cache() -> Config {
+    let mut config = dev();
+    let rules = &mut config.tenants.get_mut("default").unwrap().channels;
+    let cache = ChannelRule { pattern: "now:*".into(), recovery: RecoveryMode::Cache, ..rules[0].clone() };
+    rules.insert(0, cache);
+    config
+}
+
+/// What a subscriber of a cache channel is told: whether it recovered, the end, and the events.
+fn newest(result: &Value) -> (bool, u64, Vec<u64>) {
+    assert_eq!((&result["was_recovering"], &result["recoverable"]), (&json!(true), &json!(true)), "{result}");
+    (result.get("recovered").is_some(), result["offset"].as_u64().unwrap_or_default(), offsets(result))
+}
+
+#[tokio::test]
+async fn a_cache_gives_the_newest_event_whatever_was_missed() {
+    let server = start(with_cache()).await;
+    let mut early = Client::anonymous(&server).await;
+    let result = early.subscribe("now:playing", Some(("", 0))).await.unwrap();
+    assert_eq!(newest(&result), (false, 0, vec![]), "there is none");
+    let epoch = result["epoch"].as_str().unwrap();
+    publish_range(&server, "now:playing", 1..=5).await;
+    for offset in 1..=5 {
+        assert_eq!(early.publication("now:playing").await.1, offset);
+    }
+    let mut client = Client::anonymous(&server).await;
+    for (since, expected) in [
+        (("", 0), (true, 5, vec![5])),
+        ((epoch, 2), (true, 5, vec![5])),
+        ((epoch, 5), (true, 5, vec![])),
+        // What is of another stream is not the same, whatever its number.
+        (("0000000000000001", 5), (true, 5, vec![5])),
+        (("", 5), (true, 5, vec![5])),
+        ((epoch, 9), (true, 5, vec![5])),
+    ] {
+        let result = client.subscribe("now:playing", Some(since)).await.unwrap();
+        assert_eq!(newest(&result), expected, "{since:?}");
+        client.call("unsubscribe", json!({"channel": "now:playing"})).await.unwrap();
+    }
+    let result = client.subscribe("now:playing", None).await.unwrap();
+    assert_eq!(
+        (result.get("recovered"), offsets(&result)),
+        (None, vec![]),
+        "who does not ask gets what comes"
+    );
+    publish(&server, "now:playing", json!(6)).await;
+    assert_eq!(client.publication("now:playing").await, (json!(6), 6));
+}
+
+#[tokio::test]
+async fn a_cache_that_was_emptied_has_nothing_to_give() {
+    let server = start(with_cache()).await;
+    publish_range(&server, "now:empty", 1..=2).await;
+    let mut client = Client::anonymous(&server).await;
+    let result = client.subscribe("now:empty", Some(("", 0))).await.unwrap();
+    assert_eq!(newest(&result), (true, 2, vec![2]));
+    let epoch = result["epoch"].as_str().unwrap();
+    api(&server, "history_remove", json!({"channel": "now:empty"})).await;
+    let mut other = Client::anonymous(&server).await;
+    let result = other.subscribe("now:empty", Some(("", 0))).await.unwrap();
+    assert_eq!(newest(&result), (false, 2, vec![]));
+    let mut third = Client::anonymous(&server).await;
+    let result = third.subscribe("now:empty", Some((epoch, 2))).await.unwrap();
+    assert_eq!(newest(&result), (true, 2, vec![]), "it has all that there was");
+    let mut fourth = Client::anonymous(&server).await;
+    let request = json!({"channel": "now:empty", "recover": true, "flag": 2});
+    assert_eq!(fourth.call("subscribe", request).await.unwrap_err()["code"], 112);
+}
+
+#[tokio::test]
+async fn a_filter_is_given_the_newest_event_that_passes_it() {
+    let server = start(with_cache()).await;
+    for (n, team) in [(1, "red"), (2, "blue"), (3, "red"), (4, "blue")] {
+        api(&server, "publish", json!({"channel": "now:teams", "data": n, "tags": {"team": team}})).await;
+    }
+    let filtered = |team: &str| {
+        let filter = json!({"key": "team", "cmp": "eq", "val": team});
+        json!({"channel": "now:teams", "recover": true, "tf": filter})
+    };
+    let mut client = Client::anonymous(&server).await;
+    let result = client.call("subscribe", filtered("red")).await.unwrap();
+    assert_eq!(newest(&result), (true, 4, vec![3]));
+    let mut other = Client::anonymous(&server).await;
+    let result = other.call("subscribe", filtered("green")).await.unwrap();
+    assert_eq!(newest(&result), (true, 4, vec![]), "there is an event, and none for it");
+}
+
+#[tokio::test]
+async fn deltas_go_on_from_the_event_that_a_cache_gave() {
+    let server = start(with_cache()).await;
+    let data = |n: u64| json!({"text": "x".repeat(200), "n": n});
+    publish(&server, "now:delta", data(1)).await;
+    let mut client = Client::anonymous(&server).await;
+    let request = |epoch: &Value, offset: u64| json!({"channel": "now:delta", "recover": true, "delta": "fossil", "epoch": epoch, "offset": offset});
+    let result = client.call("subscribe", request(&json!(""), 0)).await.unwrap();
+    assert_eq!(result["publications"][0]["data"], data(1).to_string());
+    publish(&server, "now:delta", data(2)).await;
+    let push = client.push().await;
+    assert_eq!((&push["pub"]["data"], push["pub"].get("delta")), (&json!(data(2).to_string()), None));
+    publish(&server, "now:delta", data(3)).await;
+    let push = client.push().await;
+    assert_eq!(push["pub"]["delta"], true, "{push}");
+    // Who has all of it is given the base once more.
+    let mut back = Client::anonymous(&server).await;
+    let result = back.call("subscribe", request(&result["epoch"], 3)).await.unwrap();
+    assert_eq!(newest(&result), (true, 3, vec![3]));
+}
+
+#[tokio::test]
+async fn the_server_subscribes_to_the_newest_event_of_a_cache() {
+    let server = start(with_cache()).await;
+    publish_range(&server, "now:served", 1..=3).await;
+    let mut ann = Client::with_token(&server, &dev_token("ann")).await;
+    let since = json!({"offset": 0});
+    api(&server, "subscribe", json!({"user": "ann", "channel": "now:served", "recover_since": since})).await;
+    assert_eq!(ann.push().await["subscribe"]["offset"], 3);
+    assert_eq!(ann.publication("now:served").await, (json!(3), 3));
+    publish(&server, "now:served", json!(4)).await;
+    assert_eq!(ann.publication("now:served").await, (json!(4), 4));
 }

@@ -48,6 +48,65 @@ async fn a_user_is_subscribed_from_a_position_on() {
 }
 
 #[tokio::test]
+async fn a_subscription_from_the_server_has_info_bytes_and_overrides() {
+    let server = start(dev()).await;
+    let mut eve = Client::with_token(&server, &dev_token("eve")).await;
+    eve.call("subscribe", json!({"channel": "hall", "join_leave": true})).await.unwrap();
+    assert_eq!(eve.push().await["join"]["info"]["user"], "eve");
+    let mut ann = Client::with_token(&server, &dev_token("ann")).await;
+    let overrides = json!({"force_push_join_leave": {"value": true}});
+    let request = json!({"user": "ann", "channel": "hall", "info": {"seat": 7}, "b64data": "aGk=", "override": overrides});
+    assert_eq!(api(&server, "subscribe", request).await, json!({"result": {}}));
+    assert_eq!(ann.push().await["subscribe"]["data"], "hi");
+    let join = eve.push().await["join"]["info"].take();
+    assert_eq!((&join["user"], &join["chan_info"]), (&json!("ann"), &json!({"seat": 7})));
+    assert_eq!(ann.push().await["join"]["info"]["user"], "ann", "by the override it is told who comes");
+    let mut bob = Client::with_token(&server, &dev_token("bob")).await;
+    api(&server, "subscribe", json!({"user": "bob", "channel": "hall", "b64info": "//79"})).await;
+    bob.push().await;
+    let presence = api(&server, "presence", json!({"channel": "hall"})).await["result"]["presence"].take();
+    let members = presence.as_object().unwrap().values();
+    let bobs: Vec<_> = members.filter(|member| member["user"] == "bob").collect();
+    assert_eq!(bobs[0]["chan_info"], "//79");
+    for (request, code, said) in [
+        (json!({"user": "ann", "channel": "x", "data": 1, "b64data": "aGk="}), 107, "one of them"),
+        (json!({"user": "ann", "channel": "x", "b64info": "?"}), 107, "b64info"),
+        (json!({"user": "ann", "channel": "x", "override": 1}), 107, "override"),
+        (json!({"user": "ann", "channel": "x", "session": "s"}), 108, "session"),
+    ] {
+        let error = api(&server, "subscribe", request).await["error"].take();
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn connections_on_a_whitelist_stay() {
+    let server = start(dev()).await;
+    let mut first = Client::with_token(&server, &dev_token("ann")).await;
+    let mut second = Client::open(&server).await;
+    let connected = second.call("connect", json!({"token": dev_token("ann")})).await.unwrap();
+    api(&server, "disconnect", json!({"user": "ann", "whitelist": [connected["client"]]})).await;
+    assert_eq!(first.closed().await.0, 3503);
+    second.subscribe("still", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_refused_by_name() {
+    let server = start(dev()).await;
+    for (method, request, said) in [
+        ("unsubscribe", json!({"user": "ann", "channel": "x", "session": "s"}), "session"),
+        ("disconnect", json!({"user": "ann", "session": "s"}), "session"),
+        ("refresh", json!({"user": "ann", "session": "s"}), "session"),
+        ("refresh", json!({"user": "ann", "info": {}}), "info"),
+    ] {
+        let error = api(&server, method, request).await["error"].take();
+        assert_eq!(error["code"], 108, "{method} {error}");
+        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_user_is_disconnected_with_a_reason() {
     let server = start(dev()).await;
     let mut ann = Client::with_token(&server, &dev_token("ann")).await;

@@ -56,6 +56,7 @@ pub(crate) fn plain(channel: ChannelPath) -> Append {
         dedup: None,
         retention: KEPT,
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

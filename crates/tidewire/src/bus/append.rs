@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Bus;
 use super::stats::Counters;
 use crate::clock::Timestamp;
-use crate::engine::{Announce, Append, Appended, Dedup, Durability, Retention};
+use crate::engine::{Announce, Append, Appended, Dedup, Durability, Effect, Retention, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::limits;
@@ -27,20 +27,31 @@ const DEDUP_WINDOW: Duration = Duration::from_secs(300);
 pub struct Receipt {
     /// Its id. For a duplicate: the id of the event that was **not** appended.
     pub id: Uuid,
-    /// Its position; that of the first append for a duplicate, `None` while it waits for its time.
+    /// Its position; that of the first append for a duplicate, the end of the stream for a stale version, `None` while it
+    /// waits for its time.
     pub position: Option<Position>,
     /// While it waits for its time: what [`Channel::cancel`](super::Channel::cancel) takes it back by.
     pub scheduled: Option<Box<str>>,
-    /// The dedup id was seen before: nothing was appended or announced.
-    pub is_duplicate: bool,
+    /// Whether it was appended.
+    pub effect: Effect,
     /// What held when the append was confirmed.
     pub durability: Durability,
 }
 
 impl Receipt {
     pub(super) fn new(id: Uuid, appended: Appended) -> Self {
-        let Appended { position, scheduled, is_duplicate, durability } = appended;
-        Self { id, position, scheduled, is_duplicate, durability }
+        let Appended { position, scheduled, effect, durability } = appended;
+        Self { id, position, scheduled, effect, durability }
+    }
+
+    /// The dedup id was seen before: nothing was appended or announced.
+    pub fn is_duplicate(&self) -> bool {
+        self.effect == Effect::Duplicate
+    }
+
+    /// The version is not above the channel's: nothing was appended or announced.
+    pub fn is_stale(&self) -> bool {
+        self.effect == Effect::Stale
     }
 }
 
@@ -63,6 +74,7 @@ pub(super) struct AppendOptions {
     announce_on: Option<String>,
     dedup_id: Option<String>,
     dedup_window: Option<Duration>,
+    version: Option<Version>,
     retention: Option<Retention>,
     durability: Durability,
     deliver_at: Option<Timestamp>,
@@ -116,6 +128,19 @@ impl Appending {
         self
     }
 
+    /// Appends only if `number` is above the version that the channel has, and gives the channel this one: of several
+    /// publishers that tell the same thing, one that is late changes nothing. See [`Receipt::is_stale`]. An append whose
+    /// outcome was not known and that is tried again may find its own version.
+    pub fn version(self, number: u64) -> Self {
+        self.version_in("", number)
+    }
+
+    /// As [`version`](Self::version), where numbers are compared within `epoch`, at most 64 bytes: another one starts anew.
+    pub fn version_in(mut self, epoch: &str, number: u64) -> Self {
+        self.options.version = Some(Version { epoch: epoch.into(), number });
+        self
+    }
+
     /// What the stream keeps from now on; otherwise what the node was opened with.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.options.retention = Some(retention);
@@ -128,7 +153,8 @@ impl Appending {
         self
     }
 
-    /// Appends it at `time`, not before. The receipt then has no position.
+    /// Appends it at `time`, not before. The receipt then has no position. Not together with a version, which is compared
+    /// when the event is appended: an `InvalidName` error.
     pub fn deliver_at(mut self, time: impl Into<Timestamp>) -> Self {
         self.options.deliver_at = Some(time.into());
         self
@@ -179,12 +205,20 @@ impl AppendOptions {
         };
         let window = self.dedup_window.unwrap_or(DEDUP_WINDOW);
         let dedup = self.dedup_id.map(|id| check_dedup(id, window)).transpose()?;
+        if let Some(Version { epoch, .. }) = &self.version {
+            check_version_epoch(epoch)?;
+            if self.deliver_at.is_some() {
+                let text = "append has a version and a time; choose one: nobody could be told that it came to be stale";
+                return Err(Error::new(ErrorKind::InvalidName, text));
+            }
+        }
         event.stamp(bus.node, now, &bus.limits)?;
         Ok(Append {
             channel: channel.clone(),
             envelope: Bytes::from(&*event),
             announce,
             dedup,
+            version: self.version,
             retention: self.retention.unwrap_or(bus.retention),
             durability: self.durability,
             deliver_at: self.deliver_at,
@@ -197,6 +231,16 @@ fn check_dedup(id: String, window: Duration) -> Result<Dedup> {
         0 => Err(Error::new(ErrorKind::InvalidName, "dedup id is empty")),
         1..=limits::DEDUP_ID_BYTES_MAX => Ok(Dedup { id: id.into(), window }),
         seen => Err(Error::too_large("dedup id", seen, limits::DEDUP_ID_BYTES_MAX, "DEDUP_ID_BYTES_MAX")),
+    }
+}
+
+fn check_version_epoch(epoch: &str) -> Result<()> {
+    match epoch.len() {
+        0..=limits::VERSION_EPOCH_BYTES_MAX => Ok(()),
+        seen => {
+            let max = limits::VERSION_EPOCH_BYTES_MAX;
+            Err(Error::too_large("version epoch", seen, max, "VERSION_EPOCH_BYTES_MAX"))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{Level, enabled, trace};
 
 use super::group::{DeadLetter, Delivery, Outcome};
-use crate::engine::{Append, Appended};
+use crate::engine::{Append, Appended, Effect};
 use crate::error::Error;
 use crate::event::Event;
 
@@ -33,7 +33,8 @@ pub(super) fn appended(append: &Append, outcome: Result<&Appended, &Error>, took
         tenant = append.channel.tenant(),
         channel = append.channel.channel(),
         position = outcome.ok().and_then(|appended| appended.position).map(display),
-        is_duplicate = outcome.is_ok_and(|appended| appended.is_duplicate),
+        is_duplicate = outcome.is_ok_and(|appended| appended.effect == Effect::Duplicate),
+        is_stale = outcome.is_ok_and(|appended| appended.effect == Effect::Stale),
         latency_us = micros(took()),
         error = outcome.err().map(display),
         correlation_id = event.correlation_id(),

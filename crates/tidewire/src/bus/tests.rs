@@ -211,7 +211,7 @@ async fn an_append_whose_answer_is_lost_is_tried_again_only_under_a_dedup_id() {
     let error = channel.append(event("one")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "the outcome is unknown, and the caller is told");
     let receipt = channel.append(event("two")).dedup("two").await.unwrap();
-    assert!(receipt.is_duplicate, "the first try took effect");
+    assert!(receipt.is_duplicate(), "the first try took effect");
     assert_eq!(stored(&channel).await, ["one", "two"]);
 }
 

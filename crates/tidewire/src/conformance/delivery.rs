@@ -301,6 +301,7 @@ pub(super) async fn bytes_that_are_no_event_go_to_the_dead_letters(scene: Scene)
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     };
     let ordered = group(&channel).ordered(4);

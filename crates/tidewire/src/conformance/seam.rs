@@ -87,6 +87,7 @@ impl Seam {
             dedup: None,
             retention: Retention::default(),
             durability: Durability::Fast,
+            version: None,
             deliver_at: None,
         }
     }

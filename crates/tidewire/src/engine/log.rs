@@ -17,8 +17,8 @@ use crate::position::{Epoch, Position};
 /// # Guarantees
 /// - **Contiguous.** The first event of a stream has offset 1, each next one 1 more. A confirmed append is at
 ///   the returned position, once. A stream that is trimmed empty goes on counting.
-/// - **Atomic.** One append - its offset, its dedup mark, its record and its announcement - happens wholly or
-///   not at all. A batch is not one step: each entry has an outcome of its own. Entries of one channel keep
+/// - **Atomic.** One append - its offset, its dedup mark, its version, its record and its announcement - happens
+///   wholly or not at all. A batch is not one step: each entry has an outcome of its own. Entries of one channel keep
 ///   the order of the call.
 /// - **Announced after it can be read**, in stream order, to interests in the channel (see
 ///   [`Announce`]). An announcement under another name is in the same step where both names are together
@@ -111,6 +111,8 @@ pub struct Append {
     pub announce: Announce,
     /// Kept once per id and window.
     pub dedup: Option<Dedup>,
+    /// Kept only if it is above the channel's. A dedup id is looked up first. Not with `deliver_at`.
+    pub version: Option<Version>,
     /// What the stream keeps from now on.
     pub retention: Retention,
     /// What must hold before the append is confirmed.
@@ -130,6 +132,24 @@ pub enum Announce {
     AlsoOn(ChannelPath),
     /// Nobody: only readers and groups find it.
     Quiet,
+}
+
+/// A version of what a channel tells: an append takes effect only if its version is above the last one that did, or of another
+/// epoch. A stream has one, for as long as it is known at all; one that has lost its history has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Numbers of one epoch are compared, those of two are not: whoever counts anew names a new one. At most
+    /// [`limits::VERSION_EPOCH_BYTES_MAX`](crate::limits::VERSION_EPOCH_BYTES_MAX) bytes.
+    pub epoch: Box<str>,
+    /// The number.
+    pub number: u64,
+}
+
+impl Version {
+    /// Whether an append with this version is left out of a stream whose version is `last`.
+    pub(crate) fn is_stale(&self, last: Option<&Self>) -> bool {
+        last.is_some_and(|last| self.epoch == last.epoch && self.number <= last.number)
+    }
 }
 
 /// An id under which an append takes effect once within a window.
@@ -224,6 +244,17 @@ impl FromStr for Durability {
     }
 }
 
+/// What an append did. Where it is not `New`, nothing was appended or announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The event is kept, or waits for its time.
+    New,
+    /// The dedup id was seen before: the position is that of the first.
+    Duplicate,
+    /// The version is not above the stream's: the position is the end of the stream.
+    Stale,
+}
+
 /// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
@@ -231,8 +262,8 @@ pub struct Appended {
     pub position: Option<Position>,
     /// By what it can be taken back while it waits for its `deliver_at`.
     pub scheduled: Option<Box<str>>,
-    /// The dedup id was seen before: `position` is that of the first, nothing was appended or announced.
-    pub is_duplicate: bool,
+    /// What it did.
+    pub effect: Effect,
     /// What holds now: as much as was asked for, or more.
     pub durability: Durability,
 }

@@ -376,6 +376,7 @@ async fn litter(
             }),
             retention: Retention::default(),
             durability: Durability::Fast,
+            version: None,
             deliver_at: None,
         };
         loop {

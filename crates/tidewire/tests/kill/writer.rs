@@ -85,6 +85,7 @@ fn append(stream: &str, envelope: String) -> Append {
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tidewire_protocol::v1::ClosedConnections;
 
@@ -17,9 +18,9 @@ use crate::node::Node;
 const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct ClosedQuery {
+pub(super) struct ClosedQuery {
     user: Option<String>,
     code: Option<u32>,
     limit: Option<usize>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tidewire::{Channel, DeadKind, DeadLetter, DeadLetters, Event};
 use tidewire_protocol::v1::{self, DeadLetterFilter};
@@ -18,9 +19,9 @@ use crate::publication::{self, View};
 const LETTERS_DEFAULT: usize = 100;
 
 /// The query of a listing: a filter, and which page.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct ListQuery {
+pub(super) struct ListQuery {
     after: String,
     limit: Option<usize>,
     reason: Option<String>,

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tidewire::{Event, cloudevents, limits};
+use tidewire::{Effect, Event, cloudevents, limits};
 use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::ApiError;
 use tidewire_protocol::v1::{AcceptedEvent, EventOutcome, EventOutcomes, RefusedEvent};
@@ -123,11 +123,12 @@ async fn accept(
     let event = handle.conform(event)?.map_err(invalid_data)?;
     let (id, uuid) = (cloudevents::id(&event).into_owned(), event.id().to_string());
     let dedup_id = cloudevents::dedup_id(&event);
-    let options = Options { idempotency_key: &dedup_id, skips_history: false };
+    let options = Options { idempotency_key: &dedup_id, ..Options::default() };
     let published = publishing::publish(node, tenant, rule, channel, event, options).await?;
-    let Published { position, is_duplicate } = published;
+    let Published { position, effect } = published;
     let position = position.map(|position| position.to_string());
-    Ok(AcceptedEvent { event_id: (uuid != id).then_some(uuid), id, position, duplicate: is_duplicate })
+    let duplicate = effect == Effect::Duplicate;
+    Ok(AcceptedEvent { event_id: (uuid != id).then_some(uuid), id, position, duplicate })
 }
 
 fn mode_of(headers: &HeaderMap) -> Result<Mode, Refused> {

@@ -166,7 +166,7 @@ pub(super) fn time_of(text: &str) -> Result<Timestamp, Refused> {
 }
 
 /// A path that no route has.
-pub(super) async fn unknown_path() -> Response {
+pub(in crate::api) async fn unknown_path() -> Response {
     let failure = Failure::new(ErrorCode::NOT_FOUND, "no such path under /v1; see docs/rest.md");
     Refusal::new(StatusCode::NOT_FOUND, failure).into_response()
 }

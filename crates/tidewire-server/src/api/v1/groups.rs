@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tidewire::{GroupStatus, SeekPreview};
 use tidewire_protocol::v1::{self, DeclareRequest, Declared, SeekRequest};
@@ -65,9 +66,9 @@ pub(super) async fn seek(
 }
 
 /// The query of a deletion.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct DeleteQuery {
+pub(super) struct DeleteQuery {
     by: String,
 }
 

@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tidewire::{Catalog, Contract, Definition};
 use tidewire_protocol::codes::ErrorCode;
@@ -74,9 +75,9 @@ pub(super) async fn catalog(State(node): State<Arc<Node>>, Caller(tenant, _): Ca
 }
 
 /// The query of an AsyncAPI document: what it says of itself.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct AboutDocument {
+pub(super) struct AboutDocument {
     title: Option<String>,
     version: Option<String>,
 }

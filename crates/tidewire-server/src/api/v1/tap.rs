@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::exchange::{Refused, query, respond};
@@ -15,9 +16,10 @@ use crate::api::exchange::{Caller, Refusal, count};
 use crate::node::Node;
 use crate::tap::{self, Detail};
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct TapQuery {
+pub(super) struct TapQuery {
+    /// The data of events too, not only its size.
     data: bool,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tidewire::{Channel, Trace, TracedInGroup, Whereabouts};
 use tidewire_protocol::v1;
@@ -14,9 +15,9 @@ use super::dead_letters::{Shown, view as letter_view};
 use super::exchange::{OnChannel, bad_request, query, respond, time_of};
 use crate::node::Node;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct TraceQuery {
+pub(super) struct TraceQuery {
     since: Option<String>,
 }
 

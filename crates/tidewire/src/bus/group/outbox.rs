@@ -69,6 +69,7 @@ fn append(bus: &Bus, path: &GroupPath, key: &str, channel: ChannelPath, envelope
         dedup: Some(Dedup { id: id.into(), window: REMEMBERED }),
         retention: bus.retention,
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

@@ -10,7 +10,7 @@ use super::dead_letter::DeadLetter;
 use super::letters::{DeadLetters, LOOKED_AT_MAX, Walk};
 use crate::bus::{Bus, no_outcome};
 use crate::clock::Timestamp;
-use crate::engine::{Announce, Append, Dedup, Durability, Retention, Shelf, ShelfItem};
+use crate::engine::{Announce, Append, Dedup, Durability, Effect, Retention, Shelf, ShelfItem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::{ChannelPath, GroupPath};
@@ -238,7 +238,7 @@ impl Sweep {
             let mut outcomes = outcomes.into_iter();
             keys.retain(|key| match outcomes.next().unwrap_or_else(|| Err(no_outcome())) {
                 Ok(appended) => {
-                    duplicate_count += u64::from(appended.is_duplicate);
+                    duplicate_count += u64::from(appended.effect == Effect::Duplicate);
                     true
                 }
                 Err(error) => {
@@ -282,6 +282,7 @@ impl Target {
             dedup: Some(Dedup { id: id.into(), window: REMEMBERED }),
             retention: self.retention.unwrap_or(bus.retention),
             durability: Durability::Fast,
+            version: None,
             deliver_at: None,
         })
     }

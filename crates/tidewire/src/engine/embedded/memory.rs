@@ -19,8 +19,8 @@ use super::pubsub::LocalPubSub;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::finding::nothing_to_examine;
 use crate::engine::{
-    Answer, Append, Appended, Change, Durability, Engine, GroupStats, Kept, Listing, Log, Opened, Opening,
-    Page, Range, Setup, Shelf, ShelfItem, StreamStats, Term, Trimmed, Turn, Turned,
+    Answer, Append, Appended, Change, Durability, Effect, Engine, GroupStats, Kept, Listing, Log, Opened,
+    Opening, Page, Range, Setup, Shelf, ShelfItem, StreamStats, Term, Trimmed, Turn, Turned,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ChannelPath, GroupPath};
@@ -101,7 +101,11 @@ impl MemoryLog {
         let mut stream = stream.lock();
         if let Some(offset) = append.dedup.as_ref().and_then(|dedup| stream.dedup.find(&dedup.id, now)) {
             let position = Some(self.position(offset));
-            return Ok(Appended { position, scheduled: None, is_duplicate: true, durability });
+            return Ok(Appended { position, scheduled: None, effect: Effect::Duplicate, durability });
+        }
+        if append.version.as_ref().is_some_and(|version| version.is_stale(stream.version.as_ref())) {
+            let position = Some(self.position(stream.last()));
+            return Ok(Appended { position, scheduled: None, effect: Effect::Stale, durability });
         }
         if stream.is_full(now, append.envelope.len(), append.retention) {
             return Err(full(&append.channel));
@@ -110,12 +114,15 @@ impl MemoryLog {
         if let Some(dedup) = &append.dedup {
             stream.dedup.insert(dedup, offset, now);
         }
+        if let Some(version) = &append.version {
+            stream.version = Some(version.clone());
+        }
         let position = self.position(offset);
         self.pubsub.announce(&append, &Kept { position, term: Term::default(), time: now, stream: None });
         if stream.take_hunger() {
             self.pubsub.tell_work(&append.channel);
         }
-        Ok(Appended { position: Some(position), scheduled: None, is_duplicate: false, durability })
+        Ok(Appended { position: Some(position), scheduled: None, effect: Effect::New, durability })
     }
 
     fn position(&self, offset: u64) -> Position {
@@ -133,7 +140,7 @@ impl MemoryLog {
         Appended {
             position: None,
             scheduled: Some(key.into()),
-            is_duplicate: false,
+            effect: Effect::New,
             durability: Durability::Fast,
         }
     }

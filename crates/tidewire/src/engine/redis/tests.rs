@@ -73,6 +73,7 @@ fn append(channel: &ChannelPath, envelope: impl Into<Bytes>) -> Append {
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

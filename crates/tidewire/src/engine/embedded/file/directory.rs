@@ -13,9 +13,9 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
-const FORMAT: &str = "tidewire file engine, format 2\n";
-/// What had no groups.
-const FORMAT_1: &str = "tidewire file engine, format 1\n";
+const FORMAT: &str = "tidewire file engine, format 3\n";
+/// What had no versions, and before that no groups.
+const EARLIER_FORMATS: [&str; 2] = ["tidewire file engine, format 2\n", "tidewire file engine, format 1\n"];
 
 /// An open directory.
 pub(super) struct Directory {
@@ -45,7 +45,8 @@ impl Directory {
         let state_path = root.join("state.redb");
         let mut is_old = false;
         match std::fs::read_to_string(root.join("FORMAT")) {
-            Ok(format) if format == FORMAT || format == FORMAT_1 => is_old = format == FORMAT_1,
+            Ok(format) if format == FORMAT => {}
+            Ok(format) if EARLIER_FORMATS.contains(&&*format) => is_old = true,
             Ok(format) => return Err(unknown_format(root, &format)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(root, &state_path)?,
             Err(error) => return Err(Fault::io("read FORMAT in", root, error).into()),
@@ -53,7 +54,8 @@ impl Directory {
         let state = State::open(state_path)?;
         if is_old {
             state.upgrade()?;
-            // From here on a program that knows no groups must not open it: it would remove what they need.
+            // From here on a program of that time must not open it: it would take versions for damage, and remove what groups
+            // need.
             write_format(root).map_err(|error| Fault::io("write FORMAT in", root, error))?;
         }
         let session = state.begin_session(boot())?;

@@ -5,18 +5,25 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 
 use crate::clock::{Timestamp, millis};
-use crate::engine::Dedup;
+use crate::engine::{Dedup, Version};
 use crate::limits;
 
 /// Bytes before a record's data.
 pub(super) const HEADER_BYTES: usize = 32;
-/// Data of the largest record: one envelope of the largest batch with the longest dedup id.
-const DATA_BYTES_MAX: usize = limits::BATCH_BYTES_MAX + DEDUP_BYTES + limits::DEDUP_ID_BYTES_MAX;
+/// Data of the largest record: one envelope of the largest batch with the longest dedup id and the longest version.
+const DATA_BYTES_MAX: usize = limits::BATCH_BYTES_MAX
+    + DEDUP_BYTES
+    + limits::DEDUP_ID_BYTES_MAX
+    + VERSION_BYTES
+    + limits::VERSION_EPOCH_BYTES_MAX;
 /// Bytes before a dedup id: its length and its window.
 const DEDUP_BYTES: usize = 1 + 8;
+/// Bytes before the epoch of a version: its length and the number.
+const VERSION_BYTES: usize = 1 + 8;
 
 const MAGIC: u16 = u16::from_le_bytes(*b"TR");
 const HAS_DEDUP: u8 = 1;
+const HAS_VERSION: u8 = 2;
 
 /// Mixed into the checksum of every record header of a directory. An event's data can spell a record, but not
 /// one with this number: a search for the next record after damage never finds a forged one.
@@ -50,7 +57,7 @@ impl Header {
             time: Timestamp::from_millis(fields.get_u64_le()),
         };
         let is_valid = header.crc(salt) == header_crc
-            && flags & !HAS_DEDUP == 0
+            && flags & !(HAS_DEDUP | HAS_VERSION) == 0
             && reserved == 0
             && header.data_bytes as usize <= DATA_BYTES_MAX;
         is_valid.then_some(header)
@@ -99,21 +106,37 @@ impl Header {
         if data.len() != self.data_bytes() || crc32fast::hash(data) != self.data_crc {
             return None;
         }
-        if self.flags & HAS_DEDUP == 0 {
-            return Some(Body { dedup: None, envelope: data });
-        }
-        let (&id_bytes, rest) = data.split_first()?;
-        let (window, rest) = rest.split_first_chunk()?;
-        let (id, envelope) = rest.split_at_checked(id_bytes.into())?;
-        let window = Duration::from_millis(u64::from_le_bytes(*window));
-        Some(Body { dedup: Some((std::str::from_utf8(id).ok()?, window)), envelope })
+        let mut rest = data;
+        let dedup = match self.flags & HAS_DEDUP {
+            0 => None,
+            _ => Some(take_text(&mut rest)?).map(|(id, window)| (id, Duration::from_millis(window))),
+        };
+        let version = if self.flags & HAS_VERSION == 0 { None } else { Some(take_text(&mut rest)?) };
+        Some(Body { dedup, version, envelope: rest })
     }
+}
+
+/// A text and the number that stands with it: bytes of the text (1), number (8), text.
+fn take_text<'a>(from: &mut &'a [u8]) -> Option<(&'a str, u64)> {
+    let (&bytes, rest) = from.split_first()?;
+    let (number, rest) = rest.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(bytes.into())?;
+    *from = rest;
+    Some((std::str::from_utf8(text).ok()?, u64::from_le_bytes(*number)))
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str, number: u64) {
+    out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.put_u64_le(number);
+    out.put_slice(text.as_bytes());
 }
 
 /// The data of a record, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Body<'a> {
     pub(super) dedup: Option<(&'a str, Duration)>,
+    /// Epoch and number.
+    pub(super) version: Option<(&'a str, u64)>,
     pub(super) envelope: &'a [u8],
 }
 
@@ -124,6 +147,7 @@ pub(super) fn encode(
     offset: u64,
     time: Timestamp,
     dedup: Option<&Dedup>,
+    version: Option<&Version>,
     envelope: &[u8],
 ) {
     let start = out.len();
@@ -131,9 +155,11 @@ pub(super) fn encode(
     let mut flags = 0;
     if let Some(Dedup { id, window }) = dedup {
         flags |= HAS_DEDUP;
-        out.put_u8(u8::try_from(id.len()).unwrap_or(u8::MAX));
-        out.put_u64_le(millis(*window));
-        out.put_slice(id.as_bytes());
+        put_text(out, id, millis(*window));
+    }
+    if let Some(Version { epoch, number }) = version {
+        flags |= HAS_VERSION;
+        put_text(out, epoch, *number);
     }
     out.put_slice(envelope);
     let data = out.get(start + HEADER_BYTES..).unwrap_or_default();
@@ -150,8 +176,9 @@ pub(super) fn encode(
 }
 
 /// Bytes that [`encode`] writes.
-pub(super) fn encoded_bytes(dedup: Option<&Dedup>, envelope: &[u8]) -> usize {
-    HEADER_BYTES + dedup.map_or(0, |dedup| DEDUP_BYTES + dedup.id.len()) + envelope.len()
+pub(super) fn encoded_bytes(dedup: Option<&Dedup>, version: Option<&Version>, envelope: &[u8]) -> usize {
+    let version_bytes = version.map_or(0, |version| VERSION_BYTES + version.epoch.len());
+    HEADER_BYTES + dedup.map_or(0, |dedup| DEDUP_BYTES + dedup.id.len()) + version_bytes + envelope.len()
 }
 
 #[cfg(test)]
@@ -160,18 +187,20 @@ mod tests {
 
     const SALT: Salt = Salt(7);
 
-    fn encoded(dedup: Option<&Dedup>, envelope: &[u8]) -> Vec<u8> {
+    fn encoded(dedup: Option<&Dedup>, version: Option<&Version>, envelope: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&mut out, SALT, 42, Timestamp::from_millis(1_700_000_000_000), dedup, envelope);
+        encode(&mut out, SALT, 42, Timestamp::from_millis(1_700_000_000_000), dedup, version, envelope);
         out
     }
 
     #[test]
     fn a_record_gives_back_its_parts() {
         let dedup = Dedup { id: "order-7".into(), window: Duration::from_secs(120) };
-        for dedup in [None, Some(&dedup)] {
-            let bytes = encoded(dedup, b"envelope");
-            assert_eq!(bytes.len(), encoded_bytes(dedup, b"envelope"));
+        let version = Version { epoch: "june".into(), number: u64::MAX };
+        let (dedup, version) = (Some(&dedup), Some(&version));
+        for (dedup, version) in [(None, None), (dedup, None), (None, version), (dedup, version)] {
+            let bytes = encoded(dedup, version, b"envelope");
+            assert_eq!(bytes.len(), encoded_bytes(dedup, version, b"envelope"));
             let (header, data) = bytes.split_first_chunk().unwrap();
             let header = Header::decode(header, SALT).unwrap();
             assert_eq!((header.offset, header.time.as_millis()), (42, 1_700_000_000_000));
@@ -179,13 +208,15 @@ mod tests {
             let body = header.open(data).unwrap();
             assert_eq!(body.envelope, b"envelope");
             assert_eq!(body.dedup, dedup.map(|dedup| (&*dedup.id, dedup.window)));
+            assert_eq!(body.version, version.map(|version| (&*version.epoch, version.number)));
         }
     }
 
     #[test]
     fn any_flipped_bit_is_noticed() {
         let dedup = Dedup { id: "id".into(), window: Duration::from_secs(1) };
-        let bytes = encoded(Some(&dedup), b"data");
+        let version = Version { epoch: "e".into(), number: 7 };
+        let bytes = encoded(Some(&dedup), Some(&version), b"data");
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -197,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_record_of_another_directory_is_not_valid() {
-        let bytes = encoded(None, b"data");
+        let bytes = encoded(None, None, b"data");
         assert_eq!(Header::decode(bytes.first_chunk().unwrap(), Salt(8)), None);
     }
 }

@@ -14,7 +14,7 @@ use super::state::{SCHEDULE, at_bound_number, at_bound_of, channel_of};
 use super::state_writer::{Change, Done, StateJob};
 use super::store;
 use crate::clock::{Timestamp, millis};
-use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Retention};
+use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Effect, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
@@ -54,7 +54,7 @@ impl Schedule {
         self.changed.notify_one();
         let kept = |(durability, (due, order))| {
             let scheduled = Some(format!("{due}-{order}").into());
-            Ok(Appended { position: None, scheduled, is_duplicate: false, durability })
+            Ok(Appended { position: None, scheduled, effect: Effect::New, durability })
         };
         Ok(durabilities.into_iter().zip(keys).map(kept).collect())
     }
@@ -253,6 +253,7 @@ fn decode(mut bytes: Bytes) -> Option<Append> {
         dedup: Some(Dedup { id, window }),
         retention: Retention { events_max, age_max, bytes_max, at_bound },
         durability,
+        version: None,
         deliver_at: None,
     })
 }

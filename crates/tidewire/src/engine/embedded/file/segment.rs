@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-pub(super) use self::header::{HEADER_BYTES, SegmentHeader};
+pub(super) use self::header::{HEADER_BYTES, SegmentHeader, VersionBefore};
 use super::files::{self, FileKey, Files};
 use super::record::{Body, Header, Salt};
 use super::scan::{End, Slice, Step, Walk, Window};

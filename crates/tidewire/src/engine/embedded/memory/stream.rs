@@ -9,7 +9,9 @@ use super::groups::MemoryGroup;
 use crate::clock::Timestamp;
 use crate::engine::embedded::dedup::DedupWindow;
 use crate::engine::embedded::group::{Bounds, read_turn};
-use crate::engine::{AtBound, Direction, Page, Range, Retention, Stored, StreamStats, Trimmed, Turned};
+use crate::engine::{
+    AtBound, Direction, Page, Range, Retention, Stored, StreamStats, Trimmed, Turned, Version,
+};
 use crate::limits;
 use crate::position::Epoch;
 
@@ -17,6 +19,7 @@ use crate::position::Epoch;
 #[derive(Default)]
 pub(super) struct Stream {
     pub(super) dedup: DedupWindow,
+    pub(super) version: Option<Version>,
     pub(super) groups: BTreeMap<Box<str>, MemoryGroup>,
     events: VecDeque<Stored>,
     last: u64,
@@ -33,6 +36,11 @@ impl Stream {
         self.events.push_back(Stored { offset: self.last, time: now, envelope });
         self.retention = retention;
         self.expire(now);
+        self.last
+    }
+
+    /// The offset of the newest event ever.
+    pub(super) fn last(&self) -> u64 {
         self.last
     }
 

@@ -14,7 +14,7 @@ use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::refusal::{self, Explained};
 use crate::engine::redis::scripts::{Publish, Script};
 use crate::engine::redis::topology::Topology;
-use crate::engine::{Announce, Append, Appended, AtBound, Durability, Retention, Seen};
+use crate::engine::{Announce, Append, Appended, AtBound, Durability, Effect, Retention, Seen, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ChannelPath;
 use crate::position::{Epoch, Position};
@@ -225,11 +225,17 @@ fn options(append: &Append, marks: &mut u64, is_apart: bool) -> String {
         }
         None => (0, 0),
     };
+    // So many digits that they compare as text: a script's numbers are not exact to 64 bits.
+    let version = append.version.as_ref();
+    let version =
+        version.map_or_else(String::new, |Version { epoch, number }| format!("\n{number:020}{epoch}"));
     match &append.announce {
-        Announce::Quiet => format!("q {mark} {window} "),
-        Announce::AlsoOn(other) if !is_apart => format!("b {mark} {window} {}", keys::channel(other)),
-        Announce::Here | Announce::AlsoOn(_) if mark == 0 => String::new(),
-        Announce::Here | Announce::AlsoOn(_) => format!("h {mark} {window} "),
+        Announce::Quiet => format!("q {mark} {window} {version}"),
+        Announce::AlsoOn(other) if !is_apart => {
+            format!("b {mark} {window} {}{version}", keys::channel(other))
+        }
+        Announce::Here | Announce::AlsoOn(_) if mark == 0 && version.is_empty() => String::new(),
+        Announce::Here | Announce::AlsoOn(_) => format!("h {mark} {window} {version}"),
     }
 }
 
@@ -245,12 +251,12 @@ fn appended(next: &mut Option<Position>) -> Result<Appended> {
     Ok(Appended {
         position: Some(position),
         scheduled: None,
-        is_duplicate: false,
+        effect: Effect::New,
         durability: Durability::Fast,
     })
 }
 
-/// The outcome of an event that did not: `d7` or `!ERROR`.
+/// The outcome of an event that did not: `d7`, `s7` or `!ERROR`.
 fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> Result<Appended> {
     if exception == "!FULL" {
         let text = format!(
@@ -264,10 +270,13 @@ fn read_exception(append: &Append, start: Option<Position>, exception: &str) -> 
             format!("redis refused to append to {}: {}", append.channel, Explained(refusal.as_bytes()));
         return Err(Error::new(refusal::kind_of(refusal.as_bytes()), text));
     }
-    let offset = exception.strip_prefix('d').and_then(|digits| digits.parse().ok());
-    let (Some(start), Some(offset)) = (start, offset) else { return Err(unreadable()) };
+    let effects = [('d', Effect::Duplicate), ('s', Effect::Stale)];
+    let read = |(letter, effect)| Some((exception.strip_prefix(letter)?.parse().ok()?, effect));
+    let (Some(start), Some((offset, effect))) = (start, effects.into_iter().find_map(read)) else {
+        return Err(unreadable());
+    };
     let position = Some(Position { offset, ..start });
-    Ok(Appended { position, scheduled: None, is_duplicate: true, durability: Durability::Fast })
+    Ok(Appended { position, scheduled: None, effect, durability: Durability::Fast })
 }
 
 /// Confirms an append that is kept, if as much holds as was asked for.

@@ -6,7 +6,7 @@ use crate::engine::redis::announcement::{self, Place};
 use crate::engine::redis::keys::{self, Tag};
 use crate::engine::redis::pubsub::publish_on;
 use crate::engine::redis::topology::Topology;
-use crate::engine::{Announce, Append, Appended};
+use crate::engine::{Announce, Append, Appended, Effect};
 use crate::error::Result;
 use crate::name::ChannelPath;
 use crate::tasks::Tasks;
@@ -39,7 +39,7 @@ impl Elsewhere {
         start: Option<Place>,
     ) -> Option<Notice> {
         let channel = apart(append, &self.topology)?.clone();
-        let Ok(Appended { position: Some(position), is_duplicate: false, .. }) = outcome else { return None };
+        let Ok(Appended { position: Some(position), effect: Effect::New, .. }) = outcome else { return None };
         let place = Place { position: *position, ..start? };
         let payload = announcement::elsewhere(&append.channel, place, &append.envelope);
         Some(Notice { channel, payload })

@@ -22,7 +22,7 @@ use crate::engine::redis::pubsub::malformed;
 use crate::engine::redis::resp::Value;
 use crate::engine::redis::scripts::Script;
 use crate::engine::redis::topology::{Line, Topology};
-use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Retention};
+use crate::engine::{Announce, Append, Appended, AtBound, Dedup, Durability, Effect, Retention};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::name::ChannelPath;
@@ -81,7 +81,7 @@ impl Schedule {
         let call = call.arg(times).arg(appends).arg(&id).int(to_int(due.as_millis())).arg(encode(append));
         let durability = self.keep(&call, append.durability).await?;
         self.added.notify_one();
-        Ok(Appended { position: None, scheduled: Some(id.into()), is_duplicate: false, durability })
+        Ok(Appended { position: None, scheduled: Some(id.into()), effect: Effect::New, durability })
     }
 
     /// Takes back what was kept under an id for a channel; false if its time has come or it is not there.
@@ -357,6 +357,7 @@ fn decode(id: &[u8], mut text: Bytes) -> Option<Append> {
         dedup: Some(dedup),
         retention: Retention { events_max, age_max, bytes_max, at_bound },
         durability,
+        version: None,
         deliver_at: None,
     })
 }

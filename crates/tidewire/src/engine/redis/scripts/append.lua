@@ -13,12 +13,14 @@
 --   (empty: the server matches them), count of events - 0 only has the stream looked at, arguments of each event: 1 is its
 --   frame and 2 are options and frame; then for each event:
 --     options: empty to announce it and no more, else `KIND MARK WINDOW CHANNEL`: kind `h` announced, `q` quiet or
---     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms);
+--     `b` announced on CHANNEL too, number of its dedup key (0: none), dedup window (ms); then, if it has a version, a line
+--     feed, its number in 20 digits and its epoch;
 --     frame: the length of the envelope (4 bytes, the lowest first) and the envelope
 -- PUBLISH       the command that announces; it stands before this text
 -- Returns lines: for each stream its epoch, the offset of its first event appended here, their time (ms) and the term; then
 -- for each event of the batch that did not get the next offset of its stream, its number in the batch and `d` with the
--- offset of the append that took effect, or `!` with an error: `FULL` if groups have not settled what the stream may hold.
+-- offset of the append that took effect, `s` with the last offset if its version is not above the stream's, or `!` with an
+-- error: `FULL` if groups have not settled what the stream may hold.
 --
 -- An announcement is `a EPOCH OFFSET TIME TERM[ CHANNEL]`, a line feed, and the frames of events whose offsets follow one
 -- another; none tells of a new epoch. CHANNEL is the stream's where it is announced on another. For those with patterns,
@@ -124,10 +126,16 @@ local function bytes_left(state, key, events)
   return state.b - used * unsettled / length
 end
 
+-- Whether the stream's version, read when the first event of the batch has one, is of the same epoch and not below.
+local function is_stale(state, version)
+  state.v = state.v or call('HGET', state.meta, 'v') or ''
+  return string.sub(state.v, 21) == string.sub(version, 21) and string.sub(version, 1, 20) <= string.sub(state.v, 1, 20)
+end
+
 local function append(state, options, frame)
-  local kind, mark, window, also
+  local kind, mark, window, also, version
   if options ~= '' then
-    kind, mark, window, also = string.match(options, '^(%a) (%d+) (%d+) ?(.*)$')
+    kind, mark, window, also, version = string.match(options, '^(%a) (%d+) (%d+) ?([^\n]*)\n?(.*)$')
     mark = mark ~= '0' and KEYS[1 + 2 * stream_count + mark]
     if mark then
       local epoch, offset = string.match(call('GET', mark) or '', '^(%x+) (%d+)$')
@@ -135,6 +143,10 @@ local function append(state, options, frame)
       if epoch and goes_on_from(state, epoch) then
         return 'd' .. offset
       end
+    end
+    version = version ~= '' and version
+    if version and is_stale(state, version) then
+      return format('s%d', state.o)
     end
   end
   local offset = state.o + 1
@@ -148,6 +160,9 @@ local function append(state, options, frame)
   state.o, state.bytes_left, state.largest = offset, state.bytes_left - #frame, math.max(state.largest, #frame)
   if mark then
     call('SET', mark, format('%s %d', state.e, offset), 'PX', window)
+  end
+  if version then
+    state.v, state.has_new_version = version, true
   end
   if kind == 'q' then
     return announce(state)
@@ -279,6 +294,9 @@ local function append_all(index)
     end
     if state.w and state.largest > state.w then
       call('HSET', meta, 'w', state.largest)
+    end
+    if state.has_new_version then
+      call('HSET', meta, 'v', state.v)
     end
     if state.h ~= '' then
       call('HSET', meta, 'h', '')

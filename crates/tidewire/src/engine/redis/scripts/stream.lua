@@ -10,6 +10,7 @@
 --                   what groups knew of it; without groups it is not there;
 --                   h where the next append is told, because somebody waits for it;
 --                   w bytes of the largest frame ever; only where that is known of all events;
+--                   v the version of the newest event that has one: its number in 20 digits, and its epoch;
 --                   s the terms of this epoch, newest first: `TERM:OFFSET`, of the newest event when it began,
 --                   f the epochs before, newest first: `EPOCH:OFFSET`, up to which they are the same
 -- A term is a replication history of the server: its id is another one after a replica has taken over, and after the server
@@ -53,6 +54,8 @@ end
 -- Starts the stream anew, under another epoch: what it confirmed before cannot be gone on from.
 local function restart(stream, meta, state, epoch)
   call('DEL', stream)
+  -- What has that version may be lost: it may be told again.
+  call('HDEL', meta, 'v')
   state.e, state.o, state.t, state.s, state.f = epoch, 0, 0, current_term() .. ':0', ''
   state.term, state.w, state.is_new = current_term(), 0, true
   call('HSET', meta, 'e', epoch, 'o', 0, 't', 0, 's', state.s, 'f', '', 'w', 0)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewire_fleet::{Admin, Proxy};
 
 use super::*;
-use crate::engine::{Interest, Range, Stored};
+use crate::engine::{Effect, Interest, Range, Stored};
 use crate::error::ErrorKind;
 use crate::position::Position;
 
@@ -40,7 +40,7 @@ async fn append_all(
         let outcomes_of_one = engine.log.append(vec![append(&channel, text.clone())]).await;
         let confirmed = match outcomes_of_one.map(|mut one| one.pop()) {
             Ok(Some(Ok(appended))) => {
-                assert!(!appended.is_duplicate, "no dedup id was given");
+                assert_eq!(appended.effect, Effect::New, "no dedup id was given");
                 appended.position
             }
             Ok(Some(Err(error))) | Err(error) => {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::redis::keys::{self, Tag};
-use crate::engine::{Appended, Fork, Interest, Kept, Range, Seen, Term};
+use crate::engine::{Appended, Effect, Fork, Interest, Kept, Range, Seen, Term, Version};
 use crate::error::{ErrorKind, Result};
 use crate::name::PatternPath;
 use crate::position::Position;
@@ -13,6 +13,10 @@ async fn append_one(engine: &Engine, append: Append) -> Result<Appended> {
 
 async fn position(engine: &Engine, append: Append) -> Position {
     append_one(engine, append).await.expect("confirmed").position.expect("a position")
+}
+
+fn version(epoch: &str, number: u64) -> Option<Version> {
+    Some(Version { epoch: epoch.into(), number })
 }
 
 #[tokio::test]
@@ -99,11 +103,45 @@ async fn a_dedup_id_of_a_lost_event_is_free_again() {
     let channel = path("lost-mark", "c");
     let once = || Append { dedup: dedup("order-7"), ..append(&channel, "1") };
     let first = position(&engine, once()).await;
-    assert!(append_one(&engine, once()).await.expect("confirmed").is_duplicate);
+    assert_eq!(append_one(&engine, once()).await.expect("confirmed").effect, Effect::Duplicate);
     ask(&spy, &[b"DEL".as_slice(), keys::stream(&channel).as_bytes()]).await;
     let again = append_one(&engine, once()).await.expect("confirmed");
-    assert!(!again.is_duplicate, "the event is not there any more");
+    assert_eq!(again.effect, Effect::New, "the event is not there any more");
     assert_ne!(again.position.expect("a position").epoch, first.epoch);
+}
+
+#[tokio::test]
+async fn the_version_of_a_lost_event_may_be_told_again() {
+    let ((engine, _), spy) = (open(&server_url()).await, spy().await);
+    let channel = path("lost-version", "c");
+    let versioned = || Append { version: version("", 7), ..append(&channel, "1") };
+    let first = position(&engine, versioned()).await;
+    assert_eq!(append_one(&engine, versioned()).await.expect("confirmed").effect, Effect::Stale);
+    ask(&spy, &[b"DEL".as_slice(), keys::stream(&channel).as_bytes()]).await;
+    let again = append_one(&engine, versioned()).await.expect("confirmed");
+    assert_eq!(again.effect, Effect::New, "the event is not there any more");
+    assert_ne!(again.position.expect("a position").epoch, first.epoch);
+    assert_eq!(append_one(&engine, versioned()).await.expect("confirmed").effect, Effect::Stale);
+}
+
+#[tokio::test]
+async fn an_epoch_of_versions_is_any_text() {
+    let (engine, _) = open(&server_url()).await;
+    let channel = path("version-epoch", "c");
+    for epoch in ["", "two\nlines", "9 \0\u{fc}", "h 0 0 x\n00000000000000000009"] {
+        let versioned =
+            || Append { version: version(epoch, 7), announce: Announce::Quiet, ..append(&channel, "1") };
+        assert_eq!(
+            append_one(&engine, versioned()).await.expect("confirmed").effect,
+            Effect::New,
+            "{epoch:?}"
+        );
+        assert_eq!(
+            append_one(&engine, versioned()).await.expect("confirmed").effect,
+            Effect::Stale,
+            "{epoch:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -123,7 +161,7 @@ async fn a_dedup_id_outlives_the_epoch_of_its_event_where_the_event_does() {
     let page = engine.log.read(&channel, range).await.expect("bounds");
     assert_eq!((page.epoch == first.epoch, page.last), (false, 2));
     let again = append_one(&engine, once()).await.expect("confirmed");
-    assert!(again.is_duplicate, "the event is there");
+    assert_eq!(again.effect, Effect::Duplicate, "the event is there");
     assert_eq!(again.position, Some(Position { epoch: page.epoch, offset: 2 }));
 }
 

@@ -16,7 +16,7 @@ use crate::engine::embedded::file::state::StreamRow;
 use crate::engine::embedded::file::tail::TailBound;
 use crate::engine::embedded::group::full;
 use crate::engine::embedded::pubsub::LocalPubSub;
-use crate::engine::{Append, Appended, AtBound, Durability, Kept, Retention, Term};
+use crate::engine::{Append, Appended, AtBound, Durability, Effect, Kept, Retention, Term, Version};
 use crate::error::Result;
 use crate::position::{Epoch, Position};
 
@@ -40,12 +40,12 @@ pub(in super::super) struct Run {
     fault: Option<Fault>,
 }
 
-/// Where an entry goes; a duplicate to where the first one went.
+/// Where an entry goes; a duplicate to where the first one went, a stale one to the end before it.
 pub(super) struct Place {
     pub(super) entry: usize,
     pub(super) offset: u64,
     pub(super) time: Timestamp,
-    pub(super) is_duplicate: bool,
+    pub(super) effect: Effect,
 }
 
 impl Run {
@@ -71,22 +71,31 @@ impl Run {
         let time = now.max(appender.last_time);
         let mut next_offset = appender.next_offset;
         let mut placed: FxHashMap<&str, u64> = FxHashMap::default();
+        let mut version: Option<&Version> = appender.version.as_ref();
         let mut unsettled = self.stream.unsettled(next_offset);
         for &index in &self.entries {
             let Some(Entry { append, .. }) = entries.get(index) else { continue };
             self.is_sync_wanted |= append.durability == Durability::Fsynced;
             let id = append.dedup.as_ref().map(|dedup| &*dedup.id);
             let seen = id.and_then(|id| appender.dedup.find(id, now).or_else(|| placed.get(id).copied()));
-            if seen.is_none() && !unsettled.as_mut().is_none_or(|unsettled| unsettled.take(append)) {
+            let is_stale = append.version.as_ref().is_some_and(|new| new.is_stale(version));
+            let (offset, effect) = match seen {
+                Some(offset) => (offset, Effect::Duplicate),
+                // If what made it stale fails, so does it.
+                None if is_stale => (next_offset - 1, Effect::Stale),
+                None => (next_offset, Effect::New),
+            };
+            if effect == Effect::New && !unsettled.as_mut().is_none_or(|unsettled| unsettled.take(append)) {
                 self.refused.push(index);
                 continue;
             }
-            let offset = seen.unwrap_or(next_offset);
-            self.places.push(Place { entry: index, offset, time, is_duplicate: seen.is_some() });
-            if seen.is_none() {
-                next_offset += 1;
+            self.places.push(Place { entry: index, offset, time, effect });
+            if effect != Effect::New {
+                continue;
             }
-            if let Some(dedup) = append.dedup.as_ref().filter(|_| seen.is_none()) {
+            next_offset += 1;
+            version = append.version.as_ref().or(version);
+            if let Some(dedup) = &append.dedup {
                 placed.insert(&dedup.id, offset);
                 // Before the writes: a segment that begins among them says when the ids before it are forgotten.
                 appender.dedup_until = appender.dedup_until.max(time.saturating_add(dedup.window));
@@ -198,7 +207,7 @@ impl Stream {
                 continue;
             }
             let position = Position { epoch, offset: place.offset };
-            if !place.is_duplicate {
+            if place.effect == Effect::New {
                 is_appended = true;
                 if let Some(dedup) = &entry.append.dedup {
                     appender.dedup.insert(dedup, place.offset, place.time);
@@ -208,9 +217,9 @@ impl Stream {
                     &Kept { position, term: Term::default(), time: place.time, stream: None },
                 );
             }
-            let (position, is_duplicate) = (Some(position), place.is_duplicate);
+            let (position, effect) = (Some(position), place.effect);
             let durability = entry.append.durability;
-            entry.outcome = Some(Ok(Appended { position, scheduled: None, is_duplicate, durability }));
+            entry.outcome = Some(Ok(Appended { position, scheduled: None, effect, durability }));
         }
         if is_appended && self.groups.take_hunger() {
             pubsub.tell_work(&self.channel);

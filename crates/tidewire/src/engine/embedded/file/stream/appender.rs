@@ -11,10 +11,10 @@ use crate::engine::embedded::dedup::DedupWindow;
 use crate::engine::embedded::file::directory::Directory;
 use crate::engine::embedded::file::record;
 use crate::engine::embedded::file::segment::{
-    BLOCK_BYTES, Block, Extent, RECORDS_START, Segment, SegmentHeader,
+    BLOCK_BYTES, Block, Extent, RECORDS_START, Segment, SegmentHeader, VersionBefore,
 };
 use crate::engine::embedded::file::tail::Chunk;
-use crate::engine::{Append, Retention};
+use crate::engine::{Append, Effect, Retention, Version};
 use crate::limits;
 
 /// Events that a segment may hold however few a stream keeps: one batch, as the bound of retention allows.
@@ -34,6 +34,8 @@ pub(super) struct Appender {
     pub(super) dedup: DedupWindow,
     /// When the last dedup id is forgotten.
     pub(super) dedup_until: Timestamp,
+    /// Of the newest record written that has one.
+    pub(super) version: Option<Version>,
     pub(super) retention: Retention,
     /// What the database knows of it.
     pub(super) saved_retention: Retention,
@@ -70,7 +72,7 @@ struct SegmentBounds {
 
 impl Appender {
     /// Writes as many of `places` as go into one write, to a new segment if the active one is full. Answers how
-    /// many those were, and what was written if not all were duplicates.
+    /// many those were, and what was written if any of them is new.
     pub(super) fn write(
         &mut self,
         stream: &Stream,
@@ -78,7 +80,7 @@ impl Appender {
         places: &[Place],
         entries: &[Entry],
     ) -> io::Result<(usize, Option<Write>)> {
-        let Some(first) = places.iter().find(|place| !place.is_duplicate) else {
+        let Some(first) = places.iter().find(|place| place.effect == Effect::New) else {
             return Ok((places.len(), None));
         };
         let bounds = self.segment_bounds(directory);
@@ -91,7 +93,7 @@ impl Appender {
         let mut count = 0;
         for place in places {
             let append = entries.get(place.entry).map(|entry| &entry.append);
-            if let Some(append) = append.filter(|_| !place.is_duplicate) {
+            if let Some(append) = append.filter(|_| place.effect == Effect::New) {
                 if write.is_full(active, &bounds, append) {
                     break;
                 }
@@ -104,6 +106,11 @@ impl Appender {
         active.end = write.end();
         active.block_start = write.blocks.last().map(|block| block.position).or(active.block_start);
         (self.next_offset, self.last_time) = (write.next_offset, first.time);
+        let written = places.iter().take(count).rev().filter(|place| place.effect == Effect::New);
+        let mut versions = written.filter_map(|place| entries.get(place.entry)?.append.version.as_ref());
+        if let Some(version) = versions.next() {
+            self.version = Some(version.clone());
+        }
         Ok((count, Some(write)))
     }
 
@@ -123,6 +130,7 @@ impl Appender {
             salt: directory.salt,
             created,
             dedup_until: self.dedup_until,
+            version: VersionBefore::Is(self.version.clone()),
         };
         let segment = Arc::new(Segment::create(&directory.files, stream.id(), path, header)?);
         self.is_directory_synced = false;
@@ -177,7 +185,8 @@ impl Write {
     }
 
     fn is_full(&self, active: &Active, bounds: &SegmentBounds, append: &Append) -> bool {
-        let record_bytes = record::encoded_bytes(append.dedup.as_ref(), &append.envelope);
+        let record_bytes =
+            record::encoded_bytes(append.dedup.as_ref(), append.version.as_ref(), &append.envelope);
         !self.bytes.is_empty()
             && (self.bytes.len() + record_bytes > limits::BATCH_BYTES_MAX
                 || bounds.are_reached(active, self.end(), self.next_offset, self.first.time))
@@ -189,8 +198,9 @@ impl Write {
         if block_start.is_none_or(|start| position - start >= BLOCK_BYTES) {
             self.blocks.push(Block { offset: place.offset, time: place.time, position });
         }
-        let dedup = append.dedup.as_ref();
-        record::encode(&mut self.bytes, directory.salt, place.offset, place.time, dedup, &append.envelope);
+        let Append { dedup, version, envelope, .. } = append;
+        let (dedup, version) = (dedup.as_ref(), version.as_ref());
+        record::encode(&mut self.bytes, directory.salt, place.offset, place.time, dedup, version, envelope);
         self.next_offset = place.offset + 1;
     }
 

@@ -12,16 +12,16 @@ use parking_lot::{Mutex, RwLock};
 use super::appender::{Active, Appender};
 use super::{Stream, View};
 use crate::clock::Timestamp;
-use crate::engine::Dedup;
 use crate::engine::embedded::dedup::DedupWindow;
 use crate::engine::embedded::file::directory::Directory;
 use crate::engine::embedded::file::fault::Fault;
 use crate::engine::embedded::file::groups::{Groups, StreamGroups};
 use crate::engine::embedded::file::record::{Body, Header};
 use crate::engine::embedded::file::scan::End;
-use crate::engine::embedded::file::segment::{self, RECORDS_START, Segment, SegmentHeader};
+use crate::engine::embedded::file::segment::{self, RECORDS_START, Segment, SegmentHeader, VersionBefore};
 use crate::engine::embedded::file::state::StreamRow;
 use crate::engine::embedded::file::tail::Tail;
+use crate::engine::{Dedup, Version};
 use crate::limits;
 use crate::name::ChannelPath;
 use crate::position::Epoch;
@@ -63,8 +63,10 @@ impl Stream {
         if let Some(active) = &end.active {
             cut(directory, active, end.is_broken).map_err(fault)?;
         }
+        let mut version = find_version(directory, &segments, &mut end).map_err(fault)?;
         if end.next_offset < row.first {
-            (end.next_offset, end.active) = (row.first, None);
+            // What has that version may be lost: it may be told again.
+            (end.next_offset, end.active, version) = (row.first, None, None);
         }
         let dedup = collect_marks(directory, &segments, &mut end, now).map_err(fault)?;
         let groups = groups.of_stream(directory, row.id, end.next_offset - 1)?;
@@ -75,6 +77,7 @@ impl Stream {
             active: end.active,
             dedup,
             dedup_until: end.dedup_until,
+            version,
             retention: row.retention,
             saved_retention: row.retention,
             is_directory_synced: false,
@@ -118,6 +121,8 @@ struct LastSegment {
     is_broken: bool,
     marks: VecDeque<Mark>,
     dedup_until: Timestamp,
+    /// That of its newest record that has one.
+    version: Option<Version>,
 }
 
 impl Default for LastSegment {
@@ -129,6 +134,7 @@ impl Default for LastSegment {
             is_broken: false,
             marks: VecDeque::new(),
             dedup_until: Timestamp::default(),
+            version: None,
         }
     }
 }
@@ -149,6 +155,7 @@ fn scan_last(
             salt: directory.salt,
             created: now,
             dedup_until: Timestamp::from_millis(u64::MAX),
+            version: VersionBefore::NotKnown,
         };
         segment.write_header(files, &header)?;
     }
@@ -157,6 +164,7 @@ fn scan_last(
     let (index, reached) = segment.scan(files, |header, body| {
         end.last_time = end.last_time.max(header.time);
         end.mark(header, body, now);
+        end.version = version_of(body).or(end.version.take());
     })?;
     end.next_offset = index.next_offset;
     end.is_broken = reached == End::Broken;
@@ -233,6 +241,33 @@ fn collect_marks(
         window.insert(&dedup, offset, time);
     }
     Ok(window)
+}
+
+fn version_of(body: &Body<'_>) -> Option<Version> {
+    body.version.map(|(epoch, number)| Version { epoch: epoch.into(), number })
+}
+
+/// The stream's version: that of its newest record that has one. The last segment has it or tells it; where its header is
+/// damaged, the segments before it do.
+fn find_version(
+    directory: &Directory,
+    segments: &VecDeque<Arc<Segment>>,
+    end: &mut LastSegment,
+) -> io::Result<Option<Version>> {
+    let mut newest = end.version.take();
+    for (age, segment) in segments.iter().rev().enumerate() {
+        if age > 0 {
+            segment.scan(&directory.files, |_, body| newest = version_of(body).or(newest.take()))?;
+        }
+        if newest.is_some() {
+            break;
+        }
+        let header = segment.header(&directory.files)?;
+        if let Some(VersionBefore::Is(version)) = header.map(|header| &header.version) {
+            return Ok(version.clone());
+        }
+    }
+    Ok(newest)
 }
 
 fn view(

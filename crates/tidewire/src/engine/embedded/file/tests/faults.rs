@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{FileOptions, Fsync, open_file};
 use super::rig::{Heards, Rig, append, dedup, path, setup};
-use crate::engine::{Append, Durability, Interest, Range};
+use crate::engine::{Append, Durability, Effect, Interest, Range, Version};
 use crate::{Clock, Error, ErrorKind};
 
 fn refused(directory: &Path) -> Error {
@@ -35,13 +35,35 @@ async fn a_full_disk_keeps_what_was_confirmed_and_goes_on_when_there_is_room() {
     rig.disk.files.faults.leave_room(usize::MAX);
     let retried = Append { dedup: dedup("once", Duration::from_secs(60)), ..append("orders", "4") };
     let appended = rig.append(retried).await.unwrap();
-    assert_eq!((appended.position.unwrap().offset, appended.is_duplicate), (4, false));
+    assert_eq!((appended.position.unwrap().offset, appended.effect), (4, Effect::New));
     assert_eq!(rig.append(append("new", "1")).await.unwrap().position.unwrap().offset, 1);
     assert_eq!(rig.heard.0.lock().len(), 4, "what was not appended is not announced");
     let epoch = rig.disk.epoch;
     let rig = rig.reopen().await;
     assert_eq!(rig.read_all("orders").await.len(), 4);
     assert_eq!(rig.read("orders", Range::BOUNDS).await.epoch, epoch);
+}
+
+#[tokio::test]
+async fn a_version_that_could_not_be_written_may_be_told_again() {
+    let rig = Rig::new();
+    let versioned = |number, durability| {
+        let version = Some(Version { epoch: "".into(), number });
+        Append { version, durability, ..append("orders", number.to_string()) }
+    };
+    let fast = |number| versioned(number, Durability::Fast);
+    rig.append(fast(1)).await.unwrap();
+    rig.disk.files.faults.leave_room(10);
+    let outcomes = rig.engine.log.append(vec![fast(7), fast(6), fast(1)]).await.unwrap();
+    let effects: Vec<_> = outcomes.into_iter().map(|outcome| outcome.ok().map(|done| done.effect)).collect();
+    assert_eq!(effects, [None, None, None], "what made the others stale is not there");
+    rig.disk.files.faults.leave_room(usize::MAX);
+    assert_eq!(rig.append(fast(5)).await.unwrap().effect, Effect::New);
+    rig.disk.files.faults.fail_syncs(true);
+    rig.append(versioned(9, Durability::Fsynced)).await.unwrap_err();
+    rig.disk.files.faults.fail_syncs(false);
+    let rig = rig.reopen().await;
+    assert_eq!(rig.append(fast(8)).await.unwrap().effect, Effect::New);
 }
 
 #[tokio::test]
@@ -123,7 +145,7 @@ async fn a_directory_of_somebody_else_is_left_alone() {
     assert!(refused(directory.path()).to_string().contains("not empty"));
     let rig = Rig::new();
     rig.close().await;
-    std::fs::write(rig.directory.path().join("FORMAT"), "tidewire file engine, format 3\n").unwrap();
+    std::fs::write(rig.directory.path().join("FORMAT"), "tidewire file engine, format 4\n").unwrap();
     assert!(refused(rig.directory.path()).to_string().contains("format 3"));
     std::fs::remove_file(rig.directory.path().join("FORMAT")).unwrap();
     std::fs::create_dir_all(rig.disk.stream(1)).unwrap();

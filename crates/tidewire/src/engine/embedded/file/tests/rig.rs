@@ -128,6 +128,7 @@ pub(super) fn append(channel: &str, data: impl Into<String>) -> Append {
         dedup: None,
         retention: Retention::default(),
         durability: Durability::Fast,
+        version: None,
         deliver_at: None,
     }
 }

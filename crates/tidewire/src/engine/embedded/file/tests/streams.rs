@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::FileOptions;
 use super::rig::{Rig, append, dedup, path};
-use crate::engine::{Append, Direction, Durability, Heard, Interest, Range, Retention};
+use crate::engine::{Append, Direction, Durability, Effect, Heard, Interest, Range, Retention, Version};
 
 fn numbers(offsets: std::ops::RangeInclusive<u64>) -> Vec<(u64, String)> {
     offsets.map(|offset| (offset, offset.to_string())).collect()
@@ -126,10 +126,10 @@ async fn a_dedup_id_holds_over_a_restart_and_over_segments() {
     rig.append_all("orders", (2..=200).map(|n| n.to_string())).await;
     for rig in [rig.reopen().await] {
         let second = rig.append(Append { durability: Durability::Fsynced, ..with_id() }).await.unwrap();
-        assert_eq!((second.position, second.is_duplicate), (first.position, true));
+        assert_eq!((second.position, second.effect), (first.position, Effect::Duplicate));
         rig.clock.advance(window);
         let third = rig.append(with_id()).await.unwrap();
-        assert_eq!((third.position.unwrap().offset, third.is_duplicate), (201, false));
+        assert_eq!((third.position.unwrap().offset, third.effect), (201, Effect::New));
     }
 }
 
@@ -138,13 +138,57 @@ async fn a_dedup_id_holds_within_a_batch() {
     let rig = Rig::new();
     let one = Append { dedup: dedup("a", Duration::from_secs(60)), ..append("orders", "1") };
     let outcomes = rig.engine.log.append(vec![one.clone(), append("orders", "2"), one]).await.unwrap();
-    let places: Vec<_> = outcomes
-        .into_iter()
-        .map(|o| o.unwrap())
-        .map(|o| (o.position.unwrap().offset, o.is_duplicate))
-        .collect();
-    assert_eq!(places, [(1, false), (2, false), (1, true)]);
+    let places: Vec<_> =
+        outcomes.into_iter().map(|o| o.unwrap()).map(|o| (o.position.unwrap().offset, o.effect)).collect();
+    assert_eq!(places, [(1, Effect::New), (2, Effect::New), (1, Effect::Duplicate)]);
     assert_eq!(rig.read_all("orders").await, numbers(1..=2));
+}
+
+fn versioned(number: u64) -> Append {
+    Append { version: Some(Version { epoch: "june".into(), number }), ..append("orders", "versioned") }
+}
+
+#[tokio::test]
+async fn a_version_is_carried_from_segment_to_segment() {
+    let rig = Rig::with(small_segments());
+    rig.append(versioned(7)).await.unwrap();
+    rig.append_all("orders", (2..=300).map(|n| n.to_string())).await;
+    assert!(rig.files().await.len() > 2);
+    let rig = rig.reopen().await;
+    assert_eq!(rig.append(versioned(7)).await.unwrap().effect, Effect::Stale);
+    // Also where nothing is left of the segment that it was in, nor of any event.
+    rig.engine.log.trim(&path("orders"), u64::MAX).await.unwrap();
+    assert_eq!(rig.files().await.len(), 1);
+    let rig = rig.reopen().await;
+    assert_eq!(rig.append(versioned(7)).await.unwrap().effect, Effect::Stale);
+    assert_eq!(rig.append(versioned(8)).await.unwrap().effect, Effect::New);
+}
+
+#[tokio::test]
+async fn a_version_is_found_where_the_head_of_a_segment_is_damaged() {
+    let rig = Rig::with(small_segments());
+    rig.append(versioned(7)).await.unwrap();
+    rig.append_all("orders", (2..=300).map(|n| n.to_string())).await;
+    let files = rig.files().await;
+    let [.., before, last] = files.as_slice() else { panic!("{files:?}") };
+    rig.close().await;
+    for file in [before, last] {
+        let mut bytes = std::fs::read(file).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    }
+    let rig = rig.open();
+    assert_eq!(rig.append(versioned(7)).await.unwrap().effect, Effect::Stale);
+}
+
+#[tokio::test]
+async fn a_version_goes_with_its_segment_into_a_batch_of_several() {
+    let rig = Rig::with(small_segments());
+    let filler = |_| append("orders", "x".repeat(500));
+    let batch = [versioned(1)].into_iter().chain((0..50).map(filler)).chain([versioned(2)]);
+    rig.engine.log.append(batch.chain((0..50).map(filler)).collect()).await.unwrap();
+    let rig = rig.reopen().await;
+    assert_eq!(rig.append(versioned(2)).await.unwrap().effect, Effect::Stale);
 }
 
 #[tokio::test]
