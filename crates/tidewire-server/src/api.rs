@@ -23,6 +23,7 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::{any, get, post};
 
 use self::exchange::with_request_id;
+use crate::edge::visit;
 use crate::gateway::{admission, emulation, stream, websocket};
 use crate::node::Node;
 
@@ -51,6 +52,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
     router
         .layer(DefaultBodyLimit::max(node.config.limits.api_body_bytes_max))
         .layer(middleware::from_fn(with_request_id))
+        .layer(middleware::from_fn_with_state(node.clone(), visit))
         .with_state(node)
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) deliveries: Counter,
     /// Subscriptions that wanted what they missed, by outcome.
     pub(crate) recoveries: Family<RecoveryLabel, Counter>,
+    /// Who was not let in at the edge.
+    pub(crate) refusals: Family<RefusalLabel, Counter>,
     /// Requests to the server API.
     pub(crate) api_requests: Family<ApiLabels, Counter>,
     gaps: Family<GapLabel, Counter>,
@@ -77,6 +79,11 @@ pub(crate) struct ApiLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RefusalLabel {
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GapLabel {
     reason: &'static str,
 }
@@ -118,6 +125,11 @@ impl Metrics {
             "api_requests",
             "Requests to the server API, by method and error code (0: success)",
             self.api_requests.clone(),
+        );
+        registry.register(
+            "edge_refused",
+            "Connections and requests not let in, by reason",
+            self.refusals.clone(),
         );
         registry.register("gaps", "Gaps in channels that the engine told of, by reason", self.gaps.clone());
     }

@@ -39,7 +39,7 @@ impl Connection {
             Err(failure) => return Ok(Err(failure)),
         };
         if let Some(origin) = &self.origin.origin
-            && !tenant.admits_origin(origin, &self.origin.host)
+            && !tenant.admits_origin(origin, &self.origin.site)
         {
             tracing::info!(
                 connection = self.id,
@@ -49,7 +49,7 @@ impl Connection {
             );
             return Err(DisconnectCode::PERMISSION_DENIED.into());
         }
-        self.origin = Origin::default();
+        self.origin = Origin { visitor: std::mem::take(&mut self.origin.visitor), ..Origin::default() };
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
         self.admit(tenant, Identity::from(&claims));
@@ -67,6 +67,7 @@ impl Connection {
             let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
             // There is one connect command that succeeds.
             let _is_first = self.vitals.who.set(who).is_ok();
+            self.origin.visitor.proved();
         }
         self.tell_connected(id, &subscriptions);
         for (channel, joined) in subscriptions {
@@ -83,6 +84,7 @@ impl Connection {
             connection = self.id,
             tenant = tenant.handle.name(),
             user = &*identity.user,
+            client = %self.origin.visitor.address,
             "connected"
         );
         tenant.connections.inc();
@@ -190,12 +192,19 @@ impl Connection {
             Err(Refusal::Unavailable(reason)) => {
                 Ok(Err(Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() }))
             }
-            Err(Refusal::Invalid(reason)) => Err(self.refuse_token(&reason)),
+            Err(Refusal::Invalid(reason)) => {
+                // Who has no token guesses none.
+                if !token.is_empty() {
+                    self.node.edge.failed(&self.origin.visitor);
+                }
+                Err(self.refuse_token(&reason))
+            }
         }
     }
 
     fn refuse_token(&self, reason: &str) -> Disconnect {
-        tracing::info!(connection = self.id, reason, "connection refused");
+        let client = self.origin.visitor.address;
+        tracing::info!(connection = self.id, %client, reason, "connection refused");
         DisconnectCode::INVALID_TOKEN.into()
     }
 

@@ -8,8 +8,8 @@ use tidewire_protocol::Encoding;
 use tidewire_protocol::websocket::{
     Deflater, Effort, FrameHeader, HeaderBytes, Opcode, WindowBits, encode_frame,
 };
-use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use crate::gateway::serve::Sink;
 use crate::hub::outbox::Frame;
 use crate::publication::Form;
@@ -25,8 +25,8 @@ thread_local! {
 }
 
 /// Writes the frames of one connection.
-pub(super) struct SocketSink<'s> {
-    socket: &'s TcpStream,
+pub(super) struct SocketSink<'s, S> {
+    socket: &'s S,
     form: Form,
     /// Messages of at least so many bytes are compressed; `None` where the client did not agree to that.
     compressed_bytes_min: Option<usize>,
@@ -44,8 +44,8 @@ enum Payload<'f> {
     Compressed(Bytes),
 }
 
-impl<'s> SocketSink<'s> {
-    pub(super) fn new(socket: &'s TcpStream, form: Form, compressed_bytes_min: Option<usize>) -> Self {
+impl<'s, S: Socket> SocketSink<'s, S> {
+    pub(super) fn new(socket: &'s S, form: Form, compressed_bytes_min: Option<usize>) -> Self {
         Self { socket, form, compressed_bytes_min }
     }
 
@@ -57,14 +57,19 @@ impl<'s> SocketSink<'s> {
     async fn write_slices(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !slices.is_empty() {
             let end = slices.len().min(SLICES_MAX);
-            match self.socket.try_write_vectored(slices.get(..end).unwrap_or_default()) {
+            match self.socket.try_write(slices.get(..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut slices, written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        loop {
+            match self.socket.try_flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
+                outcome => return outcome,
+            }
+        }
     }
 
     fn message<'f>(&self, frames: &'f [Frame]) -> Message<'f> {
@@ -103,7 +108,7 @@ impl<'s> SocketSink<'s> {
     }
 }
 
-impl Sink for SocketSink<'_> {
+impl<S: Socket> Sink for SocketSink<'_, S> {
     async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
         let mut messages = Vec::new();
         let mut rest = frames;
