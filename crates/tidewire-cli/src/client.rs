@@ -13,7 +13,8 @@ use ureq::{Agent, Error};
 use crate::failed::Failed;
 use crate::hint::explain;
 use crate::print::one_line;
-use crate::server_url::{ServerArguments, ServerUrl};
+use crate::server_url::{ServerArguments, ServerPlace, ServerUrl};
+use crate::tls;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// From the request to the end of its answer.
@@ -53,7 +54,8 @@ impl ApiArguments {
                     .into(),
             )
         })?;
-        Ok(Api { agent: agent(), url: self.server.url, key })
+        let server = self.server.place()?;
+        Ok(Api { agent: agent(&server), url: server.url, key })
     }
 }
 
@@ -131,7 +133,7 @@ struct Answer {
 }
 
 /// An HTTP client that returns every answer, whatever its status.
-pub(crate) fn agent() -> Agent {
+pub(crate) fn agent(server: &ServerPlace) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         // The API never redirects, and our WebSocket would not go by a proxy either: all or nothing.
@@ -140,6 +142,10 @@ pub(crate) fn agent() -> Agent {
         .proxy(None)
         .timeout_connect(Some(CONNECT_WITHIN))
         .timeout_global(Some(ANSWER_WITHIN));
+    let config = match &server.roots {
+        Some(roots) => config.tls_config(roots.for_http()),
+        None => config,
+    };
     Agent::new_with_config(config.build())
 }
 
@@ -147,6 +153,10 @@ pub(crate) fn agent() -> Agent {
 pub(crate) fn unreachable(url: &ServerUrl, error: Error) -> anyhow::Error {
     match error {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => anyhow!(url.refused()),
+        Error::Io(error) if tls::remedy(&error).is_some() => {
+            let remedy = tls::remedy(&error).unwrap_or_default();
+            anyhow!("cannot trust {url}: {error}; {remedy}")
+        }
         Error::HostNotFound => anyhow!("no host of that name: {url}"),
         Error::Timeout(_) => anyhow!("{url} gave no answer in time; what was asked may have happened"),
         error => anyhow::Error::new(error).context(format!("lost {url}")),

@@ -18,6 +18,7 @@ mod serve;
 mod server_url;
 mod table;
 mod tail;
+mod tls;
 mod token;
 mod trace;
 mod webhooks;
@@ -87,7 +88,7 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Serve(serve) => serve.run(),
         Command::Publish(publish) => publish.run(Speed::Live),
         Command::Append(append) => append.run(Speed::Kept),
-        Command::Tail(tail) => Ok(tail.run()?),
+        Command::Tail(tail) => tail.run(),
         Command::Groups(groups) => groups.run(),
         Command::Dead(dead) => dead.run(),
         Command::Closed(closed) => closed.run(),

@@ -16,8 +16,9 @@ use tidewire_protocol::{
 };
 
 use self::progress::{Admission, Notice, Progress, Start};
+use crate::failed::Failed;
 use crate::print::{self, one_line};
-use crate::server_url::ServerArguments;
+use crate::server_url::{ServerArguments, ServerPlace};
 use crate::wire::{Ended, Wire};
 
 /// Events asked for at once where they do not come by themselves.
@@ -70,14 +71,16 @@ struct Line<'a> {
 }
 
 impl Tail {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<(), Failed> {
+        let server = self.server.clone().place()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("cannot start the runtime")?.block_on(async {
+        let followed = runtime.context("cannot start the runtime")?.block_on(async {
             tokio::select! {
-                outcome = Follower::new(&self).follow() => outcome,
+                outcome = Follower::new(&self, &server).follow() => outcome,
                 interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
             }
-        })
+        });
+        Ok(followed?)
     }
 
     fn start(&self) -> Start {
@@ -92,6 +95,7 @@ impl Tail {
 /// A tail at work.
 struct Follower<'t> {
     tail: &'t Tail,
+    server: &'t ServerPlace,
     progress: Progress,
     /// Events still to print; `None` for no end.
     left: Option<u64>,
@@ -101,9 +105,9 @@ struct Follower<'t> {
 }
 
 impl<'t> Follower<'t> {
-    fn new(tail: &'t Tail) -> Self {
+    fn new(tail: &'t Tail, server: &'t ServerPlace) -> Self {
         let progress = Progress::new(tail.start());
-        Self { tail, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
+        Self { tail, server, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
     }
 
     /// Prints events until there are enough of them.
@@ -127,7 +131,7 @@ impl<'t> Follower<'t> {
 
     /// Follows over one connection, until there are enough events.
     async fn connection(&mut self) -> Result<(), Ended> {
-        let mut wire = Wire::open(&self.tail.server.url, self.tail.token.as_deref()).await?;
+        let mut wire = Wire::open(self.server, self.tail.token.as_deref()).await?;
         self.subscribe(&mut wire).await?;
         let mut is_reading = false;
         while !self.is_done() {
