@@ -104,7 +104,7 @@ export class Server {
     const lines = createInterface({ input: this.child.stdout });
     const address = new Promise((resolve) => {
       lines.on('line', (line) => {
-        const found = /^listening on (http:\/\/\S+)$/.exec(line);
+        const found = /^listening on (https?:\/\/\S+)$/.exec(line);
         if (found) resolve(found[1]);
       });
     });
@@ -131,7 +131,7 @@ export class Server {
   }
 
   get websocketUrl() {
-    return `${this.url.replace('http:', 'ws:')}/connection/websocket`;
+    return `${this.url.replace(/^http/, 'ws')}/connection/websocket`;
   }
 
   /** Calls a method of the server API and returns its result. */

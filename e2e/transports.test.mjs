@@ -10,7 +10,7 @@ import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
 import { EventSource } from 'eventsource';
 import { WebSocket } from 'ws';
 
-import { connectionToken, ENGINES, next, Server, temporaryFolder, uniqueName, until } from './tidewire.mjs';
+import { connectionToken, ENGINES, next, Server, setting, temporaryFolder, uniqueName, until } from './tidewire.mjs';
 
 const utf8 = { encode: (data) => new TextEncoder().encode(JSON.stringify(data)), decode: (bytes) => JSON.parse(new TextDecoder().decode(bytes)) };
 const asIs = { encode: (data) => data, decode: (data) => data };
@@ -139,6 +139,35 @@ for (const engine of ENGINES.filter(({ name }) => name === 'redis' || name === '
       await expectReceived(received, [{ n: 1 }, { n: 2 }]);
     });
   }
+}
+
+for (const transport of TRANSPORTS) {
+  test(`TLS, ${transport.name}: the SDK subscribes, publishes and recovers`, async (t) => {
+    const config = join(temporaryFolder(t), 'tidewire.toml');
+    const files = `cert = "${setting('TIDEWIRE_TEST_CERTIFICATE')}"\nkey = "${setting('TIDEWIRE_TEST_KEY')}"\n`;
+    writeFileSync(config, `[tls]\n${files}[websocket]\ncompression = true\n`);
+    const server = await Server.start(t, { engine: 'memory:', config });
+    assert.match(server.url, /^https:/);
+    const channel = uniqueName('tls');
+    const client = connect(t, transport, server);
+    client.connect();
+    const { subscription, received } = subscribe(transport, client, channel);
+    await next(subscription, 'subscribed');
+    // More than one record of TLS holds, and more than one.
+    const large = Array.from({ length: 20 }, (_, n) => ({ n, text: `${n} `.repeat(15_000) }));
+    for (const data of large) {
+      await subscription.publish(transport.data.encode(data));
+    }
+    await expectReceived(received, large);
+    const away = next(client, 'disconnected');
+    client.disconnect();
+    await away;
+    await server.api('publish', { channel, data: { n: 20 } });
+    const again = next(subscription, 'subscribed');
+    client.connect();
+    assert.equal((await again).recovered, true);
+    await expectReceived(received, [...large, { n: 20 }]);
+  });
 }
 
 test('a WebSocket is compressed where both sides want that', async (t) => {

@@ -12,17 +12,22 @@ use rcgen::{
 
 /// Files in PEM.
 #[derive(Clone, Debug)]
-pub(crate) struct Certificates {
-    pub(crate) authority: PathBuf,
-    pub(crate) server: Pair,
-    pub(crate) client: Pair,
+pub struct Certificates {
+    /// Who signed the others.
+    pub authority: PathBuf,
+    /// Of a server at `localhost` or 127.0.0.1.
+    pub server: Pair,
+    /// Of a client.
+    pub client: Pair,
 }
 
 /// A certificate and its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Pair {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl Certificates {
@@ -36,7 +41,10 @@ impl Certificates {
     }
 
     /// Makes new ones in `folder`.
-    pub(crate) fn write(folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// They cannot be made or written.
+    pub fn write(folder: &Path) -> Result<Self> {
         let files = Self::of(folder);
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

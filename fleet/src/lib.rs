@@ -18,6 +18,7 @@ mod tls;
 
 pub use acl::Acl;
 pub use admin::{Admin, PATIENCE, Reply};
+pub use certificates::{Certificates, Pair};
 pub use cluster::Cluster;
 pub use program::{find_program, server_program, valkey_program};
 pub use proxy::{Proxy, Way};

@@ -52,6 +52,11 @@ impl Tls {
         )
     }
 
+    /// The certificates that it was started with.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// The same without the client's certificate: the server refuses it.
     pub fn url_without_certificate(&self) -> String {
         let url = self.url();

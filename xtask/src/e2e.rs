@@ -71,7 +71,9 @@ fn run_node(
         let mut node = Command::new(&programs.node);
         node.current_dir(&folder)
             .args(["--test", "--test-reporter=spec"])
-            .env(CHROMIUM.setting(), &programs.chromium);
+            .env(CHROMIUM.setting(), &programs.chromium)
+            // Read when a process starts; no test could set it for its own.
+            .env("NODE_EXTRA_CA_CERTS", services.authority());
         if let Some(pattern) = pattern {
             node.arg(format!("--test-name-pattern={pattern}"));
         }

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result};
-use tidewire_fleet::{Acl, Cluster, Persistence, Sentinel, Server, Standalone, Tls, valkey_program};
+use tidewire_fleet::{
+    Acl, Certificates, Cluster, Persistence, Sentinel, Server, Standalone, Tls, valkey_program,
+};
 
 use crate::provision;
 use crate::stage::Stages;
@@ -64,15 +66,23 @@ impl Services {
     }
 
     /// Tells `command` where the services are: `TIDEWIRE_TEST_X_URL` for an engine, and for each the plain addresses of
-    /// its servers, with who may do everything there, in `TIDEWIRE_TEST_X_ADMIN`.
+    /// its servers, with who may do everything there, in `TIDEWIRE_TEST_X_ADMIN`; and where a
+    /// certificate for this machine is.
     pub(crate) fn tell<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command.env(provision::REDIS.setting(), &self.program);
+        let Certificates { server, .. } = self.tls.certificates();
+        command.env("TIDEWIRE_TEST_CERTIFICATE", &server.certificate).env("TIDEWIRE_TEST_KEY", &server.key);
         for (name, url, admin) in self.columns() {
             let name = name.to_uppercase().replace('-', "_");
             command.env(format!("TIDEWIRE_TEST_{name}_URL"), url);
             command.env(format!("TIDEWIRE_TEST_{name}_ADMIN"), admin);
         }
         command
+    }
+
+    /// Who signed the certificate, in PEM.
+    pub(crate) fn authority(&self) -> &Path {
+        &self.tls.certificates().authority
     }
 
     /// Each topology: its name, the URL of an engine, and the admin addresses, with commas between.

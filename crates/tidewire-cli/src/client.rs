@@ -14,7 +14,8 @@ use crate::failed::Failed;
 use crate::hint::explain;
 use crate::print::one_line;
 use crate::rest::RestPath;
-use crate::server_url::{ServerArguments, ServerUrl};
+use crate::server_url::{ServerArguments, ServerPlace, ServerUrl};
+use crate::tls;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// From the request to the end of its answer.
@@ -35,7 +36,7 @@ pub(crate) struct ApiArguments {
 /// A server's API.
 pub(crate) struct Api {
     agent: Agent,
-    url: ServerUrl,
+    server: ServerPlace,
     key: String,
 }
 
@@ -54,7 +55,8 @@ impl ApiArguments {
                     .into(),
             )
         })?;
-        Ok(Api { agent: agent(), url: self.server.url, key })
+        let server = self.server.place()?;
+        Ok(Api { agent: agent(&server), server, key })
     }
 }
 
@@ -79,15 +81,15 @@ impl Api {
     /// Reads what is at a path and has no end, until the server or the caller is gone.
     pub(crate) fn lines(&self, path: &RestPath) -> Result<impl BufRead + use<>, LinesError> {
         let request = self.request(Verb::Get, path.as_str(), "").map_err(LinesError::Final)?;
-        let mut response = agent_within(None)
+        let mut response = agent_within(&self.server, None)
             .run(request)
-            .map_err(|error| LinesError::Lost(unreachable(&self.url, error)))?;
+            .map_err(|error| LinesError::Lost(unreachable(&self.server.url, error)))?;
         let status = response.status().as_u16();
         if status == 200 {
             return Ok(BufReader::new(response.into_body().into_reader()));
         }
         let text = response.body_mut().read_to_string();
-        let text = text.map_err(|error| LinesError::Lost(unreachable(&self.url, error)))?;
+        let text = text.map_err(|error| LinesError::Lost(unreachable(&self.server.url, error)))?;
         let answer = Answer { status, text };
         let error = self.result::<IgnoredAny>(&answer).err().unwrap_or_else(|| self.foreign(&answer));
         Err(if matches!(status, 429 | 500..) { LinesError::Lost(error) } else { LinesError::Final(error) })
@@ -99,14 +101,15 @@ impl Api {
 
     fn call(&self, verb: Verb, path: &str, body: String) -> Result<Answer> {
         let request = self.request(verb, path, body)?;
-        let mut response = self.agent.run(request).map_err(|error| unreachable(&self.url, error))?;
+        let mut response = self.agent.run(request).map_err(|error| unreachable(&self.server.url, error))?;
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(|error| unreachable(&self.url, error))?;
+        let text =
+            response.body_mut().read_to_string().map_err(|error| unreachable(&self.server.url, error))?;
         Ok(Answer { status, text })
     }
 
     fn request<B>(&self, verb: Verb, path: &str, body: B) -> Result<Request<B>> {
-        let request = Request::builder().method(verb.as_str()).uri(self.url.http(path));
+        let request = Request::builder().method(verb.as_str()).uri(self.server.url.http(path));
         let request = request.header("Content-Type", "application/json").header("X-API-Key", &self.key);
         request.body(body).context("the request cannot be made")
     }
@@ -115,7 +118,7 @@ impl Api {
         let Answer { status, text } = answer;
         match (serde_json::from_str(text), status) {
             (Ok(ApiReply::Result(result)), 200) => Ok(result),
-            (_, 401) => bail!("{} does not accept this API key (status 401)", self.url),
+            (_, 401) => bail!("{} does not accept this API key (status 401)", self.server.url),
             (Ok(ApiReply::Error(ApiError { code, message, .. })), _) => bail!(explain(code, &message)),
             _ => Err(self.foreign(answer)),
         }
@@ -123,7 +126,7 @@ impl Api {
 
     fn foreign(&self, Answer { status, text }: &Answer) -> anyhow::Error {
         let start: String = text.chars().take(FOREIGN_ANSWER_CHARACTERS).collect();
-        anyhow!("{} answers like no Tidewire server: status {status}: {}", self.url, one_line(&start))
+        anyhow!("{} answers like no Tidewire server: status {status}: {}", self.server.url, one_line(&start))
     }
 }
 
@@ -161,12 +164,12 @@ struct Answer {
 }
 
 /// An HTTP client that returns every answer, whatever its status.
-pub(crate) fn agent() -> Agent {
-    agent_within(Some(ANSWER_WITHIN))
+pub(crate) fn agent(server: &ServerPlace) -> Agent {
+    agent_within(server, Some(ANSWER_WITHIN))
 }
 
 /// The same with a time from the request to the end of its answer; without one only its beginning is waited for as long.
-fn agent_within(time_max: Option<Duration>) -> Agent {
+fn agent_within(server: &ServerPlace, time_max: Option<Duration>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         // The API never redirects, and our WebSocket would not go by a proxy either: all or nothing.
@@ -176,6 +179,10 @@ fn agent_within(time_max: Option<Duration>) -> Agent {
         .timeout_connect(Some(CONNECT_WITHIN))
         .timeout_recv_response(Some(ANSWER_WITHIN))
         .timeout_global(time_max);
+    let config = match &server.roots {
+        Some(roots) => config.tls_config(roots.for_http()),
+        None => config,
+    };
     Agent::new_with_config(config.build())
 }
 
@@ -183,6 +190,10 @@ fn agent_within(time_max: Option<Duration>) -> Agent {
 pub(crate) fn unreachable(url: &ServerUrl, error: Error) -> anyhow::Error {
     match error {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => anyhow!(url.refused()),
+        Error::Io(error) if tls::remedy(&error).is_some() => {
+            let remedy = tls::remedy(&error).unwrap_or_default();
+            anyhow!("cannot trust {url}: {error}; {remedy}")
+        }
         Error::HostNotFound => anyhow!("no host of that name: {url}"),
         Error::Timeout(_) => anyhow!("{url} gave no answer in time; what was asked may have happened"),
         error => anyhow::Error::new(error).context(format!("lost {url}")),

@@ -77,7 +77,7 @@ impl Doctor {
                     .context("cannot start the runtime")?
                     .block_on(engine::check(&settings, &mut report))?;
             }
-            None => server::check(&self.server.url, &mut report)?,
+            None => server::check(&self.server.place()?, &mut report)?,
         }
         match report.fail_count {
             0 => Ok(()),

@@ -18,6 +18,7 @@ mod serve;
 mod server_url;
 mod table;
 mod tail;
+mod tls;
 mod token;
 mod trace;
 mod webhooks;

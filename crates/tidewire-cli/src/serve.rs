@@ -1,7 +1,6 @@
 //! `tidewire serve`: runs a node until it is told to stop.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,30 +93,31 @@ async fn serve(config: Config) -> Result<(), Failed> {
         })?,
         () = &mut stop => return Ok(()),
     };
-    announce(server.addr(), is_dev)?;
+    announce(&server.url(), is_dev)?;
     stop.await;
     tracing::info!("closing");
     Ok(server.close(CLOSE_WITHIN).await?)
 }
 
 /// Says where it listens, for people and for programs that wait for it.
-fn announce(addr: SocketAddr, is_dev: bool) -> Result<(), Failed> {
+fn announce(url: &str, is_dev: bool) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on http://{addr}")?;
+    writeln!(out, "listening on {url}")?;
     if is_dev {
         let claims = serde_json::json!({ "sub": "dev", "exp": get_current_timestamp() + DEV_TOKEN_SECONDS });
         let token =
             encode(&Header::default(), &claims, &EncodingKey::from_secret(DEV_TOKEN_SECRET.as_bytes()))?;
         writeln!(out)?;
-        writeln!(out, "  page          http://{addr}/?channel=demo")?;
-        writeln!(out, "  WebSocket     ws://{addr}/connection/websocket")?;
+        writeln!(out, "  page          {url}/?channel=demo")?;
+        // http becomes ws, https becomes wss.
+        writeln!(out, "  WebSocket     {}/connection/websocket", url.replacen("http", "ws", 1))?;
         writeln!(out, "  tenant        {DEFAULT_TENANT}")?;
         writeln!(out, "  API key       {DEV_API_KEY}")?;
         writeln!(out, "  token secret  {DEV_TOKEN_SECRET}")?;
         writeln!(out, "  token         {token}")?;
         writeln!(out)?;
         let data = r#"{"channel":"demo","data":{"hello":"world"}}"#;
-        writeln!(out, "  curl -H 'X-API-Key: {DEV_API_KEY}' http://{addr}/api/publish -d '{data}'")?;
+        writeln!(out, "  curl -H 'X-API-Key: {DEV_API_KEY}' {url}/api/publish -d '{data}'")?;
         writeln!(out)?;
         writeln!(out, "  These keys are public: --dev is for trying things out on this machine only.")?;
     }

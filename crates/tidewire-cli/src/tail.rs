@@ -21,6 +21,7 @@ use self::user::UserTail;
 use crate::client::ApiArguments;
 use crate::failed::Failed;
 use crate::print::{self, one_line};
+use crate::server_url::ServerPlace;
 use crate::wire::{Ended, Wire};
 
 /// Events asked for at once where they do not come by themselves.
@@ -90,7 +91,8 @@ impl Tail {
             // One of both is there: the parser sees to it.
             (None, channel) => {
                 let channel = channel.unwrap_or_default();
-                Ok(until_interrupted(Follower::new(&self, &channel).follow())?)
+                let server = self.api.server.clone().place()?;
+                Ok(until_interrupted(Follower::new(&self, &server, &channel).follow())?)
             }
         }
     }
@@ -118,6 +120,7 @@ fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
 /// A tail at work.
 struct Follower<'t> {
     tail: &'t Tail,
+    server: &'t ServerPlace,
     channel: &'t str,
     progress: Progress,
     /// Events still to print; `None` for no end.
@@ -128,9 +131,9 @@ struct Follower<'t> {
 }
 
 impl<'t> Follower<'t> {
-    fn new(tail: &'t Tail, channel: &'t str) -> Self {
+    fn new(tail: &'t Tail, server: &'t ServerPlace, channel: &'t str) -> Self {
         let progress = Progress::new(tail.start());
-        Self { tail, channel, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
+        Self { tail, server, channel, progress, left: tail.count, was_subscribed: false, attempt_count: 0 }
     }
 
     /// Prints events until there are enough of them.
@@ -154,7 +157,7 @@ impl<'t> Follower<'t> {
 
     /// Follows over one connection, until there are enough events.
     async fn connection(&mut self) -> Result<(), Ended> {
-        let mut wire = Wire::open(&self.tail.api.server.url, self.tail.token.as_deref()).await?;
+        let mut wire = Wire::open(self.server, self.tail.token.as_deref()).await?;
         self.subscribe(&mut wire).await?;
         let mut is_reading = false;
         while !self.is_done() {

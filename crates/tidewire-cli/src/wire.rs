@@ -7,27 +7,35 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::ServerName;
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::{
     Command, ConnectData, ConnectRequest, Encoding, Method, Reply, ReplyBody, ReplyError,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::hint::explain;
-use crate::server_url::ServerUrl;
+use crate::server_url::{ServerPlace, ServerUrl};
+use crate::tls;
 
 /// For the connection to stand, and again for the answer to the connect command.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// What a ping may take on its way, on top of the interval that the server announces; as in the published SDKs.
 const PING_DELAY_MAX: Duration = Duration::from_secs(10);
 
+/// TCP, or TLS on it.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// An open connection whose connect command was accepted.
 pub(crate) struct Wire {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Stream>>,
     last_id: u32,
     /// Longer silence means that nobody is there any more.
     silence_max: Duration,
@@ -47,12 +55,13 @@ pub(crate) struct Frame(Utf8Bytes);
 
 impl Wire {
     /// Connects, anonymously without a token.
-    pub(crate) async fn open(url: &ServerUrl, token: Option<&str>) -> Result<Self, Ended> {
-        let address = url.websocket();
-        let (socket, _response) = timeout(CONNECT_WITHIN, connect_async_with_config(address, None, true))
-            .await
-            .map_err(|_| Ended::Lost(format!("{url} did not answer within {CONNECT_WITHIN:?}")))?
-            .map_err(|error| Ended::at_upgrade(url, error))?;
+    pub(crate) async fn open(server: &ServerPlace, token: Option<&str>) -> Result<Self, Ended> {
+        let url = &server.url;
+        let (socket, _response) =
+            timeout(CONNECT_WITHIN, async { client_async(url.websocket(), connect(server).await?).await })
+                .await
+                .map_err(|_| Ended::Lost(format!("{url} did not answer within {CONNECT_WITHIN:?}")))?
+                .map_err(|error| Ended::at_upgrade(url, error))?;
         let mut wire = Self { socket, last_id: 0, silence_max: CONNECT_WITHIN, expects_pong: false };
         let id = wire
             .send(Method::Connect(ConnectRequest {
@@ -124,6 +133,17 @@ impl Wire {
     }
 }
 
+/// Connects to a server, over TLS if its URL says so.
+async fn connect(server: &ServerPlace) -> io::Result<Box<dyn Stream>> {
+    let ServerPlace { url, roots } = server;
+    let stream = TcpStream::connect((url.host(), url.port())).await?;
+    stream.set_nodelay(true)?;
+    let Some(roots) = roots else { return Ok(Box::new(stream)) };
+    let name = ServerName::try_from(url.host()).map_err(io::Error::other)?;
+    let connector = roots.connector().map_err(io::Error::other)?;
+    Ok(Box::new(connector.connect(name, stream).await?))
+}
+
 impl Frame {
     pub(crate) fn replies(&self) -> Result<Vec<Reply<'_>>, Ended> {
         Encoding::Json.decode_replies(self.0.as_bytes()).map_err(Ended::off_protocol)
@@ -154,7 +174,10 @@ impl Ended {
     fn at_upgrade(url: &ServerUrl, error: Error) -> Self {
         match error {
             Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Lost(url.refused()),
-            Error::Io(error) => Self::Lost(format!("cannot reach {url}: {error}")),
+            Error::Io(error) => match tls::remedy(&error) {
+                Some(remedy) => Self::Final(anyhow!("cannot trust {url}: {error}; {remedy}")),
+                None => Self::Lost(format!("cannot reach {url}: {error}")),
+            },
             Error::Http(response) if response.status().is_server_error() => {
                 Self::Lost(format!("{url} takes no connection now: status {}", response.status()))
             }

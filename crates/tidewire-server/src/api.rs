@@ -28,6 +28,7 @@ use tidewire_protocol::EmulationRequest;
 
 use self::exchange::{JSON, with_request_id};
 use self::openapi::{Operation, Route, routed};
+use crate::edge::visit;
 use crate::gateway::{admission, emulation, stream, websocket};
 use crate::node::Node;
 
@@ -56,6 +57,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
     router
         .layer(DefaultBodyLimit::max(node.config.limits.api_body_bytes_max))
         .layer(middleware::from_fn(with_request_id))
+        .layer(middleware::from_fn_with_state(node.clone(), visit))
         .with_state(node)
 }
 

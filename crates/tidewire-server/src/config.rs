@@ -1,6 +1,7 @@
 //! Settings: what `config.default.toml` documents, read strictly.
 
 mod catalogs;
+mod edge;
 mod error;
 mod text;
 mod tokens;
@@ -14,10 +15,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidewire::{AtBound, Durability};
 
+pub use self::edge::{EdgeConfig, ProxyHeader, TlsConfig};
 pub use self::error::ConfigError;
 pub use self::text::{EngineUrl, Secret};
 use self::text::{at_bound, durability, duration};
 pub use self::webhook::{DisableAfter, WebhookBody, WebhookConfig, WebhookRetries, WebhookStart};
+pub use crate::edge::network::Network;
 
 /// Shortest API key or token secret that is accepted, in bytes: below it a key can be guessed.
 pub const SECRET_BYTES_MIN: usize = 16;
@@ -29,6 +32,15 @@ pub const DEFAULT_CONFIG: &str = include_str!("config.default.toml");
 pub const DEV_API_KEY: &str = "dev-api-key";
 /// Token secret of tenant `default` under [`Config::dev`]. Public knowledge, as above.
 pub const DEV_TOKEN_SECRET: &str = "dev-token-secret";
+/// Web pages of this machine.
+const DEV_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
 /// The tenant of tokens without a `tenant` claim and of anonymous connections.
 pub const DEFAULT_TENANT: &str = "default";
 
@@ -54,6 +66,11 @@ pub struct Config {
     pub timing: Timing,
     /// How WebSockets are spoken.
     pub websocket: WebSocketConfig,
+    /// The certificate, where TLS is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Who may come in at all.
+    pub edge: EdgeConfig,
     /// What `/metrics` tells.
     pub metrics: MetricsConfig,
     /// What is logged, and how.
@@ -101,6 +118,9 @@ pub struct Timing {
     /// From a ping to its answer.
     #[serde(with = "duration")]
     pub pong_within: Duration,
+    /// From the opening of a TCP connection to the end of its TLS handshake.
+    #[serde(with = "duration")]
+    pub handshake_within: Duration,
     /// From the upgrade to the connect command.
     #[serde(with = "duration")]
     pub connect_within: Duration,
@@ -281,6 +301,8 @@ impl Default for Config {
             limits: Limits::default(),
             timing: Timing::default(),
             websocket: WebSocketConfig::default(),
+            tls: None,
+            edge: EdgeConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             tenants: BTreeMap::new(),
@@ -343,6 +365,7 @@ impl Default for Timing {
         Self {
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(8),
+            handshake_within: Duration::from_secs(10),
             connect_within: Duration::from_secs(10),
             request_within: Duration::from_secs(75),
             write_within: Duration::from_secs(10),
@@ -406,7 +429,7 @@ impl Config {
         let tenant = TenantConfig {
             api_keys: vec![Secret::from(DEV_API_KEY)],
             token_secrets: vec![Secret::from(DEV_TOKEN_SECRET)],
-            origins: ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(String::from).into(),
+            origins: DEV_ORIGINS.map(String::from).into(),
             anonymous: true,
             personal_channels,
             events,
@@ -430,6 +453,7 @@ impl Config {
             .map_err(|error| format!("environment: {error}"))?;
         self.timing.check()?;
         self.limits.check()?;
+        self.edge.check().map_err(|problem| format!("edge.{problem}"))?;
         for (name, tenant) in &self.tenants {
             tidewire::name::check_tenant(name).map_err(|error| format!("tenants: {error}"))?;
             if name == NODES_TENANT {
@@ -476,6 +500,7 @@ impl Timing {
     fn check(&self) -> Result<(), String> {
         let positive = [
             ("pong_within", self.pong_within),
+            ("handshake_within", self.handshake_within),
             ("connect_within", self.connect_within),
             ("request_within", self.request_within),
             ("write_within", self.write_within),

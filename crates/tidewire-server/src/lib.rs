@@ -1,6 +1,7 @@
 //! The gateway and HTTP API of Tidewire, as a library: tests start it in-process, services mount it.
 //!
 //! - [`Server`] starts it with a [`Config`] and closes it. It prints nothing and logs through `tracing`.
+//! - `edge`: who may come in at all; TLS.
 //! - `gateway`: connections of clients; the Centrifuge protocol over WebSocket, SSE and HTTP streaming, one task per
 //!   connection.
 //! - `peers`: what the nodes that share an engine say to each other.
@@ -13,6 +14,7 @@
 mod accept;
 mod api;
 pub mod config;
+mod edge;
 mod effect;
 mod failure;
 mod gateway;

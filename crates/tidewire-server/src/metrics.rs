@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     pub(crate) commands: Family<CommandLabels, Counter>,
     /// Connections that the server ended.
     pub(crate) disconnects: Family<CodeLabel, Counter>,
+    /// Who was not let in at the edge.
+    pub(crate) refusals: Family<RefusalLabel, Counter>,
     /// Requests to the server API.
     pub(crate) api_requests: Family<ApiLabels, Counter>,
     /// Who was not let in, where no tenant is known.
@@ -88,6 +90,11 @@ struct TransportLabel {
     transport: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RefusalLabel {
+    pub(crate) reason: &'static str,
+}
+
 impl Metrics {
     /// Counts a frame of a client.
     pub(crate) fn received(&self, transport: Transport, bytes: usize) {
@@ -114,6 +121,11 @@ impl Metrics {
             "api_requests",
             "Requests to the server API, by method and error code (0: success)",
             self.api_requests.clone(),
+        );
+        registry.register(
+            "edge_refused",
+            "Connections and requests not let in, by reason",
+            self.refusals.clone(),
         );
         registry.register_collector(Box::new(Received {
             frames: self.received_frames.load(),

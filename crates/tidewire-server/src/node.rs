@@ -11,6 +11,7 @@ use tidewire::{Clock, Tidewire};
 use tidewire_protocol::http::NodeInfo;
 
 use crate::config::Config;
+use crate::edge::Edge;
 use crate::gateway::emulation::Sessions;
 use crate::hub::relay::ConnectionKey;
 use crate::journal::Journal;
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) tidewire: Tidewire,
     pub(crate) tenants: Tenants,
+    pub(crate) edge: Edge,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
     pub(crate) lags: Lags,
@@ -63,6 +65,7 @@ impl Node {
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),
             addr,
+            edge: Edge::new(&config.edge, metrics.clone()),
             config,
             tenants,
             metrics,

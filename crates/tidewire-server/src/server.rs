@@ -8,6 +8,7 @@ use tidewire::clock::Stopwatch;
 use tidewire::{Clock, Tidewire};
 
 use crate::config::Config;
+use crate::edge::tls::Tls;
 use crate::gateway::reaping;
 use crate::node::Node;
 use crate::peers::Peers;
@@ -30,13 +31,14 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// config.listen = "127.0.0.1:0".into();
 /// config.engine = EngineUrl::from("memory:");
 /// let server = Server::start(config).await?;
-/// println!("listening on http://{}", server.addr());
+/// println!("listening on {}", server.url());
 /// server.close(Duration::from_secs(5)).await?;
 /// # Ok(()) }
 /// ```
 #[must_use = "a server is closed with close()"]
 pub struct Server {
     node: Arc<Node>,
+    scheme: &'static str,
 }
 
 /// Why a server did not start.
@@ -80,6 +82,7 @@ impl Server {
             )));
         }
         let catalogs = config.catalogs().map_err(|error| StartError::Usage(error.to_string()))?;
+        let tls = config.tls.as_ref().map(Tls::read).transpose().map_err(StartError::Usage)?;
         let clock = Clock::system();
         let url = config.engine.to_string();
         let tidewire = open_engine(&config, clock.clone()).await?;
@@ -109,15 +112,23 @@ impl Server {
             keys::follow(node.tidewire.keys(), file, &node.tasks, &node.clock);
         }
         reaping::start(&node);
-        let (router, tasks) = (api::router(node.clone()), node.tasks.clone());
-        node.tasks.spawn(accept::serve(listener, router, tasks, node.config.timing.request_within));
-        tracing::info!(%addr, engine = %node.config.engine, environment = node.config.environment, "listening");
-        Ok(Self { node })
+        if let Some(tls) = &tls {
+            tls.follow(&node.tasks, &node.clock);
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        node.tasks.spawn(accept::serve(listener, api::router(node.clone()), node.clone(), tls));
+        tracing::info!(%addr, scheme, engine = %node.config.engine, environment = node.config.environment, "listening");
+        Ok(Self { node, scheme })
     }
 
     /// The address that it listens on, with the port that it got.
     pub fn addr(&self) -> SocketAddr {
         self.node.addr
+    }
+
+    /// Where it is reached on this machine: `http://ADDRESS:PORT`, or `https` with `[tls]`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.node.addr)
     }
 
     /// Closes in good order within `within`: stops accepting, finishes requests, writes what waits for connections and

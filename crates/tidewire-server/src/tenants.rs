@@ -13,6 +13,15 @@ use crate::hub::registry::Registry;
 use crate::metrics::TenantMetrics;
 use crate::tokens::Tokens;
 
+/// This server as a client knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Site {
+    /// Its name, and its port where that is not the usual one.
+    pub(crate) host: String,
+    /// Whether the client is known to have come over TLS.
+    pub(crate) is_secure: bool,
+}
+
 /// One tenant on this node.
 pub(crate) struct Tenant {
     pub(crate) handle: tidewire::Tenant,
@@ -83,9 +92,9 @@ impl Tenants {
         found
     }
 
-    /// Whether a web page of `origin` may open a connection to any tenant, on a server that it knows as `host`.
-    pub(crate) fn admit_origin(&self, origin: &str, host: &str) -> bool {
-        self.by_name.values().any(|tenant| tenant.admits_origin(origin, host))
+    /// Whether a web page of `origin` may open a connection to any tenant, on a server that it knows as `site`.
+    pub(crate) fn admit_origin(&self, origin: &str, site: &Site) -> bool {
+        self.by_name.values().any(|tenant| tenant.admits_origin(origin, site))
     }
 }
 
@@ -125,10 +134,15 @@ impl Tenant {
         owner.is_some_and(|owner| owner != user || user.is_empty())
     }
 
-    /// Whether a web page of `origin` may connect: one of this server under `host` itself, or one of the config.
-    pub(crate) fn admits_origin(&self, origin: &str, host: &str) -> bool {
-        let is_own =
-            || origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+    /// Whether a web page of `origin` may connect: one of `site` itself, or one of the config.
+    pub(crate) fn admits_origin(&self, origin: &str, site: &Site) -> bool {
+        let is_own = || {
+            origin.split_once("://").is_some_and(|(scheme, authority)| {
+                // Where TLS is spoken, a page that came without it may be anybody's.
+                let is_ours = !site.is_secure || scheme.eq_ignore_ascii_case("https");
+                is_ours && authority.eq_ignore_ascii_case(&site.host)
+            })
+        };
         (self.admits_own_page && is_own())
             || self.origins.iter().any(|known| name::matches(known, &origin.to_ascii_lowercase()))
     }

@@ -121,7 +121,7 @@ impl FromStr for BenchUrl {
                 url.set_scheme("ws").map_err(|()| FORM.to_owned())?;
             }
             "wss" | "https" => {
-                return Err("TLS is not spoken here: it would be measured too; go behind the proxy".into());
+                return Err("TLS is not spoken here: it would be measured too; go behind the proxy, or to a server without [tls]".into());
             }
             // `localhost:8000` is a URL too, of the scheme `localhost`.
             _ => return Err(FORM.into()),

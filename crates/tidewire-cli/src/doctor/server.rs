@@ -11,14 +11,14 @@ use ureq::Agent;
 use super::{Finding, Report};
 use crate::client::{agent, unreachable};
 use crate::print::one_line;
-use crate::server_url::ServerUrl;
+use crate::server_url::{ServerPlace, ServerUrl};
 
 /// Clocks further apart than this make fresh tokens look expired or not yet valid.
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
 /// Checks the server at `url`.
-pub(super) fn check(url: &ServerUrl, report: &mut Report) -> Result<()> {
-    let agent = agent();
+pub(super) fn check(server: &ServerPlace, report: &mut Report) -> Result<()> {
+    let (agent, url) = (agent(server), &server.url);
     let health = match get(&agent, url, "/health") {
         Ok(health) => health,
         Err(error) => {

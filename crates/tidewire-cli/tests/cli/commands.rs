@@ -22,7 +22,9 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     run(&["append", "orders", "1", "--lines", "--api-key", "k"]).expect_code(2).expect_error(&["write -"]);
     run(&["tail", "orders", "--since", "yesterday"]).expect_code(2).expect_error(&["EPOCH:OFFSET"]);
     run(&["tail", "orders", "--count", "0"]).expect_code(2);
-    run(&["doctor", "--url", "https://example.com"]).expect_code(2).expect_error(&["not supported yet"]);
+    run(&["doctor", "--url", "https://a", "--ca", "none.pem"])
+        .expect_code(2)
+        .expect_error(&["--ca none.pem"]);
 }
 
 #[test]

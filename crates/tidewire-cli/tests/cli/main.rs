@@ -13,4 +13,6 @@ mod doctor;
 mod follow;
 mod running;
 mod schema;
+mod secrets;
+mod tls;
 mod webhooks;

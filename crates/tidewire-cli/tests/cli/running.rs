@@ -48,7 +48,14 @@ impl From<Output> for Done {
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for setting in ["TIDEWIRE_URL", "TIDEWIRE_API_KEY", "TIDEWIRE_TOKEN", "TIDEWIRE_TOKEN_SECRET"] {
+    for setting in [
+        "TIDEWIRE_URL",
+        "TIDEWIRE_CA",
+        "TIDEWIRE_API_KEY",
+        "TIDEWIRE_TOKEN",
+        "TIDEWIRE_TOKEN_SECRET",
+        "TIDEWIRE_LOG",
+    ] {
         command.env_remove(setting);
     }
     command
@@ -108,6 +115,18 @@ impl Running {
                 Err(error) => panic!("no note {part:?}: {error}; notes: {seen:#?}"),
             }
         }
+    }
+
+    /// All that its standard error says until it says this.
+    #[track_caller]
+    pub(crate) fn notes_until(&self, part: &str) -> String {
+        let mut notes = String::new();
+        while !notes.contains(part) {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            notes.push_str(&line.unwrap_or_else(|error| panic!("no note {part:?}: {error}; notes: {notes}")));
+            notes.push('\n');
+        }
+        notes
     }
 
     /// `kill -9`; returns when the process is gone.
@@ -178,9 +197,20 @@ impl Server {
         Self::start(folder, &["--engine", "memory:", "--config", &file])
     }
 
+    /// As [`Server::with_settings`], with a log that says all that there is at this level.
+    pub(crate) fn with_log(settings: &str, level: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = write(folder.path(), settings);
+        Self::start_with(folder, &["--engine", "memory:", "--config", &file], &[("TIDEWIRE_LOG", level)])
+    }
+
     fn start(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    fn start_with(folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let (process, url) = serve(&arguments, "127.0.0.1:0");
+        let (process, url) = serve(&arguments, "127.0.0.1:0", environment);
         Self { url, arguments, process, folder }
     }
 
@@ -192,7 +222,7 @@ impl Server {
     /// Starts again where it was.
     pub(crate) fn restart(&mut self) {
         let address = self.url.strip_prefix("http://").unwrap();
-        (self.process, self.url) = serve(&self.arguments, address);
+        (self.process, self.url) = serve(&self.arguments, address, &[]);
     }
 
     /// `tidewire ARGUMENTS` for this server, with the keys of `--dev`.
@@ -218,15 +248,21 @@ impl Server {
         self.process.wait_for_note(part)
     }
 
+    /// All that its log says until it says this.
+    #[track_caller]
+    pub(crate) fn log_until(&self, part: &str) -> String {
+        self.process.notes_until(part)
+    }
+
     /// A file in the server's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
 
-fn serve(arguments: &[String], listen: &str) -> (Running, String) {
+fn serve(arguments: &[String], listen: &str, environment: &[(&str, &str)]) -> (Running, String) {
     let mut command = command(&["serve", "--listen", listen]);
-    command.args(arguments);
+    command.args(arguments).envs(environment.iter().copied());
     let process = Running::start(command);
     let line = process.line();
     let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();

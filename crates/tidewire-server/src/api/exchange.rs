@@ -14,6 +14,7 @@ use tidewire_protocol::codes::ErrorCode;
 use tidewire_protocol::http::ApiReply;
 use uuid::Uuid;
 
+use crate::edge::{Refused, Visitor};
 use crate::failure::Failure;
 use crate::metrics::{ApiLabels, AuthFailure};
 use crate::node::Node;
@@ -30,14 +31,20 @@ impl FromRequestParts<Arc<Node>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Refusal> {
-        let tenant = key_of(&parts.headers).and_then(|key| node.tenants.with_key(key));
-        let refusal = || {
-            node.metrics.strangers.add(AuthFailure::ApiKey, 1);
-            let message = "unauthorized: send a known key as X-API-Key";
-            Refusal::new(StatusCode::UNAUTHORIZED, Failure::new(ErrorCode::UNAUTHORIZED, message))
-        };
-        let (tenant, number) = tenant.ok_or_else(refusal)?;
-        Ok(Self(tenant.clone(), number))
+        let visitor = parts.extensions.get::<Visitor>().cloned().unwrap_or_default();
+        // Before the key is looked at: whoever guesses keys must not learn that one is right.
+        node.edge.check_failures(&visitor)?;
+        let key = key_of(&parts.headers);
+        if let Some((tenant, number)) = key.and_then(|key| node.tenants.with_key(key)) {
+            visitor.proved();
+            return Ok(Self(tenant.clone(), number));
+        }
+        node.metrics.strangers.add(AuthFailure::ApiKey, 1);
+        if key.is_some() {
+            node.edge.failed(&visitor);
+        }
+        let message = "unauthorized: send a known key as X-API-Key";
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, Failure::new(ErrorCode::UNAUTHORIZED, message)))
     }
 }
 
@@ -105,11 +112,13 @@ pub(super) const JSON: [(HeaderName, HeaderValue); 1] =
 pub(super) struct Refusal {
     status: StatusCode,
     failure: Failure,
+    /// In how many seconds it is worth to come again, where that is known.
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, failure: Failure) -> Self {
-        Self { status, failure }
+        Self { status, failure, retry_after: None }
     }
 
     pub(super) fn into_parts(self) -> (StatusCode, Failure) {
@@ -133,16 +142,26 @@ impl From<Failure> for Refusal {
     }
 }
 
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let failure = Failure::new(ErrorCode::TOO_MANY_REQUESTS, refused.message());
+        Self { retry_after: refused.retry_after(), ..Self::new(refused.status(), failure) }
+    }
+}
+
 /// What the log is told of a response; see [`with_request_id`].
 #[derive(Clone)]
 struct Detail(String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, mut failure } = self;
+        let Self { status, mut failure, retry_after } = self;
         let detail = failure.detail.take();
         let body = serde_json::to_vec(&ApiReply::<()>::Error(failure.into())).unwrap_or_default();
         let mut response = (status, JSON, body).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if let Some(detail) = detail {
             response.extensions_mut().insert(Detail(detail));
         }
@@ -154,9 +173,16 @@ impl IntoResponse for Refusal {
 pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     let path = request.uri().path().to_owned();
+    let client = request.extensions().get::<Visitor>().map(|visitor| visitor.address);
     let mut response = next.run(request).await;
     if let Some(Detail(detail)) = response.extensions().get() {
-        tracing::error!(request_id = id, path, detail, "request failed");
+        tracing::error!(
+            request_id = id,
+            path,
+            client = client.map(tracing::field::display),
+            detail,
+            "request failed"
+        );
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);

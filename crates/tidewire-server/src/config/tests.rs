@@ -83,6 +83,9 @@ fn every_field_is_in_the_manual() {
         "",
         "[limits]\n",
         "[timing]\n",
+        "[websocket]\n",
+        "[tls]\n",
+        "[edge]\n",
         "[metrics]\n",
         "[log]\n",
         "[[webhooks]]\n",
@@ -139,6 +142,37 @@ fn a_wrong_value_is_told_with_its_place() {
     assert!(error_of("[timing]\npong_within = \"30s\"").contains("timing.pong_within must be shorter"));
     assert!(error_of("[timing]\nwrite_within = \"0s\"").contains("timing.write_within must be 1ms or more"));
     assert!(error_of("environment = \"Prod!\"").contains("environment"));
+}
+
+#[test]
+fn settings_of_the_edge_that_cannot_work_are_told() {
+    let fine = "[edge]\nallow = [\"10.0.0.0/8\", \"::1\"]\nproxy_header = \"forwarded\"\n[tls]\ncert = \"a\"\nkey = \"b\"";
+    let config = Config::from_toml("tidewire.toml", fine).unwrap();
+    assert_eq!((config.edge.allow.len(), config.edge.proxy_header), (2, ProxyHeader::Forwarded));
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    for (lines, problem) in [
+        (
+            "[edge]\ndeny = [\"10.0.0.1/8\"]",
+            "tidewire.toml:2: \"10.0.0.1/8\" has bits behind its first 8; write",
+        ),
+        (
+            "[edge]\nallow = [\"localhost\"]",
+            "tidewire.toml:2: \"localhost\" is neither an address nor a range",
+        ),
+        (
+            "[edge]\ntrusted_proxies = [\"10.0.0.1\", \"0.0.0.0/0\"]",
+            "edge.trusted_proxies: 0.0.0.0/0 is everybody",
+        ),
+        ("[edge]\nproxy_header = \"via\"", "tidewire.toml:2: unknown variant `via`"),
+        ("[edge]\nconnections_burst = 0", "edge.connections_burst must be 1 or more"),
+        ("[edge]\nrefuse_for = \"0s\"", "edge.refuse_for must be 1ms or more"),
+        ("[edge]\ntrusted_proxy = []", "did you mean \"trusted_proxies\"?"),
+        ("[tls]\ncert = \"a\"", "missing field `key`"),
+        ("[timing]\nhandshake_within = \"0s\"", "timing.handshake_within must be 1ms or more"),
+    ] {
+        let error = error_of(lines);
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 #[test]

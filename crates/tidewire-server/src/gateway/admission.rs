@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::connection::Origin;
+use crate::edge::{Refused, Visitor};
 use crate::metrics::AuthFailure;
 use crate::node::{Node, Place};
+use crate::tenants::Site;
 
 /// A connection that may be opened.
 pub(super) struct Admission {
@@ -18,42 +21,67 @@ pub(super) struct Admission {
 }
 
 /// What is answered to who may not connect.
-pub(super) type Refusal = (StatusCode, &'static str);
+pub(super) enum Refusal {
+    /// By the rules of the edge.
+    AtTheEdge(Refused),
+    /// By the rules for web pages.
+    Page,
+    /// There is no place for it.
+    Full,
+}
 
-/// Finds a place for a connection, unless its web page may not connect to any tenant.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::AtTheEdge(refused) => refused.into_response(),
+            Self::Page => (StatusCode::FORBIDDEN, "origin is not allowed\n").into_response(),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "node is full\n").into_response(),
+        }
+    }
+}
+
+/// Finds a place for a connection, unless its web page may not connect to any tenant, or its address has too many.
 ///
 /// # Errors
-/// What is answered instead: 403 or 503.
-pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap) -> Result<Admission, Refusal> {
-    let origin = origin(node, headers)?;
+/// What is answered instead: 403, 429 or 503.
+pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap, visitor: Visitor) -> Result<Admission, Refusal> {
+    let origin = origin(node, headers, visitor)?;
+    let visitor = node.edge.admit(origin.visitor).map_err(Refusal::AtTheEdge)?;
     let Some(place) = node.take_place() else {
         tracing::warn!("connection refused: node is full (limits.connections_max)");
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "node is full\n"));
+        return Err(Refusal::Full);
     };
-    Ok(Admission { place, origin })
+    Ok(Admission { place, origin: Origin { visitor, ..origin } })
 }
 
 /// The web page that asks, if it is one that may connect to some tenant.
 ///
 /// # Errors
 /// 403 for any other page.
-pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Refusal> {
+fn origin(node: &Node, headers: &HeaderMap, mut visitor: Visitor) -> Result<Origin, Refusal> {
     let text_of =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let origin = Origin { origin: text_of(header::ORIGIN), host: text_of(header::HOST).unwrap_or_default() };
+    let host = visitor.host.take().or_else(|| text_of(header::HOST)).unwrap_or_default();
+    let site = Site { host, is_secure: visitor.is_secure };
+    let origin = Origin { origin: text_of(header::ORIGIN), site, visitor };
     match &origin.origin {
-        Some(page) if !node.tenants.admit_origin(page, &origin.host) => {
+        Some(page) if !node.tenants.admit_origin(page, &origin.site) => {
             node.metrics.strangers.add(AuthFailure::Origin, 1);
             tracing::info!(origin = page, "connection refused: origin is not in tenants.*.origins");
-            Err((StatusCode::FORBIDDEN, "origin is not allowed\n"))
+            Err(Refusal::Page)
         }
         _ => Ok(origin),
     }
 }
 
 /// Lets the pages that may connect do so from another origin than ours (Fetch Standard, 3.2: CORS).
-pub(crate) async fn cors(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    let origin = match origin(&node, request.headers()) {
+pub(crate) async fn cors(
+    State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let origin = match origin(&node, request.headers(), visitor) {
         Ok(origin) => origin.origin.and_then(|origin| HeaderValue::from_str(&origin).ok()),
         Err(refusal) => return refusal.into_response(),
     };

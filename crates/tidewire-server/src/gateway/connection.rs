@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::authenticate::Identity;
 use super::subscribe::Subscription;
+use crate::edge::Visitor;
 use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
@@ -29,7 +30,7 @@ use crate::node::{Node, Place};
 use crate::permission::{self, Action};
 use crate::publication::{self, Form, Prepared};
 use crate::publishing;
-use crate::tenants::Tenant;
+use crate::tenants::{Site, Tenant};
 use crate::tokens::SubscriptionOptions;
 
 /// What the reader of a connection tells its writer, which watches the time.
@@ -43,11 +44,15 @@ pub(crate) struct Vitals {
     pub(super) who: OnceLock<Who>,
 }
 
-/// The web page that opened a connection, if it was one, and the host under which it knows this server.
-#[derive(Clone, Debug, Default)]
+/// Where a connection comes from.
+#[derive(Clone, Default)]
 pub(crate) struct Origin {
+    /// The web page that opened it, if it was one.
     pub(crate) origin: Option<String>,
-    pub(crate) host: String,
+    /// This server, as the client knows it.
+    pub(crate) site: Site,
+    /// Whose it is, with the client's address.
+    pub(crate) visitor: Visitor,
 }
 
 /// One connection of a client.

@@ -1,31 +1,37 @@
 //! Commands that come by requests of their own, to connections whose transport goes one way only.
 
+use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::stream::encoding_of;
+use crate::edge::Visitor;
 use crate::node::Node;
 
 /// Frames that wait for one connection. A client that sends more before they are run is told to come again.
 const FRAMES_MAX: usize = 64;
 
-/// The connections of a node that take commands by requests of their own, by session.
+/// The connections of a node that take commands by requests of their own, by session. A session is a secret: its hash is keyed with
+/// one of this process, so that the time of a look-up tells nothing of how near a guess is.
 #[derive(Default)]
-pub(crate) struct Sessions(Arc<Mutex<FxHashMap<String, mpsc::Sender<Bytes>>>>);
+pub(crate) struct Sessions(Arc<Mutex<ByName>>);
+
+type ByName = HashMap<String, mpsc::Sender<Bytes>, RandomState>;
 
 /// A session, ended when dropped.
 pub(super) struct Session {
     name: String,
-    sessions: Arc<Mutex<FxHashMap<String, mpsc::Sender<Bytes>>>>,
+    sessions: Arc<Mutex<ByName>>,
 }
 
 /// Frames for one connection.
@@ -86,7 +92,12 @@ impl Inbox {
 }
 
 /// `POST /emulation`: commands for a connection of any node.
-pub(crate) async fn emulation(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn emulation(
+    State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let request = match encoding_of(&headers).decode_emulation(&body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("bad request: {error}\n")).into_response(),
@@ -102,7 +113,10 @@ pub(crate) async fn emulation(State(node): State<Arc<Node>>, headers: HeaderMap,
         false => node.peers.commands(&request.node, &request.session, &frame).await,
     };
     match accepted {
-        Accepted::Taken => StatusCode::NO_CONTENT.into_response(),
+        Accepted::Taken => {
+            visitor.proved();
+            StatusCode::NO_CONTENT.into_response()
+        }
         Accepted::Unknown => (StatusCode::NOT_FOUND, "no such session\n").into_response(),
         Accepted::Full => (StatusCode::TOO_MANY_REQUESTS, "too many frames wait\n").into_response(),
     }

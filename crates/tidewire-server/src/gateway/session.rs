@@ -40,7 +40,7 @@ impl Connection {
             Err(failure) => return Ok(Err(failure)),
         };
         if let Some(origin) = &self.origin.origin
-            && !tenant.admits_origin(origin, &self.origin.host)
+            && !tenant.admits_origin(origin, &self.origin.site)
         {
             tenant.metrics.auth_failures.add(AuthFailure::Origin, 1);
             tracing::info!(
@@ -51,7 +51,7 @@ impl Connection {
             );
             return Err(DisconnectCode::PERMISSION_DENIED.into());
         }
-        self.origin = Origin::default();
+        self.origin = Origin { visitor: std::mem::take(&mut self.origin.visitor), ..Origin::default() };
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
         self.admit(tenant, Identity::from(&claims));
@@ -69,6 +69,7 @@ impl Connection {
             let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
             // There is one connect command that succeeds.
             let _is_first = self.vitals.who.set(who).is_ok();
+            self.origin.visitor.proved();
             if let Some(seat) = self.outbox.seat() {
                 seat.opened();
             }
@@ -88,6 +89,7 @@ impl Connection {
             connection = self.id,
             tenant = tenant.handle.name(),
             user = &*identity.user,
+            client = %self.origin.visitor.address,
             "connected"
         );
         tenant.metrics.connections.inc();
@@ -197,12 +199,19 @@ impl Connection {
             Err(Refusal::Unavailable(reason)) => {
                 Ok(Err(Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() }))
             }
-            Err(Refusal::Invalid(reason)) => Err(self.refuse_token(&reason)),
+            Err(Refusal::Invalid(reason)) => {
+                // Who has no token guesses none.
+                if !token.is_empty() {
+                    self.node.edge.failed(&self.origin.visitor);
+                }
+                Err(self.refuse_token(&reason))
+            }
         }
     }
 
     fn refuse_token(&self, reason: &str) -> Disconnect {
-        tracing::info!(connection = self.id, reason, "connection refused");
+        let client = self.origin.visitor.address;
+        tracing::info!(connection = self.id, %client, reason, "connection refused");
         DisconnectCode::INVALID_TOKEN.into()
     }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -19,6 +20,7 @@ use super::admission::{self, Admission};
 use super::connection::{Connection, Vitals};
 use super::emulation::{Inbox, Session};
 use super::serve::{End, Shared, Sink, Source, serve};
+use crate::edge::Visitor;
 use crate::hub::outbox::{Frame, Outbox};
 use crate::metrics::Transport;
 use crate::node::Node;
@@ -39,39 +41,47 @@ enum Framing {
 /// `GET` or `POST /connection/sse`.
 pub(crate) async fn sse(
     State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
     query: RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let first = first_of(&query, body);
-    open(node, &headers, Framing::Events, Form::default(), first)
+    open(node, visitor, &headers, Framing::Events, Form::default(), first)
 }
 
 /// `GET` or `POST /connection/uni_sse`.
 pub(crate) async fn uni_sse(
     State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
     query: RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let first = first_of(&query, body);
-    open(node, &headers, Framing::Events, Form { is_unidirectional: true, ..Form::default() }, first)
+    open(node, visitor, &headers, Framing::Events, Form { is_unidirectional: true, ..Form::default() }, first)
 }
 
 /// `POST /connection/http_stream`.
-pub(crate) async fn http_stream(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn http_stream(
+    State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let encoding = encoding_of(&headers);
-    open(node, &headers, Framing::Plain, Form { encoding, ..Form::default() }, body)
+    open(node, visitor, &headers, Framing::Plain, Form { encoding, ..Form::default() }, body)
 }
 
 /// `POST /connection/uni_http_stream`.
 pub(crate) async fn uni_http_stream(
     State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let form = Form { encoding: encoding_of(&headers), is_unidirectional: true, ..Form::default() };
-    open(node, &headers, Framing::Plain, form, body)
+    open(node, visitor, &headers, Framing::Plain, form, body)
 }
 
 /// The encoding of a body.
@@ -90,8 +100,15 @@ fn first_of(RawQuery(query): &RawQuery, body: Bytes) -> Bytes {
     connect.map_or(body, |(_, value)| value.into_owned().into())
 }
 
-fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, first: Bytes) -> Response {
-    let Admission { place, origin } = match admission::admit(&node, headers) {
+fn open(
+    node: Arc<Node>,
+    visitor: Visitor,
+    headers: &HeaderMap,
+    framing: Framing,
+    form: Form,
+    first: Bytes,
+) -> Response {
+    let Admission { place, origin } = match admission::admit(&node, headers, visitor) {
         Ok(admission) => admission,
         Err(refusal) => return refusal.into_response(),
     };

@@ -1,31 +1,36 @@
-//! The WebSocket of a connection, over the upgraded TCP connection itself.
+//! The WebSocket of a connection, over the upgraded TCP connection itself, or TLS on it.
 //!
 //! Framing is ours (`tidewire_protocol::websocket`): frames are encoded once and shared, a write takes all that waits, and
 //! an idle connection holds no buffer.
 
 mod sink;
+mod socket;
 mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tidewire_protocol::Encoding;
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::websocket::{self, DeflateAgreement, WindowBits};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
-use self::sink::{Socket, SocketSink};
+use self::sink::{SocketSink, Wire};
+use self::socket::{Secured, Socket};
 use self::source::SocketSource;
 use super::admission::{self, Admission};
 use super::connection::{Connection, Vitals};
 use super::serve::{End, Shared, serve};
+use crate::edge::Visitor;
 use crate::hub::outbox::{Disconnect, Outbox};
 use crate::metrics::Transport;
 use crate::node::Node;
@@ -47,16 +52,24 @@ struct Agreed {
 }
 
 /// `GET /connection/websocket`.
-pub(crate) async fn both_ways(State(node): State<Arc<Node>>, request: Request) -> Response {
-    accept(node, request, false)
+pub(crate) async fn both_ways(
+    State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response {
+    accept(node, visitor, request, false)
 }
 
 /// `GET /connection/uni_websocket`.
-pub(crate) async fn one_way(State(node): State<Arc<Node>>, request: Request) -> Response {
-    accept(node, request, true)
+pub(crate) async fn one_way(
+    State(node): State<Arc<Node>>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response {
+    accept(node, visitor, request, true)
 }
 
-fn accept(node: Arc<Node>, mut request: Request, is_unidirectional: bool) -> Response {
+fn accept(node: Arc<Node>, visitor: Visitor, mut request: Request, is_unidirectional: bool) -> Response {
     let refuse = |reason: &'static str| (StatusCode::BAD_REQUEST, reason).into_response();
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return refuse("this is a WebSocket: connect with one\n");
@@ -81,7 +94,7 @@ fn accept(node: Arc<Node>, mut request: Request, is_unidirectional: bool) -> Res
         true => Encoding::Protobuf,
         false => Encoding::Json,
     };
-    let admission = match admission::admit(&node, headers) {
+    let admission = match admission::admit(&node, headers, visitor) {
         Ok(admission) => admission,
         Err(refusal) => return refusal.into_response(),
     };
@@ -104,13 +117,7 @@ fn accept(node: Arc<Node>, mut request: Request, is_unidirectional: bool) -> Res
     let form = Form { encoding, is_unidirectional, ..Form::default() };
     node.tasks.clone().spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-                Ok(parts) => {
-                    run(parts.io.into_inner(), parts.read_buf, node, admission, Agreed { form, deflate })
-                        .await
-                }
-                Err(_) => tracing::error!("a WebSocket came over something that is no TCP connection"),
-            },
+            Ok(upgraded) => run_over(upgraded, node, admission, Agreed { form, deflate }).await,
             Err(error) => tracing::debug!(%error, "the upgrade was not completed"),
         }
     });
@@ -144,30 +151,52 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
+/// Serves the connection to its end, over what hyper had it on.
+async fn run_over(upgraded: Upgraded, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return run(parts.io.into_inner(), parts.read_buf, node, admission, agreed).await,
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+        Ok(parts) => {
+            let socket = Secured::new(parts.io.into_inner());
+            // Boxed, so that a connection without TLS needs no room for it.
+            Box::pin(run(socket, parts.read_buf, node, admission, agreed)).await;
+        }
+        Err(_) => tracing::error!("a WebSocket came over something that is neither TCP nor TLS"),
+    }
+}
+
 /// Serves the connection to its end.
-async fn run(stream: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+async fn run<S: Socket + Send + 'static>(
+    socket: S,
+    early: Bytes,
+    node: Arc<Node>,
+    admission: Admission,
+    agreed: Agreed,
+) {
     let Agreed { form, deflate } = agreed;
     let compressed_bytes_min = deflate.map(|_| node.config.websocket.compression_bytes_min);
-    let socket = Arc::new(Socket::new(stream, form, compressed_bytes_min));
-    let outbox = Outbox::new(node.config.limits.outbox_bytes_max).with_carrier(socket.clone());
+    let wire = Arc::new(Wire::new(socket, form, compressed_bytes_min));
+    let outbox = Outbox::new(node.config.limits.outbox_bytes_max).with_carrier(wire.clone());
     let (outbox, vitals) = (Arc::new(outbox), Arc::<Vitals>::default());
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
-    let source = SocketSource::new(socket.stream(), early, form.encoding, frame_bytes_max, deflate.is_some());
-    let mut sink = SocketSink(&socket);
+    let source = SocketSource::new(wire.socket(), early, form.encoding, frame_bytes_max, deflate.is_some());
+    let mut sink = SocketSink(&wire);
     let shared = Shared { node, outbox, vitals, transport: Transport::WebSocket };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
-        Box::pin(close(&socket, disconnect)).await;
+        Box::pin(close(&wire, disconnect)).await;
     }
 }
 
 /// Sends the close frame, and waits for the client to take it.
-async fn close(socket: &Socket, disconnect: Disconnect) {
+async fn close<S: Socket>(wire: &Wire<S>, disconnect: Disconnect) {
     let farewell = async {
         let close = websocket::encode_close(Some((disconnect.code.number, &disconnect.reason)), None);
-        if socket.write_raw(&close).await.is_ok() {
-            source::drain(socket.stream(), disconnect.code == DisconnectCode::FRAME_TOO_LARGE).await;
+        if wire.write_raw(&close).await.is_ok() {
+            source::drain(wire.socket(), disconnect.code == DisconnectCode::FRAME_TOO_LARGE).await;
         }
     };
     // A client that does not take part is cut off all the same.

@@ -12,12 +12,12 @@ use tidewire_server::config::{
     ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, RecoveryMode, TenantConfig, Who,
 };
 use tidewire_server::{Config, EngineUrl, Secret, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// Past it a wait has failed. Far above what any of them takes, so that a busy machine does not fail a test.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -87,9 +87,14 @@ pub(crate) fn token(claims: &Value, secret: &str) -> String {
     encode(&Header::default(), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
+/// TCP, or what is spoken over it.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
 /// A WebSocket client that sees what is on the wire.
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Wire>>,
     /// Lines of frames that are not looked at yet.
     lines: VecDeque<Value>,
     last_id: u32,
@@ -108,12 +113,28 @@ impl Client {
 
     /// As a web page of `origin` would; the status if it is not let in.
     pub(crate) async fn open_from(server: &Server, origin: Option<&str>) -> Result<Self, u16> {
+        let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        Self::open_with(server, &headers).await
+    }
+
+    /// With headers of its own; the status if it is not let in.
+    pub(crate) async fn open_with(server: &Server, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let stream = TcpStream::connect(server.addr()).await.unwrap();
+        Self::open_over(Box::new(stream), server, headers).await
+    }
+
+    /// Over a stream of its own.
+    pub(crate) async fn open_over(
+        stream: Box<dyn Wire>,
+        server: &Server,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
         let mut request =
             format!("ws://{}/connection/websocket", server.addr()).into_client_request().unwrap();
-        if let Some(origin) = origin {
-            request.headers_mut().insert("origin", origin.parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        match timeout(DEADLINE, connect_async(request)).await.unwrap() {
+        match timeout(DEADLINE, client_async(request, stream)).await.unwrap() {
             Ok((socket, _)) => {
                 Ok(Self { socket, lines: VecDeque::new(), last_id: 0, asides: VecDeque::new() })
             }
@@ -291,13 +312,24 @@ pub(crate) async fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Reply {
-    let mut text = format!("{verb} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    let stream = TcpStream::connect(addr).await.unwrap();
+    request_over(Box::new(stream), verb, path, headers, body).await
+}
+
+/// Over a stream of its own, which is closed then.
+pub(crate) async fn request_over(
+    mut stream: Box<dyn Wire>,
+    verb: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let mut text = format!("{verb} {path} HTTP/1.1\r\nHost: tidewire.test\r\nConnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     let exchange = async {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
         // A server that refuses a large body answers without reading all of it.
         let _written = stream.write_all(text.as_bytes()).await;
         let mut answer = Vec::new();

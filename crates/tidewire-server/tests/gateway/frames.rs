@@ -1,7 +1,12 @@
 //! What does not belong on the wire ends the connection that sent it, with a reason, and no other.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidewire_protocol::limits::{COMMANDS_PER_FRAME_MAX, DEPTH_MAX, FRAME_BYTES_MAX};
+use tidewire_protocol::websocket::{Deflater, Effort, FrameHeader, Opcode, WindowBits, encode_frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, dev, publish, start};
@@ -50,6 +55,32 @@ async fn a_frame_over_the_limit_is_told_so() {
     let (code, reason) = client.closed().await;
     assert_eq!(code, 1009);
     assert!(reason.contains("limits.client_frame_bytes_max"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_bomb_is_refused_by_what_it_inflates_to() {
+    let mut config = dev();
+    config.websocket.compression = true;
+    let server = start(config).await;
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let upgrade = "GET /connection/websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut bomb = Vec::new();
+    // Twenty times as much as is taken, in a frame that would be.
+    Deflater::new(WindowBits::MAX, Effort::Fast).compress(&vec![b' '; 20 * FRAME_BYTES_MAX], &mut bomb);
+    assert!(bomb.len() < FRAME_BYTES_MAX / 2, "{}", bomb.len());
+    let header = FrameHeader::whole(Opcode::Text, bomb.len()).compressed().masked([1, 2, 3, 4]);
+    stream.write_all(&encode_frame(header, &bomb)).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap();
+    read.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.contains("permessage-deflate") && answer.contains("limits.client_frame_bytes_max"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

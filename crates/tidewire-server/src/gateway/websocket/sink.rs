@@ -8,8 +8,8 @@ use tidewire_protocol::Encoding;
 use tidewire_protocol::websocket::{
     Deflater, Effort, FrameHeader, HeaderBytes, Opcode, WindowBits, encode_frame,
 };
-use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use crate::gateway::serve::Sink;
 use crate::hub::outbox::{Carried, Carrier, Frame};
 use crate::publication::Form;
@@ -28,16 +28,16 @@ thread_local! {
     static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new(WindowBits::MAX, Effort::Fast));
 }
 
-/// Where the frames of one connection go.
-pub(super) struct Socket {
-    stream: TcpStream,
+/// The socket of one connection, and how frames are written to it.
+pub(super) struct Wire<S> {
+    socket: S,
     form: Form,
     /// Messages of at least so many bytes are compressed; `None` where the client did not agree to that.
     compressed_bytes_min: Option<usize>,
 }
 
 /// Writes the frames of one connection, and waits until they are taken.
-pub(super) struct SocketSink<'s>(pub(super) &'s Socket);
+pub(super) struct SocketSink<'s, S>(pub(super) &'s Wire<S>);
 
 /// One message of the WebSocket, ready to be written.
 struct Message<'f> {
@@ -51,13 +51,13 @@ enum Payload<'f> {
     Compressed(Bytes),
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream, form: Form, compressed_bytes_min: Option<usize>) -> Self {
-        Self { stream, form, compressed_bytes_min }
+impl<S: Socket> Wire<S> {
+    pub(super) fn new(socket: S, form: Form, compressed_bytes_min: Option<usize>) -> Self {
+        Self { socket, form, compressed_bytes_min }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
     }
 
     /// Writes bytes as they are.
@@ -66,16 +66,23 @@ impl Socket {
     }
 
     async fn write_slices(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // What is empty is written.
+        IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let end = slices.len().min(SLICES_MAX);
-            match self.stream.try_write_vectored(slices.get(..end).unwrap_or_default()) {
+            match self.socket.try_write(slices.get(..end).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut slices, written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        loop {
+            match self.socket.try_flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.writable().await?,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Frames as messages of the WebSocket.
@@ -124,7 +131,7 @@ impl Socket {
     }
 }
 
-impl Carrier for Socket {
+impl<S: Socket + Send> Carrier for Wire<S> {
     fn try_write(&self, frames: &[Frame]) -> Carried {
         let separator = self.form.encoding.separator();
         // More than they take, for each may be a message of its own.
@@ -138,10 +145,10 @@ impl Carrier for Socket {
                 copied.extend_from_slice(message.header.as_slice());
                 message.pieces(separator, |piece| copied.extend_from_slice(piece));
             });
-            match self.stream.try_write(copied) {
+            match self.socket.try_write(&[IoSlice::new(copied)]) {
                 Ok(written) => match copied.get(written..) {
-                    None | Some([]) => Carried::All,
-                    Some(rest) => Carried::Part(Bytes::copy_from_slice(rest)),
+                    None | Some([]) if self.socket.try_flush().is_ok() => Carried::All,
+                    rest => Carried::Part(Bytes::copy_from_slice(rest.unwrap_or_default())),
                 },
                 // The writer waits, or meets the same error.
                 Err(_) => Carried::Nothing,
@@ -167,18 +174,18 @@ impl Message<'_> {
     }
 }
 
-impl Sink for SocketSink<'_> {
+impl<S: Socket> Sink for SocketSink<'_, S> {
     async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
-        let Self(socket) = self;
+        let Self(wire) = self;
         let mut messages = Vec::new();
-        socket.messages(frames, |message| messages.push(message));
-        let separator = socket.form.encoding.separator();
+        wire.messages(frames, |message| messages.push(message));
+        let separator = wire.form.encoding.separator();
         let mut slices = Vec::with_capacity(messages.len() + 2 * frames.len());
         for message in &messages {
             slices.push(IoSlice::new(message.header.as_slice()));
             message.pieces(separator, |piece| slices.push(IoSlice::new(piece)));
         }
-        socket.write_slices(&mut slices).await
+        wire.write_slices(&mut slices).await
     }
 
     async fn finish(&mut self, rest: &[u8]) -> io::Result<()> {

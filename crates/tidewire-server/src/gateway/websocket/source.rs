@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tidewire_protocol::Encoding;
 use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::websocket::{Incoming, ReadError, Reader, Role};
-use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use crate::gateway::serve::{End, Source};
 use crate::hub::outbox::{Disconnect, Outbox};
 
@@ -22,18 +22,18 @@ thread_local! {
 }
 
 /// Reads the frames of a client.
-pub(super) struct SocketSource<'s> {
-    socket: &'s TcpStream,
+pub(super) struct SocketSource<'s, S> {
+    socket: &'s S,
     reader: Reader,
     encoding: Encoding,
     /// What was read behind the last message; empty as long as there is one at a time.
     rest: Bytes,
 }
 
-impl<'s> SocketSource<'s> {
+impl<'s, S: Socket> SocketSource<'s, S> {
     /// `early` is what came with the request for the upgrade.
     pub(super) fn new(
-        socket: &'s TcpStream,
+        socket: &'s S,
         early: Bytes,
         encoding: Encoding,
         frame_bytes_max: usize,
@@ -69,7 +69,7 @@ impl<'s> SocketSource<'s> {
     }
 }
 
-impl Source for SocketSource<'_> {
+impl<S: Socket> Source for SocketSource<'_, S> {
     async fn next(&mut self, outbox: &Outbox) -> Result<Bytes, End> {
         loop {
             match self.try_next()? {
@@ -109,7 +109,7 @@ fn end_of(error: ReadError) -> End {
 
 /// Reads away what a client sends until it closes the connection. With `is_all_lost` nothing more is read: the stream cannot
 /// be read past a frame that was too large, and the connection stays as it is until time is up.
-pub(super) async fn drain(socket: &TcpStream, is_all_lost: bool) {
+pub(super) async fn drain<S: Socket>(socket: &S, is_all_lost: bool) {
     if is_all_lost {
         return pending().await;
     }
