@@ -46,11 +46,13 @@ impl Reader {
     }
 
     async fn line(&mut self) -> Value {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             if let Some(line) = self.lines.pop_front() {
                 return line;
             }
-            let text = tokio::time::timeout(DEADLINE, self.told.recv()).await.expect("no line in time");
+            // Empty lines come for ever.
+            let text = tokio::time::timeout_at(deadline, self.told.recv()).await.expect("no line in time");
             let text = text.expect("the tap has ended");
             let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             self.lines.extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));

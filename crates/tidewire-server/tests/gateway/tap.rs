@@ -1,5 +1,7 @@
 //! Taps: what goes on at the connections of one user, over HTTP.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tidewire_server::config::{DEV_API_KEY, TenantConfig};
 use tidewire_server::{Secret, Server};
@@ -7,6 +9,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::client::{ACME_KEY, Client, acme_token, api, dev, dev_token, publish, rest, start, strict, token};
+
+/// Past it a wait has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Who reads a tap.
 struct Tap(BufReader<TcpStream>);
@@ -25,19 +30,23 @@ impl Tap {
     async fn text(&mut self) -> String {
         let mut line = String::new();
         let read = self.0.read_line(&mut line);
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+        let read = tokio::time::timeout(DEADLINE, read).await;
         assert!(read.expect("no line in time").unwrap() > 0, "the tap has ended");
         line
     }
 
     /// The next line; what stands between the pieces of the body is passed over.
     async fn line(&mut self) -> Value {
-        loop {
-            let text = self.text().await;
-            if text.starts_with('{') {
-                return serde_json::from_str(&text).unwrap();
+        let line = async {
+            loop {
+                let text = self.text().await;
+                if text.starts_with('{') {
+                    return serde_json::from_str(&text).unwrap();
+                }
             }
-        }
+        };
+        // Empty lines come for ever.
+        tokio::time::timeout(DEADLINE, line).await.expect("no line in time")
     }
 
     #[track_caller]
@@ -150,7 +159,7 @@ async fn a_server_that_closes_ends_its_taps_and_tells_how_connections_ended() {
     let mut ann = Client::with_token(&server, &dev_token("ann")).await;
     let mut tap = Tap::open(&server, "/v1/users/ann/tap", DEV_API_KEY).await;
     assert_eq!(tap.line().await["count"], 1);
-    let closing = tokio::join!(server.close(std::time::Duration::from_secs(15)), ann.closed()).0;
+    let closing = tokio::join!(server.close(Duration::from_secs(15)), ann.closed()).0;
     closing.unwrap();
     let line = tap.line().await;
     Tap::expect(&line, "closed", "");
