@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 use super::*;
-use crate::gateway::websocket::sink::SocketSink;
+use crate::gateway::serve::Sink;
+use crate::gateway::websocket::sink::{SocketSink, Wire};
+use crate::hub::outbox::{Carried, Carrier, Frame};
 use crate::publication::Form;
 
 /// Far above what any wait takes.
@@ -55,9 +57,9 @@ async fn pair() -> (Secured, client::TlsStream<TcpStream>) {
 #[tokio::test]
 async fn a_write_is_done_when_the_connection_has_taken_all_of_it() {
     let (socket, mut client) = pair().await;
-    let mut sink = SocketSink::new(&socket, Form::default(), None);
+    let wire = Wire::new(socket, Form::default(), None);
     let sent = vec![7; BYTES];
-    let mut write = pin!(sink.write_raw(&sent));
+    let mut write = pin!(wire.write_raw(&sent));
     assert!(write.as_mut().now_or_never().is_none(), "rustls has taken it, the connection has not");
     let mut received = vec![0; BYTES];
     let both = async { tokio::join!(write, client.read_exact(&mut received)) };
@@ -83,4 +85,29 @@ async fn what_is_decrypted_is_read_before_the_socket_is_waited_for() {
     };
     // The socket is empty after the first piece.
     timeout(DEADLINE, reading).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_writer_finishes_what_is_encrypted_and_not_sent() {
+    let (socket, mut client) = pair().await;
+    let wire = Wire::new(socket, Form::default(), None);
+    let frame = Frame::new(vec![7; 8_000].into());
+    let mut count = 1;
+    let rest = loop {
+        match wire.try_write(std::slice::from_ref(&frame)) {
+            Carried::All => count += 1,
+            Carried::Part(rest) => break rest,
+            Carried::Nothing => panic!("rustls takes more than the kernel"),
+        }
+    };
+    let mut sink = SocketSink(&wire);
+    let mut finish = pin!(sink.finish(&rest));
+    assert!(finish.as_mut().now_or_never().is_none(), "nobody has read");
+    // Each is behind a header of four bytes.
+    let mut received = vec![0; count * 8_004];
+    let both = async { tokio::join!(finish, client.read_exact(&mut received)) };
+    let (finished, read) = timeout(DEADLINE, both).await.unwrap();
+    finished.unwrap();
+    read.unwrap();
+    assert!(received.chunks(8_004).all(|one| one[4..].iter().all(|byte| *byte == 7)));
 }
