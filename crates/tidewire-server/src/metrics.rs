@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     pub(crate) recoveries: Family<RecoveryLabel, Counter>,
     /// Requests to the server API.
     pub(crate) api_requests: Family<ApiLabels, Counter>,
+    /// What a tenant's backend was told by this node, by kind.
+    pub(crate) told: Family<ToldLabel, Counter>,
     gaps: Family<GapLabel, Counter>,
 }
 
@@ -67,6 +69,12 @@ pub(crate) enum Recovery {
     Complete,
     /// What it missed is no longer kept.
     Lost,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ToldLabel {
+    pub(crate) tenant: String,
+    pub(crate) kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +126,11 @@ impl Metrics {
             "api_requests",
             "Requests to the server API, by method and error code (0: success)",
             self.api_requests.clone(),
+        );
+        registry.register(
+            "lifecycle_events",
+            "Events that told a tenant's backend who is there, by kind",
+            self.told.clone(),
         );
         registry.register("gaps", "Gaps in channels that the engine told of, by reason", self.gaps.clone());
     }

@@ -70,6 +70,7 @@ mod tests {
             publish,
             presence: false,
             join_leave: false,
+            tell: Vec::new(),
             keep: None,
         }
     }

@@ -11,6 +11,7 @@ use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
 use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
+use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, TenantLabel};
 use crate::tokens::Tokens;
 
@@ -28,6 +29,8 @@ pub(crate) struct Tenant {
     pub(crate) people: Arc<Connections>,
     pub(crate) connections: Gauge,
     pub(crate) subscriptions: Gauge,
+    /// Who tells its backend who is there, if that is asked for.
+    pub(crate) lifecycle: Option<Arc<Lifecycle>>,
 }
 
 /// All tenants of the config.
@@ -53,6 +56,8 @@ impl Tenants {
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
+            let parts = (tasks.clone(), clock.clone(), metrics.clone());
+            tenant.lifecycle = Lifecycle::new(config, &tenant.handle, tidewire, parts)?;
             let tenant = Arc::new(tenant);
             let keys = tenant_config.api_keys.iter().zip(1..);
             let keys = keys.map(|(key, number)| (key.clone(), number, tenant.clone()));
@@ -64,6 +69,10 @@ impl Tenants {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.by_name.values()
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
@@ -108,6 +117,7 @@ impl Tenant {
             people: Arc::default(),
             connections: metrics.connections.get_or_create(&label).clone(),
             subscriptions: metrics.subscriptions.get_or_create(&label).clone(),
+            lifecycle: None,
             handle,
         }
     }

@@ -24,6 +24,7 @@ use crate::history::{self, Wanted};
 use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::journal::Who;
+use crate::lifecycle::{Teller, Told};
 use crate::metrics::CommandLabels;
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
@@ -41,6 +42,10 @@ pub(crate) struct Vitals {
     pub(super) orders: Arc<Orders>,
     /// Set once its connect command succeeded.
     pub(super) who: OnceLock<Who>,
+    /// What carries the connection, as operators are told.
+    pub(crate) transport: &'static str,
+    /// Why it ended: a code, 0 where the client was gone, and a reason.
+    pub(crate) ending: OnceLock<(u32, String)>,
 }
 
 /// The web page that opened a connection, if it was one, and the host under which it knows this server.
@@ -70,9 +75,21 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
     pub(super) _listed: Listed,
+    /// Dropped after the subscriptions, which are told as over before it.
+    pub(super) telling: Option<Telling>,
+}
+
+/// What tells the tenant's backend of a connection, where that is asked for.
+pub(super) struct Telling {
+    pub(super) teller: Arc<Teller>,
+    pub(super) _connected: Option<Told>,
 }
 
 impl Vitals {
+    pub(super) fn over(transport: &'static str) -> Self {
+        Self { transport, ..Self::default() }
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Relaxed)
     }

@@ -56,8 +56,6 @@ pub(super) struct Shared {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) vitals: Arc<Vitals>,
-    /// What carries it, as operators are told.
-    pub(super) transport: &'static str,
 }
 
 /// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
@@ -107,10 +105,11 @@ impl Shared {
     /// Remembers how the connection ended, if it was somebody's.
     fn note(&self, end: &End) {
         let Some(who) = self.vitals.who.get() else { return };
-        let (code, reason) = match end {
+        let ending = self.vitals.ending.get_or_init(|| match end {
             End::Ours(disconnect) => (disconnect.code.number.into(), disconnect.reason.to_string()),
             End::Theirs => (0, "the client was gone".to_owned()),
-        };
+        });
+        let (code, reason) = ending.clone();
         let now = self.node.clock.now();
         self.node.journal.note(
             &who.tenant,
@@ -119,7 +118,7 @@ impl Shared {
                 user: who.user.to_string(),
                 client: who.client.clone(),
                 node: self.node.id.clone(),
-                transport: self.transport.into(),
+                transport: self.vitals.transport.into(),
                 code,
                 reason,
                 lasted_ms: u64::try_from(now.since(who.since).as_millis()).unwrap_or(u64::MAX),

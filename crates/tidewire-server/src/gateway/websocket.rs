@@ -147,14 +147,14 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admission, agreed: Agreed) {
     let Agreed { form, deflate } = agreed;
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-    let vitals = Arc::<Vitals>::default();
+    let vitals = Arc::new(Vitals::over("websocket"));
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
     let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink =
         SocketSink::new(&socket, form, deflate.map(|_| node.config.websocket.compression_bytes_min));
-    let shared = Shared { node, outbox, vitals, transport: "websocket" };
+    let shared = Shared { node, outbox, vitals };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
         Box::pin(close(&socket, &mut sink, disconnect)).await;
     }

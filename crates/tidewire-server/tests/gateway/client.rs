@@ -48,6 +48,7 @@ pub(crate) fn strict() -> Config {
         publish,
         presence: false,
         join_leave: false,
+        tell: Vec::new(),
         keep,
     };
     let mut config = on_memory(Config::default());
