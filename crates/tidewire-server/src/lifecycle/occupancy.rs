@@ -128,7 +128,7 @@ impl Lifecycle {
         }
     }
 
-    fn notice_of(&self, channel: &str, record: Record) -> Notice {
+    pub(super) fn notice_of(&self, channel: &str, record: Record) -> Notice {
         let kind = if record.is_occupied() { Kind::Occupied } else { Kind::Vacated };
         let at = self.clock.now().to_string();
         let account = Account { channel: Some(channel.into()), at, ..Account::default() };

@@ -7,8 +7,12 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tidewire::Condition;
+
 use self::judge::{Breaks, Story};
 use self::world::{Ground, Site, told};
+use super::notice::Kind;
+use super::record::Record;
 
 const STEPS: usize = 120;
 const SITES: usize = 2;
@@ -99,9 +103,11 @@ impl Race {
         }
         for which in 0..SITES {
             if self.asleep[which] == 0 {
-                let steps = self.random.usize(0..10);
+                let steps = self.random.usize(0..30);
                 self.ground.run(&self.sites[which], steps);
                 self.sites[which].progress(&mut self.acked);
+                let are_served = self.sites[which].clients.iter().all(|client| client.refused.is_none());
+                assert!(are_served, "seed {}: a command was refused", self.seed);
             }
         }
     }
@@ -169,13 +175,37 @@ fn schedules_over_two_nodes_that_die_on_redis_are_told_exactly_once() {
     });
 }
 
+#[test]
+fn what_a_dead_node_had_begun_to_tell_of_a_channel_is_told_by_the_next() {
+    let ground = Ground::memory();
+    // It died before it was told, or before that was noted.
+    for has_told in [false, true] {
+        let mut sites = [ground.site()];
+        let room = format!("room:{has_told}");
+        let tenant = sites[0].node.tenants.named("default").unwrap().clone();
+        let lifecycle = tenant.lifecycle.clone().unwrap();
+        let begun = Record::default().next();
+        sites[0].runtime.block_on(async {
+            if has_told {
+                lifecycle.tell(lifecycle.notice_of(&room, begun)).await.unwrap();
+            }
+            let key = format!("occupancy:{room}");
+            tenant.handle.put(&key, begun.kept(), None, Condition::Always).await.unwrap();
+            lifecycle.reconcile(&room).await.unwrap();
+        });
+        let story = story_of(&ground, &mut sites);
+        story.expect_rooms(&BTreeSet::new()).unwrap();
+        assert_eq!(story.rooms[&room], [Kind::Occupied, Kind::Vacated]);
+    }
+}
+
 /// A site, and what it was told until nothing more is to come.
 fn story_of(ground: &Ground, sites: &mut [Site]) -> Story {
     let (mut acked, mut last, mut quiet) = (BTreeMap::new(), 0, 0);
     while quiet < 40 {
         for site in &mut *sites {
             site.reap();
-            ground.run(site, 200);
+            ground.run(site, 20_000);
             site.progress(&mut acked);
         }
         ground.pass(Duration::from_millis(250), sites);
@@ -201,6 +231,20 @@ fn a_tenant_that_asks_for_nothing_is_told_nothing_and_pays_nothing() {
         let rows = home.presence(&format!("{kind}:default:{}", sites[0].node.id)).unwrap();
         assert!(!sites[0].runtime.block_on(rows.is_kept()).unwrap(), "{kind}");
     }
+    assert!(told(&sites[0]).is_empty());
+}
+
+#[test]
+fn who_cannot_be_told_of_is_refused_for_now() {
+    let ground = Ground::memory();
+    let mut sites = [ground.site(), ground.site()];
+    let tidewire = sites[1].node.tidewire.clone();
+    sites[1].runtime.block_on(tidewire.close(Duration::from_secs(1))).unwrap();
+    sites[1].connect();
+    ground.run(&sites[1], 500);
+    sites[1].progress(&mut BTreeMap::new());
+    let client = &sites[1].clients[0];
+    assert_eq!((client.refused, client.is_over, &*client.id), (Some(100), false, ""));
     assert!(told(&sites[0]).is_empty());
 }
 

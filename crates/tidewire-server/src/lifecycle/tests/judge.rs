@@ -17,7 +17,7 @@ pub(super) enum Breaks {
 pub(super) struct Story {
     /// Of each connection.
     clients: BTreeMap<String, Vec<(Kind, String)>>,
-    rooms: BTreeMap<String, Vec<Kind>>,
+    pub(super) rooms: BTreeMap<String, Vec<Kind>>,
 }
 
 impl Story {

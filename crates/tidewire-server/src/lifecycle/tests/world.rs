@@ -42,8 +42,9 @@ pub(super) fn settings() -> Config {
     Config::from_toml("test.toml", SETTINGS).unwrap().into_dev()
 }
 
+/// One on which a step is one poll of one task, so that a node can be killed between any two.
 pub(super) fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
+    Builder::new_current_thread().enable_all().event_interval(1).build().unwrap()
 }
 
 /// Where the nodes of a world keep what they share.
@@ -90,7 +91,7 @@ impl Ground {
             Self::Server { .. } => {}
         }
         for site in sites {
-            self.run(site, 12);
+            self.run(site, 40);
         }
     }
 
@@ -103,7 +104,7 @@ impl Ground {
     pub(super) fn run(&self, site: &Site, steps: usize) {
         let pause = match self {
             Self::Memory { .. } => None,
-            Self::Server { .. } => Some(Duration::from_micros(300)),
+            Self::Server { .. } => Some(Duration::from_micros(100)),
         };
         site.runtime.block_on(async {
             for _ in 0..steps {
@@ -140,6 +141,8 @@ pub(super) struct Client {
     /// What the command that runs is about.
     asked: Option<(String, bool)>,
     pub(super) is_over: bool,
+    /// Why a command of it was refused.
+    pub(super) refused: Option<u32>,
 }
 
 impl Site {
@@ -175,6 +178,7 @@ impl Site {
             rooms: BTreeMap::new(),
             asked: None,
             is_over: false,
+            refused: None,
         };
         client.ask(Method::Connect(ConnectRequest::default()));
         self.clients.push(client);
@@ -260,7 +264,7 @@ impl Client {
                         }
                         self.rooms.insert(channel, is_in);
                     }
-                    ReplyBody::Error(error) => panic!("{error:?}"),
+                    ReplyBody::Error(error) => self.refused = Some(error.code),
                     _ => {}
                 }
             }
