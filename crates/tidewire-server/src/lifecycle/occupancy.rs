@@ -110,22 +110,37 @@ impl Lifecycle {
 
     /// Tells whether a channel is occupied until what was told last is what is so. Whoever changes the set calls it after.
     pub(super) async fn reconcile(&self, channel: &str) -> tidewire::Result<()> {
-        let (set, key) = (self.attendance(channel)?, format!("occupancy:{channel}"));
-        loop {
-            let kept = self.tenant.get(&key).await?;
-            let record = kept.as_deref().and_then(Record::read).unwrap_or_default();
-            let next = match record.progress {
-                Progress::Begun => {
-                    self.tell(self.notice_of(channel, record)).await?;
-                    record.told()
-                }
-                Progress::Told if set.is_kept().await? != record.is_occupied() => record.next(),
-                Progress::Told => return Ok(()),
-            };
-            let condition = kept.map_or(Condition::Absent, Condition::Equals);
-            // Where somebody else was first, the next look finds what it has done.
-            self.tenant.put(&key, next.kept(), next.ttl(), condition).await?;
+        while let Some((next, condition)) = self.look(channel).await? {
+            self.note_record(channel, next, condition).await?;
         }
+        Ok(())
+    }
+
+    /// What is to be noted of a channel next, unless somebody else was first; nothing if what was told is what is so.
+    pub(super) async fn look(&self, channel: &str) -> tidewire::Result<Option<(Record, Condition)>> {
+        let kept = self.tenant.get(&key_of(channel)).await?;
+        let record = kept.as_deref().and_then(Record::read).unwrap_or_default();
+        let next = match record.progress {
+            Progress::Begun => {
+                self.tell(self.notice_of(channel, record)).await?;
+                record.told()
+            }
+            Progress::Told if self.attendance(channel)?.is_kept().await? != record.is_occupied() => {
+                record.next()
+            }
+            Progress::Told => return Ok(None),
+        };
+        Ok(Some((next, kept.map_or(Condition::Absent, Condition::Equals))))
+    }
+
+    /// Notes what was found. Where somebody else was first nothing is noted, and the next look finds what it has done.
+    pub(super) async fn note_record(
+        &self,
+        channel: &str,
+        next: Record,
+        condition: Condition,
+    ) -> tidewire::Result<bool> {
+        self.tenant.put(&key_of(channel), next.kept(), next.ttl(), condition).await
     }
 
     pub(super) fn notice_of(&self, channel: &str, record: Record) -> Notice {
@@ -136,7 +151,7 @@ impl Lifecycle {
     }
 
     /// The nodes that have subscribers in a channel.
-    fn attendance(&self, channel: &str) -> tidewire::Result<Presence> {
+    pub(super) fn attendance(&self, channel: &str) -> tidewire::Result<Presence> {
         let name = format!("{}:{}", self.tenant.name(), channel);
         self.home.presence(&format!("{}:{}", witness::ATTENDED, digest_of(&name)))
     }
@@ -152,6 +167,11 @@ impl Drop for Occupant {
     fn drop(&mut self) {
         self.lifecycle.vacate(&self.channel);
     }
+}
+
+/// Under which the record of a channel is kept.
+fn key_of(channel: &str) -> String {
+    format!("occupancy:{channel}")
 }
 
 /// A name of fixed length in place of one that is too long to be a part of another.

@@ -59,6 +59,24 @@ impl Story {
         }
     }
 
+    /// What was told as begun, and not as over, is what is there.
+    pub(super) fn expect_there(&self, there: &BTreeSet<(String, String)>) -> Result<(), String> {
+        let mut open = BTreeSet::new();
+        for (client, story) in &self.clients {
+            for (kind, channel) in story {
+                let what = (client.clone(), channel.clone());
+                match kind {
+                    Kind::Connected | Kind::Subscribed => drop(open.insert(what)),
+                    _ => drop(open.remove(&what)),
+                }
+            }
+        }
+        match open == *there {
+            true => Ok(()),
+            false => Err(format!("{open:?} were told as there, and {there:?} are")),
+        }
+    }
+
     /// Each connection begins and ends once, its subscriptions within. Where its node may have been taken for dead it may begin
     /// again, and until the node knew it may have told of subscriptions without their connection.
     pub(super) fn expect_clients(

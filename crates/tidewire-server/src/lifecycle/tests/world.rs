@@ -97,7 +97,10 @@ impl Ground {
 
     /// Rounds of half a second without anything told after which nothing more is to come.
     pub(super) fn quiet_rounds(&self) -> usize {
-        24
+        match self {
+            Self::Memory { .. } => 16,
+            Self::Server { .. } => 24,
+        }
     }
 
     /// Runs a node's tasks for some steps.
@@ -218,6 +221,12 @@ impl Drop for Site {
 impl Client {
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && !self.id.is_empty()
+    }
+
+    /// The client, and each room that it is in.
+    pub(super) fn there(&self) -> impl Iterator<Item = (String, String)> {
+        let rooms = self.rooms.iter().filter(|(_, is_in)| **is_in).map(|(room, _)| room.clone());
+        rooms.chain([String::new()]).map(|room| (self.id.clone(), room))
     }
 
     pub(super) fn subscribe(&mut self, channel: &str) {
