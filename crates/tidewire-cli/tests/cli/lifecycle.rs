@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tidewire_fleet::{Persistence, Standalone, server_program};
@@ -13,7 +13,7 @@ use tidewire_fleet::{Persistence, Standalone, server_program};
 use crate::running::Server;
 
 /// A webhook that has not come by then does not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An endpoint for webhooks.
 struct Backend {
@@ -40,10 +40,9 @@ impl Backend {
     /// Waits for so many more events; what they tell, sorted, with clients by the names that they are given.
     #[track_caller]
     fn next(&mut self, count: usize, names: &mut Vec<String>) -> Vec<String> {
-        let (mut told, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        let mut told = Vec::new();
         while told.len() < count {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok((id, body)) = self.events.recv_timeout(left) else {
+            let Ok((id, body)) = self.events.recv_timeout(PATIENCE) else {
                 panic!("{told:?} and no more; {:?}", self.had)
             };
             let data = &body["data"];

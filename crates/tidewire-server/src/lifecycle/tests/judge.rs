@@ -77,6 +77,16 @@ impl Story {
         }
     }
 
+    /// No connection began twice.
+    pub(super) fn expect_single(&self) -> Result<(), String> {
+        let begun =
+            |story: &Vec<(Kind, String)>| story.iter().filter(|(kind, _)| *kind == Kind::Connected).count();
+        match self.clients.iter().find(|(_, story)| begun(story) != 1) {
+            Some((client, story)) => Err(format!("{client}: {story:?}")),
+            None => Ok(()),
+        }
+    }
+
     /// Each connection begins and ends once, its subscriptions within. Where its node may have been taken for dead it may begin
     /// again, and until the node knew it may have told of subscriptions without their connection.
     pub(super) fn expect_clients(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tidewire::{Clock, Received, Tidewire, Timestamp, testing};
+use tidewire::{Clock, Received, Standing, Tidewire, Timestamp, testing};
 use tidewire_protocol::{
     ChannelRequest, Command, ConnectRequest, Encoding, Method, ReplyBody, SubscribeRequest,
 };
@@ -81,7 +81,7 @@ impl Ground {
         };
         let node = Node::new(config, tidewire, clock, ([127, 0, 0, 1], 0).into()).unwrap();
         drop(entered);
-        Site { runtime, node, clients: Vec::new(), is_reaping: Arc::default() }
+        Site { runtime, node, clients: Vec::new(), is_reaping: Arc::default(), was_renewed: Arc::default() }
     }
 
     /// Lets a time pass that is long enough for what nodes do by the clock.
@@ -127,6 +127,8 @@ pub(super) struct Site {
     pub(super) node: Arc<Node>,
     pub(super) clients: Vec<Client>,
     is_reaping: Arc<AtomicBool>,
+    /// It was taken for dead, and told anew what is there.
+    pub(super) was_renewed: Arc<AtomicBool>,
 }
 
 type Running = Pin<Box<dyn Future<Output = (Connection, Result<(), Disconnect>)> + Send>>;
@@ -154,11 +156,13 @@ impl Site {
         if self.is_reaping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (node, is_reaping) = (self.node.clone(), self.is_reaping.clone());
+        let (node, is_reaping, renewed) =
+            (self.node.clone(), self.is_reaping.clone(), self.was_renewed.clone());
         self.runtime.spawn(async move {
             let reaped =
                 node.tidewire.reap_members(|departing| lifecycle::see_off(node.clone(), departing)).await;
             if let Ok(reaped) = reaped {
+                renewed.fetch_or(reaped.standing == Standing::TakenForDead, Ordering::AcqRel);
                 lifecycle::come_back(&node, reaped.standing);
             }
             is_reaping.store(false, Ordering::Release);
