@@ -3,6 +3,7 @@
 mod catalogs;
 mod edge;
 mod error;
+mod lifecycle;
 mod text;
 mod tokens;
 mod url;
@@ -17,6 +18,7 @@ use tidewire::{AtBound, Durability};
 
 pub use self::edge::{EdgeConfig, ProxyHeader, TlsConfig};
 pub use self::error::ConfigError;
+pub use self::lifecycle::{LifecycleConfig, Tell};
 pub use self::text::{EngineUrl, Secret};
 use self::text::{at_bound, durability, duration};
 pub use self::webhook::{DisableAfter, WebhookBody, WebhookConfig, WebhookRetries, WebhookStart};
@@ -212,6 +214,9 @@ pub struct TenantConfig {
     /// The catalog of its events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<PathBuf>,
+    /// Where it is told who is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<LifecycleConfig>,
     /// Channel rules, the first match decides.
     pub channels: Vec<ChannelRule>,
 }
@@ -234,6 +239,9 @@ pub struct ChannelRule {
     /// Whether clients may be told who comes and goes.
     #[serde(default)]
     pub join_leave: bool,
+    /// What the channel of `lifecycle` is told of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tell: Vec<Tell>,
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -355,6 +363,7 @@ impl Default for TenantConfig {
             anonymous: false,
             personal_channels: None,
             events: None,
+            lifecycle: None,
             channels: Vec::new(),
         }
     }
@@ -415,6 +424,7 @@ impl Config {
             publish: Who::Anyone,
             presence: true,
             join_leave: true,
+            tell: Vec::new(),
             keep: Some(Keep {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
@@ -423,7 +433,7 @@ impl Config {
             }),
             recovery: RecoveryMode::Stream,
         };
-        let TenantConfig { mut channels, events, personal_channels, .. } =
+        let TenantConfig { mut channels, events, lifecycle, personal_channels, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
@@ -433,6 +443,7 @@ impl Config {
             anonymous: true,
             personal_channels,
             events,
+            lifecycle,
             channels,
             ..TenantConfig::default()
         };
@@ -556,7 +567,7 @@ impl TenantConfig {
         for (index, rule) in self.channels.iter().enumerate() {
             rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;
         }
-        Ok(())
+        self.check_lifecycle()
     }
 }
 

@@ -15,5 +15,9 @@ pub(crate) mod stream;
 mod subscribe;
 pub(crate) mod websocket;
 
+pub(crate) use self::connection::Vitals;
+#[cfg(test)]
+pub(crate) use self::connection::{Connection, Origin};
+
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! - `peers`: what the nodes that share an engine say to each other.
 //! - `tap`: what goes on at the connections of one user, told to one who listens.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
+//! - `lifecycle`: telling a tenant's backend who is there, exactly once per change (deduplicated).
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
 //! - `tokens`: who a connection is of, and what it may subscribe to.
 //! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
@@ -22,6 +23,7 @@ mod history;
 mod hub;
 mod journal;
 mod keys;
+mod lifecycle;
 mod members;
 mod metrics;
 mod node;

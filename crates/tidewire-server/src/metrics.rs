@@ -20,12 +20,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub(crate) use self::counts::Kind;
 pub(crate) use self::lag::Lags;
 pub(crate) use self::links::Links;
 pub(crate) use self::tenant::{AuthFailure, Loss, Recovery, StreamRead, TenantMetrics, is_write_timed};
 
 use self::activity::Activity;
-use self::counts::{Counts, Kind, kinds};
+use self::counts::{Counts, kinds};
 use self::tenants::{OfTenants, TenantLines};
 use crate::node::Node;
 

@@ -71,6 +71,7 @@ mod tests {
             publish,
             presence: false,
             join_leave: false,
+            tell: Vec::new(),
             keep: None,
             recovery: RecoveryMode::Stream,
         }

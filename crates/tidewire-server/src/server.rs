@@ -12,7 +12,7 @@ use crate::edge::tls::Tls;
 use crate::gateway::reaping;
 use crate::node::Node;
 use crate::peers::Peers;
-use crate::{accept, api, keys};
+use crate::{accept, api, keys, lifecycle};
 
 /// How long a server that cannot start waits for its engine to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -107,6 +107,10 @@ impl Server {
                 tidewire::ErrorKind::Conflict => StartError::Usage(format!("webhooks: {source}")),
                 _ => StartError::Engine { url, source },
             });
+        }
+        if let Err(source) = lifecycle::recover(&node).await {
+            let _closed = node.tidewire.close(CLOSE_WITHIN).await.is_ok();
+            return Err(StartError::Engine { url, source });
         }
         if let Some(file) = &node.config.keys_file {
             keys::follow(node.tidewire.keys(), file, &node.tasks, &node.clock);

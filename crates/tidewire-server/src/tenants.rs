@@ -10,6 +10,7 @@ use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
 use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
+use crate::lifecycle::Lifecycle;
 use crate::metrics::TenantMetrics;
 use crate::tokens::Tokens;
 
@@ -35,6 +36,8 @@ pub(crate) struct Tenant {
     pub(crate) registry: Arc<Registry>,
     pub(crate) people: Arc<Connections>,
     pub(crate) metrics: Arc<TenantMetrics>,
+    /// Who tells its backend who is there, if that is asked for.
+    pub(crate) lifecycle: Option<Arc<Lifecycle>>,
 }
 
 /// All tenants of the config.
@@ -59,6 +62,8 @@ impl Tenants {
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
+            let parts = (tasks.clone(), clock.clone(), tenant.metrics.clone());
+            tenant.lifecycle = Lifecycle::new(config, &tenant.handle, tidewire, parts)?;
             let tenant = Arc::new(tenant);
             let keys = tenant_config.api_keys.iter().zip(1..);
             let keys = keys.map(|(key, number)| (key.clone(), number, tenant.clone()));
@@ -68,12 +73,12 @@ impl Tenants {
         Ok(tenants)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
-        self.by_name.values()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.by_name.values()
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
@@ -117,6 +122,7 @@ impl Tenant {
             registry: Registry::new(handle.clone(), tasks.clone(), metrics.clone()),
             people: Arc::default(),
             metrics,
+            lifecycle: None,
             handle,
         }
     }

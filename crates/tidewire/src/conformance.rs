@@ -255,6 +255,7 @@ cases! {
     14 presence::presence_is_listed_page_by_page_while_others_come_and_go;
     14 presence::presence_tells_the_first_and_the_last_once;
     14 presence::presence_of_a_dead_node_ends_with_its_lease_and_is_told_once;
+    14 presence::presence_of_a_dead_node_is_seen_off_before_it_is_removed;
     14 presence::presence_of_a_node_that_stood_still_comes_back;
     14 presence::presence_that_a_takeover_has_lost_is_written_again;
     14 presence::presence_goes_on_while_links_are_cut [CutLinks];

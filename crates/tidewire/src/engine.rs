@@ -51,7 +51,8 @@ use crate::tasks::Tasks;
 /// What every method of the seam returns. A boxed future keeps the traits object-safe.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// An open engine. Dropping it stops its tasks; [`Tasks::close`] on `tasks` drains them first.
+/// An open engine. Dropping the last clone stops its tasks; [`Tasks::close`] on `tasks` drains them first.
+#[derive(Clone)]
 pub struct Engine {
     /// Live events and announcements.
     pub pubsub: Arc<dyn PubSub>,

@@ -4,6 +4,7 @@
 mod presence;
 
 pub use presence::{
-    Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present,
+    Departed, Departing, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present,
+    Reaped, Standing,
 };
 pub(crate) use presence::{Equipment, Home, Roster};

@@ -40,7 +40,10 @@ pub use event::{
     JsonFault, JsonLimits, JsonRule, Keys, Mark, NodeId, Priority, Receiving, Sending, Unreadable, Violation,
     check_json, cloudevents,
 };
-pub use kit::{Departed, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present};
+pub use kit::{
+    Departed, Departing, Joined, MemberPage, Presence, PresenceChange, PresenceNews, PresenceStats, Present,
+    Reaped, Standing,
+};
 pub use limits::Limits;
 pub use position::{Epoch, Position};
 pub use tenant::Tenant;

@@ -64,6 +64,13 @@ pub struct Bench {
 /// Makes the consumer and its handler anew, as each process of it would.
 type MakeProcess = dyn Fn(&Group) -> Result<(Consuming, HandlerService)> + Send + Sync;
 
+/// Another node on the engine of a first one, in the same process: for tests of what several nodes do with each other, on an
+/// engine that only one process can open. With a clock of its own it can stand still. Its tasks run on the runtime that it is
+/// used on, so dropping that runtime is as a `kill -9` of the node; closing either node closes the engine of both.
+pub fn beside(first: &Tidewire, clock: Clock) -> Tidewire {
+    first.beside(clock)
+}
+
 /// A process of the group under test.
 struct Process {
     deliveries: Deliveries,

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::engine::{Engine, Finding, Probe, Retention, Setup, embedded, redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Catalog, Keys, NodeId};
-use crate::kit::{Equipment, Home, PresenceChange, Roster};
+use crate::kit::{Departing, Equipment, Home, Reaped, Roster};
 use crate::limits::Limits;
 use crate::name;
 use crate::tasks::Tasks;
@@ -149,13 +149,21 @@ impl Tidewire {
     /// call this. To be called again and again, every half second or so, by each node that has members: nobody else removes
     /// those of a dead one. A node that has called this is one that others expect to renew its lease.
     ///
-    /// Dropping the future loses what it would have told: call it in a task of its own. At most about
+    /// Before members are removed `see_off` is given them, channel by channel in order of their names, some at a time. If it
+    /// fails, or this node dies before it has removed them, they stay and are given again, here or on another node: what must
+    /// be told whatever dies is told there, at least once. Who wants none of it gives `|_| std::future::ready(Ok(()))`.
+    ///
+    /// Dropping the future loses the changes that it would have told: call it in a task of its own. At most about
     /// [`REAPED_MEMBERS_MAX`](crate::limits::REAPED_MEMBERS_MAX) members are removed; the next call goes on.
     ///
     /// # Errors
-    /// Those of the engine, if nothing was removed.
-    pub async fn reap_members(&self) -> Result<Vec<PresenceChange>> {
-        self.roster.reap().await
+    /// Those of the engine and of `see_off`, if nothing was removed.
+    pub async fn reap_members<F, Fut>(&self, see_off: F) -> Result<Reaped>
+    where
+        F: Fn(Departing) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
+        self.roster.reap(see_off).await
     }
 
     /// Proves a round trip on every link of the engine.
@@ -212,6 +220,35 @@ impl Tidewire {
 }
 
 impl Tidewire {
+    fn new(engine: Engine, hub: Arc<Hub>, settings: Settings, environment: Arc<str>) -> Self {
+        let bus = Bus::new(engine, hub, Tasks::new(), settings);
+        let equipment = Equipment {
+            store: bus.engine.store.clone(),
+            clock: bus.clock.clone(),
+            tasks: bus.tasks.clone(),
+            node: bus.node,
+            lease: bus.limits.presence_lease,
+            patience: bus.limits.call_time_max,
+            was_relinked: bus.hub.was_relinked(),
+        };
+        let roster = Roster::new(Home::of_environment(&environment), equipment);
+        Self { bus: Arc::new(bus), roster, environment }
+    }
+
+    /// Another node on the same engine, in the same process.
+    pub(crate) fn beside(&self, clock: Clock) -> Self {
+        let bus = &self.bus;
+        let settings = Settings {
+            clock,
+            limits: bus.limits.clone(),
+            retry: bus.retry,
+            retention: bus.retention,
+            catalog: bus.catalogs.program(),
+            keys: bus.keys.clone(),
+        };
+        Self::new(bus.engine.clone(), bus.hub.clone(), settings, self.environment.clone())
+    }
+
     async fn drain(&self) {
         self.bus.drain().await;
         self.roster.close().await;
@@ -283,18 +320,7 @@ impl Builder {
         };
         let engine = open_engine(&self.url, setup).await?;
         hub.attach(engine.pubsub.clone());
-        let bus = Bus::new(engine, hub, Tasks::new(), self.settings);
-        let equipment = Equipment {
-            store: bus.engine.store.clone(),
-            clock: bus.clock.clone(),
-            tasks: bus.tasks.clone(),
-            node: bus.node,
-            lease: bus.limits.presence_lease,
-            patience: bus.limits.call_time_max,
-            was_relinked: bus.hub.was_relinked(),
-        };
-        let roster = Roster::new(Home::of_environment(&self.environment), equipment);
-        Ok(Tidewire { bus: Arc::new(bus), roster, environment: self.environment.into() })
+        Ok(Tidewire::new(engine, hub, self.settings, self.environment.into()))
     }
 }
 

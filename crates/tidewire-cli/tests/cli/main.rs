@@ -11,6 +11,7 @@ mod commands;
 mod dead;
 mod doctor;
 mod follow;
+mod lifecycle;
 mod running;
 mod schema;
 mod secrets;

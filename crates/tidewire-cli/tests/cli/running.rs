@@ -183,18 +183,20 @@ impl Server {
     /// With `--dev`, on an engine that is `memory:` or, with `file:`, in the server's folder.
     pub(crate) fn dev(engine: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = match engine {
-            "file:" => format!("file:{}", folder.path().join("events").display()),
-            other => other.to_owned(),
-        };
+        let engine = engine_in(&folder, engine);
         Self::start(folder, &["--dev", "--engine", &engine])
     }
 
     /// On `memory:` with these settings.
     pub(crate) fn with_settings(settings: &str) -> Self {
+        Self::with_settings_on("memory:", settings)
+    }
+
+    /// With these settings, on an engine as [`dev`](Self::dev) takes it.
+    pub(crate) fn with_settings_on(engine: &str, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = write(folder.path(), settings);
-        Self::start(folder, &["--engine", "memory:", "--config", &file])
+        let (engine, file) = (engine_in(&folder, engine), write(folder.path(), settings));
+        Self::start(folder, &["--engine", &engine, "--config", &file])
     }
 
     /// As [`Server::with_settings`], with a log that says all that there is at this level.
@@ -257,6 +259,13 @@ impl Server {
     /// A file in the server's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+fn engine_in(folder: &TempDir, engine: &str) -> String {
+    match engine {
+        "file:" => format!("file:{}", folder.path().join("events").display()),
+        other => other.to_owned(),
     }
 }
 

@@ -27,12 +27,15 @@ fn every_setting_of_the_manual_is_read() {
     let keys = (&*tenant.jwks[0], tenant.jwks_ttl, tenant.jwks_allow_private);
     assert_eq!(keys, ("https://id.example.com/.well-known/jwks.json", Duration::from_secs(600), false));
     assert_eq!((tenant.token_audience.as_deref(), tenant.token_keys.len()), (Some("tidewire"), 0));
-    assert_eq!(tenant.channels[0].subscribe, Who::Authenticated);
+    let lifecycle = tenant.lifecycle.as_ref().unwrap();
+    assert_eq!((&*lifecycle.channel, lifecycle.connections), ("lifecycle", true));
+    assert_eq!(tenant.channels[1].tell, [Tell::Subscriptions, Tell::Occupancy]);
+    assert_eq!(tenant.channels[1].subscribe, Who::Authenticated);
     let webhook = &config.webhooks[0];
     assert_eq!((webhook.retries, webhook.disable_after), Default::default());
     let (events, age) = (1_000, Duration::from_secs(86_400));
     assert_eq!(
-        tenant.channels[0].keep,
+        tenant.channels[1].keep,
         Some(Keep { events, age, durability: Durability::Fast, at_bound: AtBound::Block })
     );
 }
@@ -92,6 +95,7 @@ fn every_field_is_in_the_manual() {
         "[[webhooks]]\n[webhooks.retries]\n",
         "[[webhooks]]\n[webhooks.disable_after]\n",
         "[tenants.default]\n",
+        "[tenants.default.lifecycle]\n",
         "[[tenants.default.channels]]\n",
         "[[tenants.default.channels]]\npattern = \"a\"\n[tenants.default.channels.keep]\n",
     ];
@@ -299,4 +303,19 @@ fn a_webhook_that_cannot_work_is_told_by_its_number() {
         let error = error_of(&webhook((key, value)));
         assert!(error.starts_with("tidewire.toml: webhooks[0].") && error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn what_is_told_has_a_channel_that_keeps_it_and_that_no_client_writes() {
+    let tenant = |rules: &str| {
+        error_of(&format!("[tenants.default.lifecycle]\nchannel = \"told\"\nconnections = true\n{rules}"))
+    };
+    let rule = |more: &str| format!("[[tenants.default.channels]]\npattern = \"told\"\n{more}");
+    let error = tenant("");
+    assert!(error.contains("tenants.default.lifecycle.channel") && error.contains("add one"), "{error}");
+    assert!(tenant(&rule("")).contains("has no keep"));
+    let open = rule("publish = \"anyone\"\nkeep = { events = 1, age = \"1h\" }");
+    assert!(tenant(&open).contains("set its publish to \"nobody\""));
+    let untold = error_of("[[tenants.default.channels]]\npattern = \"a\"\ntell = [\"occupancy\"]");
+    assert!(untold.contains("channels[0].tell") && untold.contains("lifecycle.channel"), "{untold}");
 }

@@ -1,4 +1,4 @@
-//! Who is in a channel: what a subscription says of its subscriber to others, on every node.
+//! Who is in a channel: what a subscription says of its subscriber to others, on every node, and to the tenant's backend.
 
 use std::sync::Arc;
 
@@ -6,8 +6,10 @@ use bytes::Bytes;
 use tidewire::tasks::Tasks;
 use tidewire_protocol::ClientInfo;
 
-use crate::config::ChannelRule;
+use super::connection::Telling;
+use crate::config::{ChannelRule, Tell};
 use crate::failure::Failure;
+use crate::lifecycle::{Occupant, Told};
 use crate::node::Node;
 use crate::publication::{self, Movement};
 use crate::tenants::Tenant;
@@ -17,6 +19,8 @@ pub(super) struct Attendance {
     /// Until it has been taken out.
     member: Option<Member>,
     tasks: Tasks,
+    _occupant: Option<Occupant>,
+    _told: Option<Told>,
 }
 
 struct Member {
@@ -38,10 +42,32 @@ impl Attendance {
         channel: &str,
         rule: &ChannelRule,
         member: &ClientInfo<'_>,
+        telling: Option<&Telling>,
     ) -> Result<Option<Self>, Failure> {
-        if !rule.presence && !rule.join_leave {
+        if !rule.presence && !rule.join_leave && rule.tell.is_empty() {
             return Ok(None);
         }
+        // From here on it is taken out, also where this is cut short.
+        let mut attendance = Self { member: None, tasks: node.tasks.clone(), _occupant: None, _told: None };
+        if let Some(Telling { teller, .. }) = telling.filter(|_| rule.tell.contains(&Tell::Subscriptions)) {
+            attendance._told = Some(teller.subscribe(channel).await?);
+        }
+        if rule.tell.contains(&Tell::Occupancy) {
+            attendance._occupant = tenant.lifecycle.as_ref().map(|lifecycle| lifecycle.occupy(channel));
+        }
+        if rule.presence || rule.join_leave {
+            attendance.join(tenant, channel, rule, member).await?;
+        }
+        Ok(Some(attendance))
+    }
+
+    async fn join(
+        &mut self,
+        tenant: &Arc<Tenant>,
+        channel: &str,
+        rule: &ChannelRule,
+        member: &ClientInfo<'_>,
+    ) -> Result<(), Failure> {
         // Strings and checked raw JSON: there is nothing that can fail.
         let info = Bytes::from(serde_json::to_vec(member).unwrap_or_default());
         let presence = tenant.handle.presence(channel)?;
@@ -52,13 +78,12 @@ impl Attendance {
             client: member.client.clone().into_owned(),
             told: told.clone(),
         };
-        // From here on it is taken out, also where this is cut short.
-        let attendance = Self { member: Some(in_channel), tasks: node.tasks.clone() };
+        self.member = Some(in_channel);
         presence.join(&member.client, &member.user, info).await?;
         if let Some(told) = told {
             tell(tenant, channel, Movement::Join, told).await;
         }
-        Ok(Some(attendance))
+        Ok(())
     }
 
     /// Takes the subscriber out.

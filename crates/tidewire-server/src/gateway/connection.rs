@@ -25,7 +25,8 @@ use crate::history::{self, Wanted};
 use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::journal::Who;
-use crate::metrics::{AuthFailure, CommandLabels};
+use crate::lifecycle::{Teller, Told};
+use crate::metrics::{AuthFailure, CommandLabels, Transport};
 use crate::node::{Node, Place};
 use crate::permission::{self, Action};
 use crate::publication::{self, Form, Prepared};
@@ -34,7 +35,6 @@ use crate::tenants::{Site, Tenant};
 use crate::tokens::SubscriptionOptions;
 
 /// What the reader of a connection tells its writer, which watches the time.
-#[derive(Default)]
 pub(crate) struct Vitals {
     pub(super) is_connected: AtomicBool,
     was_heard: AtomicBool,
@@ -42,6 +42,10 @@ pub(crate) struct Vitals {
     pub(super) orders: Arc<Orders>,
     /// Set once its connect command succeeded.
     pub(super) who: OnceLock<Who>,
+    /// What carries the connection, as operators are told.
+    pub(crate) transport: Transport,
+    /// Why it ended: a code, 0 where the client was gone, and a reason.
+    pub(crate) ending: OnceLock<(u32, String)>,
 }
 
 /// Where a connection comes from.
@@ -75,9 +79,29 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
     pub(super) _listed: Listed,
+    /// Dropped after the subscriptions, which are told as over before it.
+    pub(super) telling: Option<Telling>,
+}
+
+/// What tells the tenant's backend of a connection, where that is asked for.
+pub(super) struct Telling {
+    pub(super) teller: Arc<Teller>,
+    pub(super) _connected: Option<Told>,
 }
 
 impl Vitals {
+    pub(crate) fn over(transport: Transport) -> Self {
+        Self {
+            is_connected: AtomicBool::default(),
+            was_heard: AtomicBool::default(),
+            end_at: Mutex::default(),
+            orders: Arc::default(),
+            who: OnceLock::new(),
+            transport,
+            ending: OnceLock::new(),
+        }
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Relaxed)
     }

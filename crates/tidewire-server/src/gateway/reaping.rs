@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire::{PresenceChange, PresenceNews};
+use tidewire::{PresenceChange, PresenceNews, Reaped};
 use tokio::time::sleep;
 
 use super::attendance::tell;
+use crate::lifecycle;
 use crate::node::Node;
 use crate::permission;
 use crate::publication::Movement;
@@ -20,8 +21,9 @@ pub(crate) fn start(node: &Arc<Node>) {
     node.tasks.clone().spawn(async move {
         loop {
             // Not cut short: what was found is told, or nobody tells it.
-            match node.tidewire.reap_members().await {
-                Ok(changes) => {
+            match node.tidewire.reap_members(|departing| lifecycle::see_off(node.clone(), departing)).await {
+                Ok(Reaped { changes, standing, .. }) => {
+                    lifecycle::come_back(&node, standing);
                     for change in changes {
                         tell_change(&node, change).await;
                     }

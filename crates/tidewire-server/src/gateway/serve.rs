@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Vitals};
 use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
-use crate::metrics::{CodeLabel, Loss, Transport, is_write_timed};
+use crate::metrics::{CodeLabel, Loss, is_write_timed};
 use crate::node::Node;
 use crate::publication::Form;
 
@@ -59,8 +59,6 @@ pub(super) struct Shared {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) vitals: Arc<Vitals>,
-    /// What carries it, as operators are told.
-    pub(super) transport: Transport,
 }
 
 /// Serves one connection until it ends. Reader and writer are two futures of one task: an idle connection costs one
@@ -115,10 +113,11 @@ impl Shared {
     /// Remembers how the connection ended, if it was somebody's.
     fn note(&self, end: &End) {
         let Some(who) = self.vitals.who.get() else { return };
-        let (code, reason) = match end {
+        let ending = self.vitals.ending.get_or_init(|| match end {
             End::Ours(disconnect) => (disconnect.code.number.into(), disconnect.reason.to_string()),
             End::Theirs => (0, "the client was gone".to_owned()),
-        };
+        });
+        let (code, reason) = ending.clone();
         if let Some(seat) = self.outbox.seat() {
             seat.closed(code, &reason);
         }
@@ -130,7 +129,7 @@ impl Shared {
                 user: who.user.to_string(),
                 client: who.client.clone(),
                 node: self.node.id.clone(),
-                transport: self.transport.as_str().into(),
+                transport: self.vitals.transport.as_str().into(),
                 code,
                 reason,
                 lasted_ms: u64::try_from(now.since(who.since).as_millis()).unwrap_or(u64::MAX),
@@ -140,12 +139,12 @@ impl Shared {
 }
 
 async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
-    let Shared { node, outbox, vitals, transport } = shared;
+    let Shared { node, outbox, vitals } = shared;
     loop {
         let done = tokio::select! {
             frame = source.next(outbox) => match frame {
                 Ok(frame) => {
-                    node.metrics.received(*transport, frame.len());
+                    node.metrics.received(vitals.transport, frame.len());
                     if let Some(seat) = outbox.seat() {
                         seat.heard(&frame);
                     }

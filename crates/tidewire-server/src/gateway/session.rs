@@ -14,7 +14,7 @@ use tidewire_protocol::{
 use tokio::time::Instant;
 
 use super::authenticate::{self, Identity};
-use super::connection::{Admitted, Connection, Origin};
+use super::connection::{Admitted, Connection, Origin, Telling};
 use super::subscribe::Joined;
 use crate::failure::Failure;
 use crate::hub::connections::Handle;
@@ -55,6 +55,10 @@ impl Connection {
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
         self.admit(tenant, Identity::from(&claims));
+        if let Err(failure) = self.tell_backend().await {
+            self.dismiss();
+            return Ok(Err(failure));
+        }
         let subscriptions = self.subscribe_at_connect(claims, &request.subs).await;
         let subscriptions = match subscriptions {
             Ok(subscriptions) => subscriptions,
@@ -102,7 +106,19 @@ impl Connection {
         };
         let listed = tenant.people.add(&identity.user, handle);
         let subscriptions = HashMap::default();
-        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed });
+        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed, telling: None });
+    }
+
+    /// Has the tenant's backend told that the connection is there, where it wants to be.
+    async fn tell_backend(&mut self) -> Result<(), Failure> {
+        let (client, vitals) = (self.id.clone(), self.vitals.clone());
+        let Admitted { tenant, identity, telling, .. } = self.admitted()?;
+        if let Some(lifecycle) = &tenant.lifecycle {
+            let teller = lifecycle.teller(&identity.user, &client, &vitals)?;
+            let _connected = teller.connect().await?;
+            *telling = Some(Telling { teller, _connected });
+        }
+        Ok(())
     }
 
     fn dismiss(&mut self) {

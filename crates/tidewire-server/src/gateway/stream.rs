@@ -113,7 +113,11 @@ fn open(
         Err(refusal) => return refusal.into_response(),
     };
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
-    let vitals = Arc::<Vitals>::default();
+    let transport = match framing {
+        Framing::Events => Transport::Sse,
+        Framing::Plain => Transport::HttpStream,
+    };
+    let vitals = Arc::new(Vitals::over(transport));
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     // A unidirectional client says nothing more, so there is nothing that could be taken for it.
@@ -124,11 +128,7 @@ fn open(
     };
     let source = RequestSource { first: Some(first), inbox, gone: sender.clone() };
     let mut sink = ResponseSink { framing, form, sender };
-    let transport = match framing {
-        Framing::Events => Transport::Sse,
-        Framing::Plain => Transport::HttpStream,
-    };
-    let shared = Shared { node: node.clone(), outbox, vitals, transport };
+    let shared = Shared { node: node.clone(), outbox, vitals };
     node.tasks.spawn(async move {
         let _session: Option<Session> = session;
         if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {

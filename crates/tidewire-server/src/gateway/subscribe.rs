@@ -174,7 +174,7 @@ impl Connection {
         let Allowed { rule, options, expires_at } = self.allowed(channel, &request.token).await?;
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
         let (form, member) = (self.form, self.member(&options));
-        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let Admitted { tenant, subscriptions, telling, .. } = self.admitted()?;
         let asked = Asked::of(request, &rule, form)?;
         if subscriptions.get(channel).is_some_and(Subscription::is_live) {
             return Err(ErrorCode::ALREADY_SUBSCRIBED.into());
@@ -192,7 +192,8 @@ impl Connection {
         let mut joined = join(tenant, key, &outbox, asked).await?;
         joined.data = options.data;
         joined.ttl = joined.subscription.watch_expiry(&node, expires_at);
-        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
+        joined.subscription.attendance =
+            Attendance::begin(&node, tenant, channel, &rule, &member, telling.as_ref()).await?;
         let missed = joined.missed();
         let reply = Reply { id, body: ReplyBody::Subscribe(joined.result(&missed)) };
         let reply = Frame::new(reply.encode(form.encoding));
@@ -303,7 +304,7 @@ impl Connection {
     ) -> Result<Option<Joined>, Failure> {
         let (node, outbox, key, form) = (self.node.clone(), self.outbox.clone(), self.place.key, self.form);
         let member = self.member(&options);
-        let Admitted { tenant, subscriptions, .. } = self.admitted()?;
+        let Admitted { tenant, subscriptions, telling, .. } = self.admitted()?;
         let rule = overridden(permission::rule_of(&tenant.rules, channel)?, &options);
         if subscriptions.get(channel).is_some_and(Subscription::is_live) {
             return Ok(None);
@@ -322,7 +323,8 @@ impl Connection {
         };
         let mut joined = join(tenant, key, &outbox, asked).await?;
         joined.data = options.data;
-        joined.subscription.attendance = Attendance::begin(&node, tenant, channel, &rule, &member).await?;
+        joined.subscription.attendance =
+            Attendance::begin(&node, tenant, channel, &rule, &member, telling.as_ref()).await?;
         Ok(Some(joined))
     }
 

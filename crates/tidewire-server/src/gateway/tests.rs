@@ -242,7 +242,8 @@ impl Open {
         let outbox = Arc::new(Outbox::new(OUTBOX_BYTES));
         let form = Form { encoding, ..Form::default() };
         let place = node.take_place().unwrap();
-        let (vitals, origin) = (Arc::<Vitals>::default(), Origin::default());
+        let (vitals, origin) =
+            (Arc::new(Vitals::over(crate::metrics::Transport::WebSocket)), Origin::default());
         let connection = Connection::new(node.clone(), outbox.clone(), vitals, place, origin, form);
         let mut open = Self {
             connection: Some(connection),

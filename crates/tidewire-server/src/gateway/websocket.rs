@@ -179,13 +179,13 @@ async fn run<S: Socket + Send + 'static>(
     let compressed_bytes_min = deflate.map(|_| node.config.websocket.compression_bytes_min);
     let wire = Arc::new(Wire::new(socket, form, compressed_bytes_min));
     let outbox = Outbox::new(node.config.limits.outbox_bytes_max).with_carrier(wire.clone());
-    let (outbox, vitals) = (Arc::new(outbox), Arc::<Vitals>::default());
+    let (outbox, vitals) = (Arc::new(outbox), Arc::new(Vitals::over(Transport::WebSocket)));
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
     let source = SocketSource::new(wire.socket(), early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink = SocketSink(&wire);
-    let shared = Shared { node, outbox, vitals, transport: Transport::WebSocket };
+    let shared = Shared { node, outbox, vitals };
     if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
         Box::pin(close(&wire, disconnect)).await;
     }

@@ -9,6 +9,7 @@ use tidewire::clock::Stopwatch;
 use tidewire::{Clock, GapReason, Timestamp};
 
 use super::counts::{Counts, Times, kinds};
+use crate::lifecycle::LifecycleEvent;
 
 /// One write in so many is timed.
 const WRITES_FOR_ONE_TIMED: u32 = 64;
@@ -102,6 +103,8 @@ pub(crate) struct TenantMetrics {
     pub(super) recovered_events: AtomicU64,
     pub(crate) stream_reads: Counts<StreamRead>,
     pub(crate) auth_failures: Counts<AuthFailure>,
+    /// What its backend was told by this node.
+    pub(crate) lifecycle_events: Counts<LifecycleEvent>,
 }
 
 impl TenantMetrics {

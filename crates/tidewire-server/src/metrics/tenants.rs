@@ -13,6 +13,7 @@ use super::OTHERS;
 use super::counts::{Kind, TimesSeen};
 use super::tenant::{AuthFailure, Loss, Recovery, StreamRead, TenantMetrics};
 use crate::hub::connections::Connections;
+use crate::lifecycle::LifecycleEvent;
 use crate::node::Node;
 
 /// Outboxes that are looked at before others may run.
@@ -35,6 +36,7 @@ impl TenantMetrics {
             recovered_events: self.recovered_events.load(Relaxed),
             stream_reads: self.stream_reads.load(),
             auth_failures: self.auth_failures.load(),
+            lifecycle_events: self.lifecycle_events.load(),
         }
     }
 }
@@ -68,6 +70,7 @@ struct Seen {
     recovered_events: u64,
     stream_reads: Vec<u64>,
     auth_failures: Vec<u64>,
+    lifecycle_events: Vec<u64>,
 }
 
 impl Default for Seen {
@@ -86,6 +89,7 @@ impl Default for Seen {
             recovered_events: 0,
             stream_reads: zeros(StreamRead::WORDS),
             auth_failures: zeros(AuthFailure::WORDS),
+            lifecycle_events: zeros(LifecycleEvent::WORDS),
         }
     }
 }
@@ -105,6 +109,7 @@ impl Seen {
             (&mut self.recoveries, &other.recoveries),
             (&mut self.stream_reads, &other.stream_reads),
             (&mut self.auth_failures, &other.auth_failures),
+            (&mut self.lifecycle_events, &other.lifecycle_events),
         ] {
             counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
         }
@@ -198,7 +203,7 @@ impl TenantLines {
 
     fn kinds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Kinds = (&'static str, &'static str, &'static str, &'static [&'static str], fn(&Seen) -> &[u64]);
-        let of: [Kinds; 3] = [
+        let of: [Kinds; 4] = [
             ("drops", "What was meant for clients and did not reach them", "reason", Loss::WORDS, |seen| {
                 &seen.losses
             }),
@@ -215,6 +220,13 @@ impl TenantLines {
                 "purpose",
                 StreamRead::WORDS,
                 |seen| &seen.stream_reads,
+            ),
+            (
+                "lifecycle_events",
+                "Events that told a tenant's backend who is there",
+                "kind",
+                LifecycleEvent::WORDS,
+                |seen| &seen.lifecycle_events,
             ),
         ];
         for (name, help, label, words, counts) in of {

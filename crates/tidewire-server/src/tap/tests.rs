@@ -198,7 +198,7 @@ impl Client {
         let connection = Connection::new(
             node.clone(),
             outbox.clone(),
-            Arc::<Vitals>::default(),
+            Arc::new(Vitals::over(crate::metrics::Transport::WebSocket)),
             place,
             Origin::default(),
             form,

@@ -50,6 +50,7 @@ pub(crate) fn strict() -> Config {
         publish,
         presence: false,
         join_leave: false,
+        tell: Vec::new(),
         keep,
         recovery: RecoveryMode::Stream,
     };

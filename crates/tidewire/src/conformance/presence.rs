@@ -1,6 +1,7 @@
 //! Presence: who is in a channel, over nodes that come, die and come back.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +11,9 @@ use parking_lot::Mutex;
 use super::scene::{Scene, patiently};
 use crate::clock::Clock;
 use crate::engine::{Engine, Heard, MembersChange, Setup, Sink};
+use crate::error::{Error, ErrorKind};
 use crate::event::NodeId;
-use crate::kit::{Equipment, Home, Presence, PresenceChange, PresenceNews, PresenceStats, Roster};
+use crate::kit::{Departing, Equipment, Home, Presence, PresenceChange, PresenceNews, PresenceStats, Roster};
 use crate::limits::Limits;
 use crate::name::{ChannelPath, EntryPath};
 use crate::tasks::Tasks;
@@ -81,7 +83,7 @@ impl Node {
     }
 
     async fn reap(&self) -> Vec<PresenceChange> {
-        self.roster.reap().await.expect("reaped")
+        self.roster.reap(|_| ready(Ok(()))).await.expect("reaped").changes
     }
 }
 
@@ -250,6 +252,54 @@ pub(super) async fn presence_of_a_dead_node_ends_with_its_lease_and_is_told_once
     assert!(alone.join("6", "", "").await.expect("joined").is_occupied);
 }
 
+pub(super) async fn presence_of_a_dead_node_is_seen_off_before_it_is_removed(scene: Scene) {
+    let nodes = Nodes::new(&scene).await;
+    let (dead, other) = (nodes.node().await, nodes.node().await);
+    for (channel, id) in [("a", "1"), ("a", "2"), ("b", "3")] {
+        dead.presence(channel).join(id, "ann", "info").await.expect("joined");
+    }
+    other.presence("c").join("4", "", "").await.expect("joined");
+    dead.die();
+    let seen = Mutex::new(Vec::new());
+    let note = |departing: Departing| {
+        let ids = departing.members.iter().map(|present| format!("{} of {}", present.id, departing.channel));
+        seen.lock().extend(ids);
+    };
+    let (here, there) = (other.presence("a"), other.presence("b"));
+    // Whoever sees them off fails: nobody is removed.
+    let fail = |departing: Departing| {
+        note(departing);
+        ready(Err(Error::new(ErrorKind::Unavailable, "not told")))
+    };
+    let is_seen = || async { other.roster.reap(fail).await.is_err() && !seen.lock().is_empty() };
+    scene.until("the members of a dead node to be seen off", is_seen).await;
+    assert_eq!(std::mem::take(&mut *seen.lock()), ["1 of a", "2 of a"]);
+    assert!(here.is_kept().await.expect("read") && there.is_kept().await.expect("read"));
+    assert!(ids(&here).await.is_empty(), "kept, and not listed");
+    // It dies before it has removed them: another one is given all of it again.
+    other.die();
+    let heir = nodes.node().await;
+    seen.lock().clear();
+    let tell = |departing: Departing| {
+        note(departing);
+        ready(Ok(()))
+    };
+    let changes = Mutex::new(Vec::new());
+    let are_gone = || async {
+        let reaped = heir.roster.reap(tell).await.expect("reaped");
+        changes.lock().extend(reaped.changes);
+        let (here, there) = (heir.presence("a"), heir.presence("b"));
+        let is_dead_one_gone = changes.lock().len() >= 7;
+        is_dead_one_gone && !here.is_kept().await.expect("read") && !there.is_kept().await.expect("read")
+    };
+    scene.until("the heir to remove all", are_gone).await;
+    let mut seen = seen.into_inner();
+    seen.sort();
+    assert_eq!(seen, ["1 of a", "2 of a", "3 of b", "4 of c"]);
+    let all = ["1 left a", "2 left a", "3 left b", "4 left c", "a vacated", "b vacated", "c vacated"];
+    assert_eq!(told(&changes.lock()), all);
+}
+
 pub(super) async fn presence_of_a_node_that_stood_still_comes_back(scene: Scene) {
     let nodes = Nodes::new(&scene).await;
     let still = Clock::virtual_at(scene.now());
@@ -375,8 +425,8 @@ pub(super) async fn presence_is_shared_by_nodes(scene: Scene) {
     let changes = Mutex::new(Vec::new());
     let reap = || async {
         // Nodes of other cases may be dead as well.
-        let reaped = other.reap_members().await.expect("reaped");
-        let ours = reaped.into_iter().filter(|change| *change.tenant == *scene.tenant_name());
+        let reaped = other.reap_members(|_| ready(Ok(()))).await.expect("reaped");
+        let ours = reaped.changes.into_iter().filter(|change| *change.tenant == *scene.tenant_name());
         changes.lock().extend(ours);
         !changes.lock().is_empty()
     };

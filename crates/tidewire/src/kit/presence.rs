@@ -123,6 +123,40 @@ pub struct PresenceChange {
     pub news: PresenceNews,
 }
 
+/// Members of a channel whose node is dead, and who are about to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Departing {
+    /// The tenant.
+    pub tenant: Box<str>,
+    /// The channel in it.
+    pub channel: Box<str>,
+    /// The members, in order of their ids.
+    pub members: Vec<Present>,
+}
+
+/// What a look for dead nodes has brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reaped {
+    /// What has changed in who is present.
+    pub changes: Vec<PresenceChange>,
+    /// What has become of this node's own members since the last look.
+    pub standing: Standing,
+}
+
+/// What has become of a node's own members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// They have been there without a break.
+    #[default]
+    Unbroken,
+    /// They are written again, because a server that took over may lack what was written last.
+    Rewritten,
+    /// The node was taken for dead: others may have been told that they are gone.
+    TakenForDead,
+}
+
 /// What has changed in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -193,6 +227,21 @@ impl Presence {
     /// Those of the engine.
     pub async fn stats(&self) -> Result<PresenceStats> {
         self.roster.stats(&self.channel).await
+    }
+
+    /// Whether any member is kept, be its node alive, or dead and not reaped yet. Unlike [`stats`](Self::stats) it says the
+    /// same on every node at the same time: a change of the set alone changes it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn is_kept(&self) -> Result<bool> {
+        self.roster.is_kept(&self.channel).await
+    }
+}
+
+impl Departing {
+    fn new(channel: &ChannelPath, members: Vec<Present>) -> Self {
+        Self { tenant: channel.tenant().into(), channel: channel.channel().into(), members }
     }
 }
 

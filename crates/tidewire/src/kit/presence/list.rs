@@ -65,8 +65,32 @@ impl Roster {
         }
     }
 
+    pub(super) async fn is_kept(&self, channel: &ChannelPath) -> Result<bool> {
+        let (set, mut after) = (row::members_of(channel)?, None);
+        loop {
+            let page = self.store.members_page(&set, after, ALL).await?;
+            // What a session that is gone has written too late stays until its node comes back, or for ever.
+            if !self.sessions_of(&page, View::is_kept).await?.is_empty() {
+                return Ok(true);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// The sessions of a page that are alive.
     async fn live_of(&self, page: &MembersPage) -> Result<FxHashSet<SessionId>> {
+        self.sessions_of(page, View::is_live).await
+    }
+
+    /// The sessions of a page of which `is_meant` holds.
+    async fn sessions_of(
+        &self,
+        page: &MembersPage,
+        is_meant: impl Fn(&View, SessionId) -> bool,
+    ) -> Result<FxHashSet<SessionId>> {
         let own = self.lease.session();
         let sessions = page.members.iter().filter_map(|(member, _)| row::session_of(&member.name));
         let mut sessions: FxHashSet<SessionId> = sessions.collect();
@@ -82,7 +106,7 @@ impl Roster {
             let unknown: Vec<_> = sessions.iter().filter(|session| !view.knows(**session)).copied().collect();
             unknown.into_iter().for_each(|session| view.note_gone(session));
         }
-        sessions.retain(|session| *session == own || view.is_live(*session));
+        sessions.retain(|session| *session == own || is_meant(&view, *session));
         Ok(sessions)
     }
 

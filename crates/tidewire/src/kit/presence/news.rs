@@ -4,8 +4,23 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-use super::PresenceChange;
+use super::{PresenceChange, Standing};
 use crate::limits;
+
+/// What has become of this node's members, until somebody asks for it.
+#[derive(Default)]
+pub(super) struct Sighting(Mutex<Standing>);
+
+impl Sighting {
+    pub(super) fn note(&self, standing: Standing) {
+        let mut noted = self.0.lock();
+        *noted = standing.max(*noted);
+    }
+
+    pub(super) fn take(&self) -> Standing {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
 
 #[derive(Default)]
 pub(super) struct News(Mutex<VecDeque<PresenceChange>>);

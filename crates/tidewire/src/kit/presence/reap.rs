@@ -1,5 +1,6 @@
 //! Removing the members of sessions that are over. Whoever removes one knows that it was there, so that it is told once; of
-//! those who find a session over, one claims it, so that the others need not read the same.
+//! those who find a session over, one claims it, so that the others need not read the same. Before members are removed they
+//! are handed out: who dies in between leaves them to the next one, who hands them out again.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::roster::Roster;
 use super::row::{self, Mark, SessionId};
 use super::session::empty;
 use super::view::Dead;
-use super::{PresenceChange, PresenceNews};
+use super::{Departing, PresenceChange, PresenceNews, Reaped, Standing};
 use crate::engine::{Member, MembersChange, MembersCondition, MembersPage};
 use crate::error::Result;
 use crate::limits;
@@ -18,22 +19,32 @@ use crate::name::ChannelPath;
 const CLAIM_LEASES: u32 = 4;
 
 impl Roster {
-    /// Removes members of sessions that are over, and gives what has changed beside joins and leaves of this node.
-    pub(crate) async fn reap(self: &Arc<Self>) -> Result<Vec<PresenceChange>> {
+    /// Removes members of sessions that are over, after `see_off` has had them, and gives what has changed beside joins and
+    /// leaves of this node.
+    pub(crate) async fn reap<F, Fut>(self: &Arc<Self>, see_off: F) -> Result<Reaped>
+    where
+        F: Fn(Departing) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
         let mut changes = Vec::new();
-        let outcome = self.reap_dead(&mut changes).await;
+        let outcome = self.reap_dead(&see_off, &mut changes).await;
         changes.extend(self.news.take());
+        let standing = self.standing.take();
         match outcome {
             // What was removed has to be told; the next call meets the error again.
-            Err(error) if !changes.is_empty() => {
+            Err(error) if !changes.is_empty() || standing != Standing::Unbroken => {
                 tracing::debug!(%error, "members of a dead node stay for now")
             }
             outcome => outcome?,
         }
-        Ok(changes)
+        Ok(Reaped { changes, standing })
     }
 
-    async fn reap_dead(self: &Arc<Self>, changes: &mut Vec<PresenceChange>) -> Result<()> {
+    async fn reap_dead<F, Fut>(self: &Arc<Self>, see_off: &F, changes: &mut Vec<PresenceChange>) -> Result<()>
+    where
+        F: Fn(Departing) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
         if !self.hold(self.lease.session()).await? {
             return Ok(());
         }
@@ -47,7 +58,7 @@ impl Roster {
                 return Ok(());
             }
             if self.claim(dead).await? {
-                self.remove_session(dead.session, changes).await?;
+                self.remove_session(dead.session, see_off, changes).await?;
             }
         }
         Ok(())
@@ -75,7 +86,16 @@ impl Roster {
     }
 
     /// Removes the members of a session from all channels, and then the session; stops at the bound of a call.
-    async fn remove_session(&self, session: SessionId, changes: &mut Vec<PresenceChange>) -> Result<()> {
+    async fn remove_session<F, Fut>(
+        &self,
+        session: SessionId,
+        see_off: &F,
+        changes: &mut Vec<PresenceChange>,
+    ) -> Result<()>
+    where
+        F: Fn(Departing) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
         let index = self.home.index(session)?;
         loop {
             let page = self.store.members_page(&index, None, limits::BATCH_EVENTS_MAX).await?;
@@ -85,7 +105,7 @@ impl Roster {
                     break;
                 }
                 match row::channel_of(self.home.environment(), &name) {
-                    Some(channel) if !self.remove_members(session, &channel, changes).await? => {}
+                    Some(channel) if !self.remove_members(session, &channel, see_off, changes).await? => {}
                     _ => removes.push(name),
                 }
             }
@@ -108,12 +128,17 @@ impl Roster {
     }
 
     /// Removes the members of a session from a channel. False if there may be more.
-    async fn remove_members(
+    async fn remove_members<F, Fut>(
         &self,
         session: SessionId,
         channel: &ChannelPath,
+        see_off: &F,
         changes: &mut Vec<PresenceChange>,
-    ) -> Result<bool> {
+    ) -> Result<bool>
+    where
+        F: Fn(Departing) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
         let set = row::members_of(channel)?;
         let mut after = session.prefix();
         while changes.len() < limits::REAPED_MEMBERS_MAX {
@@ -125,6 +150,8 @@ impl Roster {
                 ours.take_while(|member| row::session_of(&member.name) == Some(session)).collect();
             let is_last = ours.len() < count || next.is_none();
             if !ours.is_empty() {
+                let members = ours.iter().filter_map(row::present_of).map(|(_, present)| present).collect();
+                see_off(Departing::new(channel, members)).await?;
                 let removes = ours.iter().map(|member| member.name.clone()).collect();
                 let change = MembersChange { removes, ..MembersChange::default() };
                 let changed = self.store.members_change(&set, change).await?;

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::attendance::{Attendance, Batch, Outcome, Told};
 use super::index::Index;
-use super::news::News;
+use super::news::{News, Sighting};
 use super::row::{self, Home, Row, SessionId};
 use super::session::Lease;
 use super::view::View;
@@ -44,6 +44,8 @@ pub(crate) struct Roster {
     pub(super) index: Index,
     pub(super) view: tokio::sync::Mutex<View>,
     pub(super) news: News,
+    /// What has become of its members since somebody asked last.
+    pub(super) standing: Sighting,
     /// Sessions whose members this node removes.
     pub(super) claims: Mutex<FxHashSet<SessionId>>,
     channels: Mutex<FxHashMap<ChannelPath, Attendance>>,
@@ -86,6 +88,7 @@ impl Roster {
             lease: Lease::new(node),
             view: tokio::sync::Mutex::default(),
             news: News::default(),
+            standing: Sighting::default(),
             claims: Mutex::default(),
             channels: Mutex::default(),
             writes: Semaphore::new(WRITES_MAX),

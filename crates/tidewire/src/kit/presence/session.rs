@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::Standing;
 use super::roster::Roster;
 use super::row::{Mark, SessionId};
 use crate::engine::{Member, MembersChange, MembersCondition};
@@ -124,7 +125,7 @@ impl Roster {
                     // The server that has taken over may lack who has joined, or have who has left. All are written again
                     // under another session, and what is left of this one is removed like a dead node's.
                     tracing::info!(%session, "a link was lost: the members of this node are written again");
-                    roster.follow(session);
+                    roster.follow(session, Standing::Rewritten);
                     roster.lease.state.lock().previous = Some(session);
                 }
             }
@@ -140,15 +141,20 @@ impl Roster {
         let condition = MembersCondition::There(previous.marked(Mark::Holding));
         let renewing = self.write_session(previous, condition, lease);
         let renewed = tokio::time::timeout(self.lease_time / 3, renewing).await;
-        if is_left || matches!(renewed, Ok(Ok(false))) {
+        let is_over = matches!(renewed, Ok(Ok(false)));
+        if is_over && !is_left {
+            self.standing.note(Standing::TakenForDead);
+        }
+        if is_left || is_over {
             self.lease.state.lock().previous = None;
         }
     }
 
     /// Goes on under another session.
-    fn follow(self: &Arc<Self>, session: SessionId) {
+    fn follow(self: &Arc<Self>, session: SessionId, standing: Standing) {
         if self.lease.has_begun(session) == Some(true) {
             self.lease.lost(session);
+            self.standing.note(standing);
             self.come_back();
         }
     }
@@ -163,7 +169,7 @@ impl Roster {
             Ok(true) => self.lease.renewed(session, now, self.lease_time),
             Ok(false) => {
                 tracing::warn!(%session, "this node was taken for dead: its members join again");
-                self.follow(session);
+                self.follow(session, Standing::TakenForDead);
                 // What was written meanwhile is looked for once more.
                 let member = empty(session.marked(Mark::Claimed));
                 let change =

@@ -59,6 +59,11 @@ impl View {
         self.live.contains(&session)
     }
 
+    /// Whether its members are to be counted until they are removed.
+    pub(super) fn is_kept(&self, session: SessionId) -> bool {
+        self.is_live(session) || self.dead.iter().any(|dead| dead.session == session)
+    }
+
     pub(super) fn dead(&self) -> &[Dead] {
         &self.dead
     }
