@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod error;
+mod hooks;
 mod text;
 mod tokens;
 mod url;
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use tidewire::{AtBound, Durability};
 
 pub use self::error::ConfigError;
+pub(crate) use self::hooks::HOOK_IN_URL;
+pub use self::hooks::{ChannelHooks, HookBreaker, HookData, HookEndpoint, HooksConfig, RpcRule};
 pub use self::text::{EngineUrl, Secret};
 use self::text::{at_bound, durability, duration};
 pub use self::webhook::{DisableAfter, WebhookBody, WebhookConfig, WebhookRetries, WebhookStart};
@@ -190,6 +193,8 @@ pub struct TenantConfig {
     /// The catalog of its events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<PathBuf>,
+    /// Backends that are asked.
+    pub hooks: HooksConfig,
     /// Channel rules, the first match decides.
     pub channels: Vec<ChannelRule>,
 }
@@ -212,6 +217,9 @@ pub struct ChannelRule {
     /// Whether clients may be told who comes and goes.
     #[serde(default)]
     pub join_leave: bool,
+    /// Who is asked before something is done in it.
+    #[serde(default, skip_serializing_if = "is_none_asked")]
+    pub ask: ChannelHooks,
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -245,6 +253,10 @@ pub struct Keep {
     /// What is done when that is reached by events that a group has not settled.
     #[serde(default, with = "at_bound", skip_serializing_if = "is_block")]
     pub at_bound: AtBound,
+}
+
+fn is_none_asked(ask: &ChannelHooks) -> bool {
+    *ask == ChannelHooks::default()
 }
 
 fn is_block(at_bound: &AtBound) -> bool {
@@ -317,6 +329,7 @@ impl Default for TenantConfig {
             anonymous: false,
             personal_channels: None,
             events: None,
+            hooks: HooksConfig::default(),
             channels: Vec::new(),
         }
     }
@@ -376,6 +389,7 @@ impl Config {
             publish: Who::Anyone,
             presence: true,
             join_leave: true,
+            ask: ChannelHooks::default(),
             keep: Some(Keep {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
@@ -383,7 +397,7 @@ impl Config {
                 at_bound: AtBound::Block,
             }),
         };
-        let TenantConfig { mut channels, events, personal_channels, .. } =
+        let TenantConfig { mut channels, events, personal_channels, hooks, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
@@ -393,6 +407,7 @@ impl Config {
             anonymous: true,
             personal_channels,
             events,
+            hooks,
             channels,
             ..TenantConfig::default()
         };
@@ -514,7 +529,7 @@ impl TenantConfig {
         for (index, rule) in self.channels.iter().enumerate() {
             rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;
         }
-        Ok(())
+        self.hooks.check(name, &self.channels)
     }
 }
 

@@ -5,6 +5,7 @@
 //!   connection.
 //! - `peers`: what the nodes that share an engine say to each other.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
+//! - `hooks`: backends that are asked who a connection is of, and whether its commands are carried out.
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
 //! - `tokens`: who a connection is of, and what it may subscribe to.
 //! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
@@ -16,6 +17,7 @@ mod effect;
 mod failure;
 mod gateway;
 mod history;
+mod hooks;
 mod hub;
 mod journal;
 mod keys;

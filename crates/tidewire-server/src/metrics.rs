@@ -4,6 +4,7 @@
 //! of their own and all others are counted together. `docs/metrics.md` tells of each line.
 
 mod activity;
+mod hooks;
 mod lag;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
@@ -13,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tidewire::GapReason;
 
+pub(crate) use self::hooks::{EndpointMetrics, HookMetrics, Outcome};
 pub(crate) use self::lag::Lags;
 
 use self::activity::Activity;
@@ -35,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) recoveries: Family<RecoveryLabel, Counter>,
     /// Requests to the server API.
     pub(crate) api_requests: Family<ApiLabels, Counter>,
+    /// Asks of backends.
+    pub(crate) hooks: HookMetrics,
     gaps: Family<GapLabel, Counter>,
 }
 
@@ -46,7 +50,7 @@ pub(crate) struct TenantLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CommandLabels {
     pub(crate) method: &'static str,
-    /// The error code; 0 for success.
+    /// The error code; 0 for success, 400 for all of backends.
     pub(crate) code: u32,
 }
 
@@ -119,6 +123,7 @@ impl Metrics {
             "Requests to the server API, by method and error code (0: success)",
             self.api_requests.clone(),
         );
+        self.hooks.register(registry);
         registry.register("gaps", "Gaps in channels that the engine told of, by reason", self.gaps.clone());
     }
 }

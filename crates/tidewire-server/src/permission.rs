@@ -62,6 +62,7 @@ pub(crate) fn admit<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ChannelHooks;
 
     fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
         ChannelRule {
@@ -70,6 +71,7 @@ mod tests {
             publish,
             presence: false,
             join_leave: false,
+            ask: ChannelHooks::default(),
             keep: None,
         }
     }

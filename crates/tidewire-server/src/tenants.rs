@@ -9,6 +9,7 @@ use tidewire::tasks::Tasks;
 use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
+use crate::hooks::Hooks;
 use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
 use crate::metrics::{Metrics, TenantLabel};
@@ -19,6 +20,8 @@ pub(crate) struct Tenant {
     pub(crate) handle: tidewire::Tenant,
     /// Checks the tokens of its users.
     pub(crate) tokens: Tokens,
+    /// Whom it asks.
+    pub(crate) hooks: Hooks,
     origins: Vec<String>,
     personal_channels: Option<String>,
     admits_own_page: bool,
@@ -47,9 +50,13 @@ impl Tenants {
     ) -> tidewire::Result<Self> {
         let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
         for (name, tenant_config) in &config.tenants {
-            let tokens = Tokens::new(name, tenant_config, tasks, clock)
-                .map_err(|problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}")))?;
-            let mut tenant = Tenant::new(tidewire.tenant(name)?, tokens, tenant_config, tasks, metrics);
+            let unusable = |problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}"));
+            let tokens = Tokens::new(name, tenant_config, tasks, clock).map_err(unusable)?;
+            // Settings that no file was read for too: who is not asked must not be let in.
+            tenant_config.hooks.check(name, &tenant_config.channels).map_err(unusable)?;
+            let hooks = Hooks::new(name, &tenant_config.hooks, clock, metrics).map_err(unusable)?;
+            let mut tenant =
+                Tenant::new(tidewire.tenant(name)?, (tokens, hooks), tenant_config, tasks, metrics);
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
@@ -68,6 +75,16 @@ impl Tenants {
 
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
         self.by_name.get(name)
+    }
+
+    /// Whom each tenant asks, if any.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = &Hooks> {
+        self.by_name.values().map(|tenant| &tenant.hooks)
+    }
+
+    /// Whether anybody is asked anything.
+    pub(crate) fn ask(&self) -> bool {
+        self.hooks().any(|hooks| !hooks.is_empty())
     }
 
     /// The tenant that an API key belongs to, and which of its keys it is, from 1. Takes as long for a wrong key as for a
@@ -91,7 +108,7 @@ impl Tenants {
 impl Tenant {
     fn new(
         handle: tidewire::Tenant,
-        tokens: Tokens,
+        (tokens, hooks): (Tokens, Hooks),
         config: &TenantConfig,
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
@@ -99,6 +116,7 @@ impl Tenant {
         let label = TenantLabel { tenant: handle.name().to_owned() };
         Self {
             tokens,
+            hooks,
             origins: config.origins.clone(),
             personal_channels: config.personal_channels.clone(),
             admits_own_page: true,

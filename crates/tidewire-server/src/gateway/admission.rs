@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::connection::Origin;
+use crate::hooks::ClientHeaders;
 use crate::node::{Node, Place};
 
 /// A connection that may be opened.
@@ -39,7 +40,12 @@ pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap) -> Result<Admission, 
 pub(super) fn origin(node: &Node, headers: &HeaderMap) -> Result<Origin, Refusal> {
     let text_of =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let origin = Origin { origin: text_of(header::ORIGIN), host: text_of(header::HOST).unwrap_or_default() };
+    let wanted = node.tenants.hooks().flat_map(|hooks| hooks.wanted());
+    let origin = Origin {
+        origin: text_of(header::ORIGIN),
+        host: text_of(header::HOST).unwrap_or_default(),
+        headers: ClientHeaders::of_request(headers, wanted),
+    };
     match &origin.origin {
         Some(page) if !node.tenants.admit_origin(page, &origin.host) => {
             tracing::info!(origin = page, "connection refused: origin is not in tenants.*.origins");

@@ -96,7 +96,14 @@ fn open(node: Arc<Node>, headers: &HeaderMap, framing: Framing, form: Form, firs
     };
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
     let vitals = Arc::<Vitals>::default();
-    let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
+    let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form).over(
+        match (framing, form.is_unidirectional) {
+            (Framing::Events, false) => "sse",
+            (Framing::Events, true) => "uni_sse",
+            (Framing::Plain, false) => "http_stream",
+            (Framing::Plain, true) => "uni_http_stream",
+        },
+    );
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     // A unidirectional client says nothing more, so there is nothing that could be taken for it.
     let session = (!form.is_unidirectional).then(|| node.sessions.open());

@@ -149,7 +149,12 @@ async fn run(socket: TcpStream, early: Bytes, node: Arc<Node>, admission: Admiss
     let outbox = Arc::new(Outbox::new(node.config.limits.outbox_bytes_max));
     let vitals = Arc::<Vitals>::default();
     let Admission { place, origin } = admission;
-    let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
+    let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form).over(
+        match form.is_unidirectional {
+            true => "uni_websocket",
+            false => "websocket",
+        },
+    );
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
     let source = SocketSource::new(&socket, early, form.encoding, frame_bytes_max, deflate.is_some());
     let mut sink =

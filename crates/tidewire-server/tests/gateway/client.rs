@@ -8,7 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tidewire::Durability;
-use tidewire_server::config::{ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, TenantConfig, Who};
+use tidewire_server::config::{
+    ChannelHooks, ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, TenantConfig, Who,
+};
 use tidewire_server::{Config, EngineUrl, Secret, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -48,6 +50,7 @@ pub(crate) fn strict() -> Config {
         publish,
         presence: false,
         join_leave: false,
+        ask: ChannelHooks::default(),
         keep,
     };
     let mut config = on_memory(Config::default());
@@ -105,10 +108,16 @@ impl Client {
 
     /// As a web page of `origin` would; the status if it is not let in.
     pub(crate) async fn open_from(server: &Server, origin: Option<&str>) -> Result<Self, u16> {
+        let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        Self::open_with(server, &headers).await
+    }
+
+    /// The same with these headers.
+    pub(crate) async fn open_with(server: &Server, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
         let mut request =
             format!("ws://{}/connection/websocket", server.addr()).into_client_request().unwrap();
-        if let Some(origin) = origin {
-            request.headers_mut().insert("origin", origin.parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
         }
         match timeout(DEADLINE, connect_async(request)).await.unwrap() {
             Ok((socket, _)) => {

@@ -8,6 +8,7 @@
 
 mod allowed;
 mod api;
+mod backend;
 mod client;
 mod closed;
 mod commands;
@@ -15,6 +16,7 @@ mod connect;
 mod events;
 mod frames;
 mod groups;
+mod hooks;
 mod presence;
 mod receiver;
 mod recovery;
