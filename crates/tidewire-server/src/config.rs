@@ -3,6 +3,7 @@
 mod catalogs;
 mod edge;
 mod error;
+mod hooks;
 mod lifecycle;
 mod text;
 mod tokens;
@@ -18,6 +19,8 @@ use tidewire::{AtBound, Durability};
 
 pub use self::edge::{EdgeConfig, ProxyHeader, TlsConfig};
 pub use self::error::ConfigError;
+pub(crate) use self::hooks::HOOK_IN_URL;
+pub use self::hooks::{ChannelHooks, HookBreaker, HookData, HookEndpoint, HooksConfig, RpcRule};
 pub use self::lifecycle::{LifecycleConfig, Tell};
 pub use self::text::{EngineUrl, Secret};
 use self::text::{at_bound, durability, duration};
@@ -217,6 +220,8 @@ pub struct TenantConfig {
     /// Where it is told who is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<LifecycleConfig>,
+    /// Backends that are asked.
+    pub hooks: HooksConfig,
     /// Channel rules, the first match decides.
     pub channels: Vec<ChannelRule>,
 }
@@ -242,6 +247,9 @@ pub struct ChannelRule {
     /// What the channel of `lifecycle` is told of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tell: Vec<Tell>,
+    /// Who is asked before something is done in it.
+    #[serde(default, skip_serializing_if = "is_none_asked")]
+    pub ask: ChannelHooks,
     /// What is kept; `None` for a live channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -289,6 +297,10 @@ pub struct Keep {
     /// What is done when that is reached by events that a group has not settled.
     #[serde(default, with = "at_bound", skip_serializing_if = "is_block")]
     pub at_bound: AtBound,
+}
+
+fn is_none_asked(ask: &ChannelHooks) -> bool {
+    *ask == ChannelHooks::default()
 }
 
 fn is_block(at_bound: &AtBound) -> bool {
@@ -364,6 +376,7 @@ impl Default for TenantConfig {
             personal_channels: None,
             events: None,
             lifecycle: None,
+            hooks: HooksConfig::default(),
             channels: Vec::new(),
         }
     }
@@ -425,6 +438,7 @@ impl Config {
             presence: true,
             join_leave: true,
             tell: Vec::new(),
+            ask: ChannelHooks::default(),
             keep: Some(Keep {
                 events: 1_000,
                 age: Duration::from_secs(24 * 3600),
@@ -433,7 +447,7 @@ impl Config {
             }),
             recovery: RecoveryMode::Stream,
         };
-        let TenantConfig { mut channels, events, lifecycle, personal_channels, .. } =
+        let TenantConfig { mut channels, events, lifecycle, personal_channels, hooks, .. } =
             self.tenants.remove(DEFAULT_TENANT).unwrap_or_default();
         channels.push(open);
         let tenant = TenantConfig {
@@ -444,6 +458,7 @@ impl Config {
             personal_channels,
             events,
             lifecycle,
+            hooks,
             channels,
             ..TenantConfig::default()
         };
@@ -567,7 +582,8 @@ impl TenantConfig {
         for (index, rule) in self.channels.iter().enumerate() {
             rule.check().map_err(|problem| format!("channels[{index}].{problem}"))?;
         }
-        self.check_lifecycle()
+        self.check_lifecycle()?;
+        self.hooks.check(name, &self.channels)
     }
 }
 

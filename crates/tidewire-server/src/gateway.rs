@@ -3,10 +3,13 @@
 //! A [`connection`] runs commands and knows no transport; [`serve`] drives it over one.
 
 pub(crate) mod admission;
+mod ahead;
+mod asking;
 mod attendance;
 pub(crate) mod authenticate;
 pub(crate) mod connection;
 pub(crate) mod emulation;
+mod expiry;
 mod presence;
 pub(crate) mod reaping;
 mod serve;

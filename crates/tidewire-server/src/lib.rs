@@ -8,6 +8,7 @@
 //! - `tap`: what goes on at the connections of one user, told to one who listens.
 //! - `hub`: which connections listen to which channels on this node; one library subscription per channel.
 //! - `lifecycle`: telling a tenant's backend who is there, exactly once per change (deduplicated).
+//! - `hooks`: backends that are asked who a connection is of, and whether its commands are carried out.
 //! - `api`: the Centrifugo-compatible server API, `/v1`, `/health`, `/ready`, `/metrics`.
 //! - `tokens`: who a connection is of, and what it may subscribe to.
 //! - `webhooks`: endpoints that get the events of a channel, as consumers of groups.
@@ -20,6 +21,7 @@ mod effect;
 mod failure;
 mod gateway;
 mod history;
+mod hooks;
 mod hub;
 mod journal;
 mod keys;

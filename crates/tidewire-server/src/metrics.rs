@@ -5,6 +5,7 @@
 
 mod activity;
 mod counts;
+mod hooks;
 mod lag;
 mod links;
 mod tenant;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::counts::Kind;
+pub(crate) use self::hooks::{EndpointMetrics, HookMetrics, Outcome};
 pub(crate) use self::lag::Lags;
 pub(crate) use self::links::Links;
 pub(crate) use self::tenant::{AuthFailure, Loss, Recovery, StreamRead, TenantMetrics, is_write_timed};
@@ -59,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Family<RefusalLabel, Counter>,
     /// Requests to the server API.
     pub(crate) api_requests: Family<ApiLabels, Counter>,
+    /// Asks of backends.
+    pub(crate) hooks: HookMetrics,
     /// Who was not let in, where no tenant is known.
     pub(crate) strangers: Counts<AuthFailure>,
     received_frames: Counts<Transport>,
@@ -70,7 +74,7 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CommandLabels {
     pub(crate) method: &'static str,
-    /// The error code; 0 for success.
+    /// The error code; 0 for success, 400 for all of backends.
     pub(crate) code: u32,
 }
 
@@ -123,6 +127,7 @@ impl Metrics {
             "Requests to the server API, by method and error code (0: success)",
             self.api_requests.clone(),
         );
+        self.hooks.register(registry);
         registry.register(
             "edge_refused",
             "Connections and requests not let in, by reason",

@@ -60,7 +60,7 @@ impl Node {
         addr: SocketAddr,
     ) -> tidewire::Result<Arc<Self>> {
         let (tasks, metrics) = (Tasks::new(), Arc::<Metrics>::default());
-        let tenants = Tenants::new(&config, &tidewire, &tasks, &clock)?;
+        let tenants = Tenants::new(&config, &tidewire, &tasks, &clock, &metrics)?;
         let webhooks = Webhooks::new(&config, &tidewire, tasks.clone(), &clock)?;
         Ok(Arc::new(Self {
             id: tidewire.node().to_string(),

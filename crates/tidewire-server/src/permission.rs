@@ -62,7 +62,7 @@ pub(crate) fn admit<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RecoveryMode;
+    use crate::config::{ChannelHooks, RecoveryMode};
 
     fn rule(pattern: &str, subscribe: Who, publish: Who) -> ChannelRule {
         ChannelRule {
@@ -72,6 +72,7 @@ mod tests {
             presence: false,
             join_leave: false,
             tell: Vec::new(),
+            ask: ChannelHooks::default(),
             keep: None,
             recovery: RecoveryMode::Stream,
         }

@@ -1,32 +1,29 @@
 //! Requests to a URL of the settings: over TLS, only to addresses that it may go to, bounded in size, never redirected.
 
 mod address;
+mod link;
+mod links;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use http_body_util::Full;
+use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, crypto};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use self::address::is_public;
+use self::link::{Link, Unanswered};
+pub(crate) use self::links::Links;
 
-/// Bytes of an answer's head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// What is at a URL of the settings. Each request is a connection of its own.
+/// What is at a URL of the settings.
 pub(crate) struct Remote {
     url: Url,
     allows_private: bool,
@@ -72,21 +69,27 @@ impl Remote {
             .uri(path)
             .header(HOST, authority)
             .header(USER_AGENT, concat!("tidewire/", env!("CARGO_PKG_VERSION")))
-            .header(CONNECTION, "close")
     }
 
-    /// Sends a request and reads the answer. It takes as long as the other side likes; dropping the future ends the
-    /// connection.
+    /// Sends a request over a connection of its own and reads the answer. It takes as long as the other side likes; dropping the
+    /// future ends the connection.
     ///
     /// # Errors
     /// It was not reached, gave no answer, or one that is too large.
     pub(crate) async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
         reading: Reading,
     ) -> Result<Response<Bytes>, String> {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let answer = self.link().await?.exchange(request, reading).await;
+        answer.map_err(Unanswered::into_reason)
+    }
+
+    /// A connection to it.
+    async fn link(&self) -> Result<Link, String> {
         let stream = self.connect().await?;
-        let Some(tls) = &self.tls else { return over(stream, request, reading).await };
+        let Some(tls) = &self.tls else { return Link::over(stream).await };
         let name = match self.url.host() {
             Some(Host::Domain(name)) => {
                 ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?
@@ -96,7 +99,7 @@ impl Remote {
             None => return Err("the URL names no host".into()),
         };
         let stream = tls.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
-        over(stream, request, reading).await
+        Link::over(stream).await
     }
 
     /// Connects to the first address that it may. The address that is looked at is the one that is connected to, so that a
@@ -127,42 +130,6 @@ impl Remote {
             }
             (None, None) => Err("the endpoint's host has no address".into()),
         }
-    }
-}
-
-/// Sends a request over a connection and reads the answer.
-async fn over<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-    reading: Reading,
-) -> Result<Response<Bytes>, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let failed = |error: hyper::Error| format!("the endpoint gave no answer: {error}");
-    let builder = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).clone();
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let answer = async {
-        let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-        let body = match reading {
-            Reading::HeadOnly => Bytes::new(),
-            Reading::UpTo(bytes_max) => {
-                let body = Limited::new(body, bytes_max).collect().await;
-                body.map_err(|error| match error.is::<LengthLimitError>() {
-                    true => format!("the endpoint's answer is larger than {bytes_max} bytes"),
-                    false => format!("the endpoint's answer broke off: {error}"),
-                })?
-                .to_bytes()
-            }
-        };
-        Ok(Response::from_parts(head, body))
-    };
-    let (mut answer, connection) = (pin!(answer), pin!(connection));
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // An answer that came with the end of the connection is there by now.
-        _ = connection => answer.await,
     }
 }
 

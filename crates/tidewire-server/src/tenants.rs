@@ -8,10 +8,11 @@ use tidewire::tasks::Tasks;
 use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 
 use crate::config::{ChannelRule, Config, Secret, TenantConfig};
+use crate::hooks::Hooks;
 use crate::hub::connections::Connections;
 use crate::hub::registry::Registry;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::TenantMetrics;
+use crate::metrics::{Metrics, TenantMetrics};
 use crate::tokens::Tokens;
 
 /// This server as a client knows it.
@@ -28,6 +29,8 @@ pub(crate) struct Tenant {
     pub(crate) handle: tidewire::Tenant,
     /// Checks the tokens of its users.
     pub(crate) tokens: Tokens,
+    /// Whom it asks.
+    pub(crate) hooks: Hooks,
     origins: Vec<String>,
     personal_channels: Option<String>,
     admits_own_page: bool,
@@ -53,12 +56,17 @@ impl Tenants {
         tidewire: &Tidewire,
         tasks: &Tasks,
         clock: &Clock,
+        metrics: &Metrics,
     ) -> tidewire::Result<Self> {
         let mut tenants = Self { by_name: BTreeMap::new(), by_key: Vec::new() };
         for (name, tenant_config) in &config.tenants {
-            let tokens = Tokens::new(name, tenant_config, tasks, clock)
-                .map_err(|problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}")))?;
-            let mut tenant = Tenant::new(tidewire.tenant(name)?, tokens, tenant_config, tasks, clock);
+            let unusable = |problem| Error::new(ErrorKind::InvalidName, format!("tenants.{name}.{problem}"));
+            let tokens = Tokens::new(name, tenant_config, tasks, clock).map_err(unusable)?;
+            // Settings that no file was read for too: who is not asked must not be let in.
+            tenant_config.hooks.check(name, &tenant_config.channels).map_err(unusable)?;
+            let hooks = Hooks::new(name, &tenant_config.hooks, clock, metrics).map_err(unusable)?;
+            let mut tenant =
+                Tenant::new(tidewire.tenant(name)?, (tokens, hooks), tenant_config, tasks, clock);
             // A page that reached us under a name of its own making (DNS rebinding) has that name as our host too. Where
             // no token is needed, only the origins of the config count.
             tenant.admits_own_page = !config.is_dev();
@@ -85,6 +93,16 @@ impl Tenants {
         self.by_name.get(name)
     }
 
+    /// Whom each tenant asks, if any.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = &Hooks> {
+        self.by_name.values().map(|tenant| &tenant.hooks)
+    }
+
+    /// Whether anybody is asked anything.
+    pub(crate) fn ask(&self) -> bool {
+        self.hooks().any(|hooks| !hooks.is_empty())
+    }
+
     /// The tenant that an API key belongs to, and which of its keys it is, from 1. Takes as long for a wrong key as for a
     /// right one.
     pub(crate) fn with_key(&self, key: &str) -> Option<(&Arc<Tenant>, usize)> {
@@ -106,7 +124,7 @@ impl Tenants {
 impl Tenant {
     fn new(
         handle: tidewire::Tenant,
-        tokens: Tokens,
+        (tokens, hooks): (Tokens, Hooks),
         config: &TenantConfig,
         tasks: &Tasks,
         clock: &Clock,
@@ -114,6 +132,7 @@ impl Tenant {
         let metrics = Arc::new(TenantMetrics::new(clock.clone()));
         Self {
             tokens,
+            hooks,
             origins: config.origins.clone(),
             personal_channels: config.personal_channels.clone(),
             admits_own_page: true,

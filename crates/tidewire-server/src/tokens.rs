@@ -6,7 +6,7 @@
     not(test),
     expect(
         dead_code,
-        reason = "backends will be told `meta`, `iat` and `jti`; every kept channel is positioned and recovers"
+        reason = "nothing is done with `iat` and `jti` yet; every kept channel is positioned and recovers"
     )
 )]
 

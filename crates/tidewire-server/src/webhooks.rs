@@ -17,7 +17,8 @@ use tidewire::tasks::Tasks;
 use tidewire::{Clock, Error, ErrorKind, Tidewire, name};
 
 pub(crate) use self::endpoint::Endpoint;
-pub(crate) use self::signature::SigningKey;
+pub(crate) use self::sender::{ID, SIGNATURE, TIMESTAMP};
+pub(crate) use self::signature::{SigningKey, sign};
 pub(crate) use self::standing::Standing;
 use crate::config::{Config, WebhookConfig};
 

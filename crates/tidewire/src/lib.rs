@@ -2,6 +2,7 @@
 //! each other.
 
 mod bus;
+pub mod circuit;
 pub mod clock;
 pub mod conformance;
 

@@ -31,6 +31,16 @@ fn every_setting_of_the_manual_is_read() {
     assert_eq!((&*lifecycle.channel, lifecycle.connections), ("lifecycle", true));
     assert_eq!(tenant.channels[1].tell, [Tell::Subscriptions, Tell::Occupancy]);
     assert_eq!(tenant.channels[1].subscribe, Who::Authenticated);
+    assert_eq!(tenant.channels[1].ask.publish.as_deref(), Some("app"));
+    let endpoint = &tenant.hooks.endpoints["app"];
+    let defaults = HookEndpoint {
+        client_headers: endpoint.client_headers.clone(),
+        client_cookies: endpoint.client_cookies.clone(),
+        headers: endpoint.headers.clone(),
+        secrets: endpoint.secrets.clone(),
+        ..HookEndpoint::at(endpoint.url.clone())
+    };
+    assert_eq!((endpoint, tenant.hooks.rpc.len()), (&defaults, 1));
     let webhook = &config.webhooks[0];
     assert_eq!((webhook.retries, webhook.disable_after), Default::default());
     let (events, age) = (1_000, Duration::from_secs(86_400));
@@ -98,6 +108,11 @@ fn every_field_is_in_the_manual() {
         "[tenants.default.lifecycle]\n",
         "[[tenants.default.channels]]\n",
         "[[tenants.default.channels]]\npattern = \"a\"\n[tenants.default.channels.keep]\n",
+        "[[tenants.default.channels]]\npattern = \"a\"\n[tenants.default.channels.ask]\n",
+        "[tenants.default.hooks]\n",
+        "[[tenants.default.hooks.rpc]]\n",
+        "[tenants.default.hooks.endpoints.app]\n",
+        "[tenants.default.hooks.endpoints.app]\nurl = \"a\"\n[tenants.default.hooks.endpoints.app.breaker]\n",
     ];
     for section in sections {
         let error = toml::from_str::<Config>(&format!("{section}zz_unknown = 1")).unwrap_err();
@@ -110,7 +125,7 @@ fn every_field_is_in_the_manual() {
                     || line.contains(&format!("{{ {field} ="))
                     || line.contains(&format!(", {field} ="))
                     || line.trim_start_matches('[').starts_with(field)
-                    || line.ends_with(&format!(".{field}]]"))
+                    || line.starts_with('[') && line.split(['.', ']']).any(|part| part == field)
             });
             assert!(is_present, "field {field} of section {section:?} is not in config.default.toml");
         }
@@ -318,4 +333,63 @@ fn what_is_told_has_a_channel_that_keeps_it_and_that_no_client_writes() {
     assert!(tenant(&open).contains("set its publish to \"nobody\""));
     let untold = error_of("[[tenants.default.channels]]\npattern = \"a\"\ntell = [\"occupancy\"]");
     assert!(untold.contains("channels[0].tell") && untold.contains("lifecycle.channel"), "{untold}");
+}
+
+#[test]
+fn hooks_that_cannot_work_are_told_by_their_key() {
+    const URL: &str = "url = \"https://example.com/{hook}\"\n";
+    let with = |tenant: &str, hooks: &str, endpoint: &str, rule: &str| {
+        format!(
+            "[tenants.{tenant}.hooks]\n{hooks}\n[tenants.{tenant}.hooks.endpoints.app]\n{endpoint}\n\
+             [[tenants.{tenant}.channels]]\npattern = \"*\"\n{rule}\n"
+        )
+    };
+    let fine = with("default", "connect = \"app\"\nrefresh = \"app\"", URL, "ask = { publish = \"app\" }");
+    let config = Config::from_toml("tidewire.toml", &fine).unwrap();
+    assert_eq!(config.tenants[DEFAULT_TENANT].hooks.connect.as_deref(), Some("app"));
+    assert!(config.into_dev().tenants[DEFAULT_TENANT].hooks.endpoints.contains_key("app"));
+
+    let endpoint = |more: &str| with("default", "", &format!("{URL}{more}"), "");
+    for (text, problem) in [
+        (with("shop", "connect = \"app\"", URL, ""), "tenants.shop.hooks.connect: a connection without"),
+        (with("default", "refresh = \"app\"", URL, ""), "hooks.refresh: it is asked for"),
+        (with("default", "send = \"other\"", URL, ""), "hooks.send: there is no endpoint \"other\""),
+        (
+            with("default", "rpc = [{ method = \"*\", endpoint = \"other\" }]", URL, ""),
+            "hooks.rpc[0].endpoint: there is no endpoint",
+        ),
+        (
+            with("default", "", URL, "ask = { subscribe = \"other\" }"),
+            "channels[0].ask.subscribe: there is no endpoint \"other\"",
+        ),
+        (with("default", "", URL, "ask = { sub_refresh = \"app\" }"), "ask.sub_refresh: it is asked for"),
+        (with("default", "", URL, "ask = { subscibe = \"app\" }"), "did you mean \"subscribe\""),
+        (with("default", "", "url = \"http://example.com/\"", ""), "hooks.endpoints.app.url is http"),
+        (with("default", "", "url = \"https://{hook}.example.com/\"", ""), "may stand in its path only"),
+        (endpoint("timeout = \"0s\""), "timeout must be more than 0"),
+        (endpoint("asks_max = 0"), "asks_max must be more than 0"),
+        (endpoint("breaker = { failures = 0 }"), "breaker.failures must be 1 to 1000"),
+        (endpoint("secrets = [\"short\"]"), "secrets[0] does not begin with whsec_"),
+        (endpoint("client_headers = [\"no name\"]"), "client_headers: \"no name\" is no name of a header"),
+        (endpoint("client_headers = [\"Host\"]"), "client_headers: host is set by the server itself"),
+        (
+            endpoint("headers = { webhook-signature = \"v1\" }"),
+            "headers: webhook-signature is set by the server",
+        ),
+        (
+            endpoint("headers = { Authorization = \"x\" }\nclient_headers = [\"authorization\"]"),
+            "authorization is named twice",
+        ),
+        (endpoint("headers = { x = \"a\\nb\" }"), "the value of x cannot stand in a header"),
+        (
+            endpoint("client_headers = [\"cookie\"]\nclient_cookies = [\"a\"]"),
+            "client_cookies: headers has \"cookie\" already",
+        ),
+    ] {
+        let error = error_of(&text);
+        assert!(error.contains(problem), "{error} does not say {problem}");
+    }
+    let shown =
+        format!("{:?}", Config::from_toml("tidewire.toml", &endpoint("headers = { x = \"top-secret\" }")));
+    assert!(!shown.contains("top-secret"), "{shown}");
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::connection::Origin;
 use crate::edge::{Refused, Visitor};
+use crate::hooks::ClientHeaders;
 use crate::metrics::AuthFailure;
 use crate::node::{Node, Place};
 use crate::tenants::Site;
@@ -61,9 +62,12 @@ pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap, visitor: Visitor) -> 
 fn origin(node: &Node, headers: &HeaderMap, mut visitor: Visitor) -> Result<Origin, Refusal> {
     let text_of =
         |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let origin = text_of(header::ORIGIN);
     let host = visitor.host.take().or_else(|| text_of(header::HOST)).unwrap_or_default();
     let site = Site { host, is_secure: visitor.is_secure };
-    let origin = Origin { origin: text_of(header::ORIGIN), site, visitor };
+    let wanted = node.tenants.hooks().flat_map(|hooks| hooks.wanted());
+    let headers = ClientHeaders::of_request(headers, wanted);
+    let origin = Origin { origin, site, visitor, headers };
     match &origin.origin {
         Some(page) if !node.tenants.admit_origin(page, &origin.site) => {
             node.metrics.strangers.add(AuthFailure::Origin, 1);

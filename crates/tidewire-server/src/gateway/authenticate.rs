@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewire::Timestamp;
-use tidewire_protocol::JsonData;
+use tidewire_protocol::{JsonData, Opaque};
 
 use crate::config::DEFAULT_TENANT;
 use crate::metrics::AuthFailure;
@@ -33,9 +33,14 @@ impl Identity {
 impl From<&ConnectionClaims> for Identity {
     fn from(claims: &ConnectionClaims) -> Self {
         let ConnectionClaims { user, expires_at, info, caps, .. } = claims;
-        let info = info.as_ref().map(|info| Arc::from(JsonData::from_any(info.as_bytes()).get()));
+        let info = info.as_ref().map(info_of);
         Self { user: user.clone(), expires_at: *expires_at, info, caps: caps.clone() }
     }
+}
+
+/// What an application says of a user, as others see it.
+pub(crate) fn info_of(info: &Opaque<'_>) -> Arc<str> {
+    JsonData::from_any(info.as_bytes()).get().into()
 }
 
 /// The tenant that a connection is of, and what its token says; without a token it is an anonymous one. A refusal is counted.

@@ -16,12 +16,14 @@ use tidewire_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::asking::Known;
 use super::authenticate::Identity;
-use super::subscribe::Subscription;
+use super::subscribe::{Subscription, subscriber};
 use crate::edge::Visitor;
 use crate::effect::Order;
 use crate::failure::Failure;
 use crate::history::{self, Wanted};
+use crate::hooks::{ClientHeaders, Denied, Published};
 use crate::hub::connections::{Listed, Orders};
 use crate::hub::outbox::{Disconnect, Frame, Outbox};
 use crate::journal::Who;
@@ -34,12 +36,17 @@ use crate::publishing;
 use crate::tenants::{Site, Tenant};
 use crate::tokens::SubscriptionOptions;
 
+/// Under which all error codes of backends are counted.
+const BACKEND_CODES: u32 = 400;
+
 /// What the reader of a connection tells its writer, which watches the time.
 pub(crate) struct Vitals {
     pub(super) is_connected: AtomicBool,
     was_heard: AtomicBool,
     pub(super) end_at: Mutex<Option<Instant>>,
     pub(super) orders: Arc<Orders>,
+    /// Whether its command waits for what only its client wants.
+    pub(super) is_asking: AtomicBool,
     /// Set once its connect command succeeded.
     pub(super) who: OnceLock<Who>,
     /// What carries the connection, as operators are told.
@@ -57,6 +64,8 @@ pub(crate) struct Origin {
     pub(crate) site: Site,
     /// Whose it is, with the client's address.
     pub(crate) visitor: Visitor,
+    /// What is handed on of its request to backends.
+    pub(crate) headers: ClientHeaders,
 }
 
 /// One connection of a client.
@@ -78,6 +87,8 @@ pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
     pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
+    /// What backends are told of it, where any is asked.
+    pub(super) known: Option<Box<Known>>,
     pub(super) _listed: Listed,
     /// Dropped after the subscriptions, which are told as over before it.
     pub(super) telling: Option<Telling>,
@@ -96,6 +107,7 @@ impl Vitals {
             was_heard: AtomicBool::default(),
             end_at: Mutex::default(),
             orders: Arc::default(),
+            is_asking: AtomicBool::default(),
             who: OnceLock::new(),
             transport,
             ending: OnceLock::new(),
@@ -106,9 +118,18 @@ impl Vitals {
         self.is_connected.load(Relaxed)
     }
 
+    pub(super) fn hear(&self) {
+        self.was_heard.store(true, Relaxed);
+    }
+
     /// Whether anything was heard since the last call.
     pub(crate) fn take_heard(&self) -> bool {
         self.was_heard.swap(false, Relaxed)
+    }
+
+    /// Whether its command is of no use once the client is gone.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.is_asking.load(Relaxed)
     }
 
     /// When the connection ends with its token.
@@ -142,7 +163,7 @@ impl Connection {
     /// # Errors
     /// Why the connection has to end.
     pub(crate) async fn handle(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
-        self.vitals.was_heard.store(true, Relaxed);
+        self.vitals.hear();
         if self.form.is_unidirectional {
             return self.open(frame).await;
         }
@@ -228,19 +249,20 @@ impl Connection {
             Method::Connect(_) if id == 0 => return bad_request("bad request: command without an id"),
             Method::Connect(request) => self.connect(id, &request).await?,
             _ if is_first => return bad_request("bad request: the first command must be connect"),
-            Method::Send(_) if id == 0 => {
-                // Fire and forget: there is no reply that could carry the refusal.
-                tracing::debug!(connection = self.id, "send command ignored: not available");
+            // Fire and forget: there is no reply that could carry a refusal.
+            Method::Send(request) if id == 0 => {
+                let outcome = Denied::settle(self.send(&request).await)?;
+                self.count(name, &outcome);
                 return Ok(());
             }
             _ if id == 0 => return bad_request("bad request: command without an id"),
-            Method::Subscribe(request) => self.subscribe(id, &request).await,
+            Method::Subscribe(request) => Denied::settle(self.subscribe(id, &request).await)?,
             Method::Unsubscribe(request) => {
                 self.unsubscribe(&request.channel).await;
                 self.reply(id, ReplyBody::Unsubscribe(Empty {}));
                 Ok(())
             }
-            Method::Publish(request) => self.publish(id, &request).await,
+            Method::Publish(request) => Denied::settle(self.publish(id, &request).await)?,
             Method::History(request) => self.history(id, &request).await,
             Method::Refresh(request) => self.refresh(id, &request).await?,
             Method::Ping => {
@@ -249,12 +271,13 @@ impl Connection {
             }
             Method::Presence(request) => self.presence(id, &request).await,
             Method::PresenceStats(request) => self.presence_stats(id, &request).await,
-            Method::SubRefresh(request) => self.sub_refresh(id, &request).await,
-            Method::Rpc(_) | Method::Send(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
+            Method::SubRefresh(request) => Denied::settle(self.sub_refresh(id, &request).await)?,
+            Method::Rpc(request) => Denied::settle(self.rpc(id, &request).await)?,
+            // It has no reply, so an id is a mistake.
+            Method::Send(_) => Err(ErrorCode::NOT_AVAILABLE.into()),
             Method::Unknown => Err(ErrorCode::METHOD_NOT_FOUND.into()),
         };
-        let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
-        self.node.metrics.commands.get_or_create(&CommandLabels { method: name, code }).inc();
+        self.count(name, &outcome);
         if let Err(failure) = outcome {
             self.count_refusal(refusal, failure.code);
             self.refuse(id, name, failure);
@@ -275,6 +298,13 @@ impl Connection {
         }
     }
 
+    fn count(&self, method: &'static str, outcome: &Result<(), Failure>) {
+        let code = outcome.as_ref().map_or_else(|failure| failure.code.number, |()| 0);
+        // Backends choose codes freely; the table of metrics does not grow with them.
+        let code = if code < BACKEND_CODES { code } else { BACKEND_CODES };
+        self.node.metrics.commands.get_or_create(&CommandLabels { method, code }).inc();
+    }
+
     fn refuse(&self, id: u32, method: &'static str, failure: Failure) {
         if let Some(detail) = &failure.detail {
             tracing::warn!(connection = self.id, method, detail, "command failed");
@@ -291,16 +321,24 @@ impl Connection {
         self.admitted.as_mut().ok_or_else(|| ErrorCode::UNAUTHORIZED.into())
     }
 
-    async fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<(), Failure> {
+    async fn publish(&mut self, id: u32, request: &PublishRequest<'_>) -> Result<(), Denied> {
         let (node, connection) = (self.node.clone(), self.id.clone());
+        let channel: &str = &request.channel;
         let Admitted { tenant, identity, .. } = self.admitted()?;
-        let rule = permission::admit(&tenant.rules, &request.channel, Action::Publish, identity)?;
+        let (tenant, identity) = (tenant.clone(), identity.clone());
+        let rule = permission::admit(&tenant.rules, channel, Action::Publish, &identity)?;
         let data = (request.data.as_ref())
             .ok_or_else(|| Failure::new(ErrorCode::BAD_REQUEST, "bad request: data is missing"))?;
-        let data = data.checked().map_err(|error| Failure::new(ErrorCode::BAD_REQUEST, error.to_string()))?;
-        let event = publication::event_of_client(data.into_owned(), &connection, identity);
-        publishing::publish(&node, tenant, rule, &request.channel, event, publishing::Options::default())
-            .await?;
+        let checked = |data: &Opaque<'_>| match data.checked() {
+            Ok(data) => Ok(data.into_owned()),
+            Err(error) => Err(Failure::new(ErrorCode::BAD_REQUEST, error.to_string())),
+        };
+        let bytes = checked(data)?;
+        let Published { data, skips_history } = self.ask_publish(rule, channel, data).await?;
+        let bytes = data.as_ref().map(checked).transpose()?.unwrap_or(bytes);
+        let event = publication::event_of_client(bytes, &connection, &identity);
+        let options = publishing::Options { skips_history, ..publishing::Options::default() };
+        publishing::publish(&node, &tenant, rule, channel, event, options).await?;
         self.reply(id, ReplyBody::Publish(Empty {}));
         Ok(())
     }
@@ -308,8 +346,9 @@ impl Connection {
     async fn history(&mut self, id: u32, request: &HistoryRequest<'_>) -> Result<(), Failure> {
         let events_max = self.node.config.limits.history_events_max;
         let form = self.form;
-        let Admitted { tenant, identity, .. } = self.admitted()?;
+        let Admitted { tenant, identity, subscriptions, .. } = self.admitted()?;
         let rule = permission::admit(&tenant.rules, &request.channel, Action::History, identity)?;
+        subscriber(rule, subscriptions, &request.channel)?;
         let wanted =
             Wanted { limit: request.limit, since: request.since.as_ref(), is_reverse: request.reverse };
         let channel = tenant.handle.channel(&request.channel)?;
@@ -338,8 +377,8 @@ fn bad_frame(error: DecodeError) -> Disconnect {
     Disconnect::new(DisconnectCode::BAD_REQUEST, format!("bad request: {error}"))
 }
 
-/// What a unidirectional client is told in place of an error.
-fn disconnect_of(code: ErrorCode) -> DisconnectCode {
+/// What a client that cannot be sent an error is told in its place.
+pub(super) fn disconnect_of(code: ErrorCode) -> DisconnectCode {
     match code {
         ErrorCode::TOKEN_EXPIRED | ErrorCode::EXPIRED => DisconnectCode::EXPIRED,
         ErrorCode::TOO_MANY_REQUESTS => DisconnectCode::TOO_MANY_REQUESTS,

@@ -3,6 +3,7 @@
 use tidewire_protocol::{ChannelRequest, ReplyBody};
 
 use super::connection::Connection;
+use super::subscribe::subscriber;
 use crate::failure::Failure;
 use crate::members;
 use crate::permission::{self, Action};
@@ -29,6 +30,7 @@ impl Connection {
         let admitted = self.admitted()?;
         let rules = &admitted.tenant.rules;
         let rule = permission::admit(rules, channel, Action::Presence, &admitted.identity)?;
+        subscriber(rule, &admitted.subscriptions, channel)?;
         members::of(&admitted.tenant, rule, channel)
     }
 }

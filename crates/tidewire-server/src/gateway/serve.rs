@@ -12,7 +12,9 @@ use tidewire_protocol::codes::DisconnectCode;
 use tidewire_protocol::v1::ClosedConnection;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::ahead::Ahead;
 use super::connection::{Connection, Vitals};
+use crate::effect::Order;
 use crate::hub::outbox::{Disconnect, Frame, Next, Outbox};
 use crate::metrics::{CodeLabel, Loss, is_write_timed};
 use crate::node::Node;
@@ -140,28 +142,46 @@ impl Shared {
 
 async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
     let Shared { node, outbox, vitals } = shared;
+    let (mut ahead, may_ask) = (Ahead::default(), node.tenants.ask());
     loop {
-        let done = tokio::select! {
-            frame = source.next(outbox) => match frame {
+        let next = tokio::select! {
+            frame = ahead.next(source, outbox) => match frame {
                 Ok(frame) => {
                     node.metrics.received(vitals.transport, frame.len());
                     if let Some(seat) = outbox.seat() {
                         seat.heard(&frame);
                     }
-                    Box::pin(connection.handle(&frame)).await
+                    What::Frame(frame)
                 }
                 Err(end) => return end,
             },
-            order = vitals.orders.next() => Box::pin(connection.obey(order)).await,
-            () = reached(connection.next_expiry()) => {
-                Box::pin(connection.end_expired()).await;
-                Ok(())
-            }
+            order = vitals.orders.next() => What::Order(order),
+            () = reached(connection.next_expiry()) => What::Expiry,
         };
-        if let Err(disconnect) = done {
-            return End::Ours(disconnect);
+        let running = Box::pin(async {
+            match next {
+                What::Frame(frame) => connection.handle(&frame).await,
+                What::Order(order) => connection.obey(order).await,
+                What::Expiry => connection.expire().await,
+            }
+        });
+        let done = match may_ask {
+            true => ahead.run(source, outbox, vitals, running).await,
+            false => Ok(running.await),
+        };
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(disconnect)) => return End::Ours(disconnect),
+            Err(end) => return end,
         }
     }
+}
+
+/// What a connection does next.
+enum What {
+    Frame(Bytes),
+    Order(Order),
+    Expiry,
 }
 
 /// Waits for a time; without one, for ever.

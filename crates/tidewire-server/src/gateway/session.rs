@@ -8,15 +8,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
-    ConnectRequest, ConnectResult, PushBody, RefreshRequest, RefreshResult, ReplyBody, SubscribeRequest,
-    SubscribeResult,
+    ConnectRequest, ConnectResult, Opaque, PushBody, RefreshRequest, RefreshResult, ReplyBody,
+    SubscribeRequest, SubscribeResult,
 };
 use tokio::time::Instant;
 
+use super::asking::{Known, refresh_time};
 use super::authenticate::{self, Identity};
 use super::connection::{Admitted, Connection, Origin, Telling};
 use super::subscribe::Joined;
 use crate::failure::Failure;
+use crate::hooks::Denied;
 use crate::hub::connections::Handle;
 use crate::hub::outbox::Disconnect;
 use crate::journal::Who;
@@ -35,26 +37,32 @@ impl Connection {
         id: u32,
         request: &ConnectRequest<'_>,
     ) -> Result<Result<(), Failure>, Disconnect> {
-        let (tenant, claims) = match self.identify(&request.token).await? {
-            Ok(found) => found,
+        let (tenant, claims) = match self.tenant_that_asks(&request.token) {
+            Some(tenant) => {
+                // Before the backend is asked, which may know the page's user by a cookie.
+                self.check_origin(&tenant)?;
+                match Denied::settle(self.ask_connect(&tenant, request).await)? {
+                    Ok(claims) => (tenant, claims),
+                    Err(failure) => return Ok(Err(failure)),
+                }
+            }
+            None => match self.identify(&request.token).await? {
+                Ok((tenant, claims)) => {
+                    self.check_origin(&tenant)?;
+                    (tenant, claims)
+                }
+                Err(failure) => return Ok(Err(failure)),
+            },
+        };
+        let known = match self.known(&tenant, &claims, request) {
+            Ok(known) => known,
             Err(failure) => return Ok(Err(failure)),
         };
-        if let Some(origin) = &self.origin.origin
-            && !tenant.admits_origin(origin, &self.origin.site)
-        {
-            tenant.metrics.auth_failures.add(AuthFailure::Origin, 1);
-            tracing::info!(
-                connection = self.id,
-                tenant = tenant.handle.name(),
-                origin,
-                "origin is not in tenants.*.origins"
-            );
-            return Err(DisconnectCode::PERMISSION_DENIED.into());
-        }
         self.origin = Origin { visitor: std::mem::take(&mut self.origin.visitor), ..Origin::default() };
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
-        self.admit(tenant, Identity::from(&claims));
+        self.admit(tenant, Identity::from(&claims), known);
+        let data = claims.data.clone();
         if let Err(failure) = self.tell_backend().await {
             self.dismiss();
             return Ok(Err(failure));
@@ -68,6 +76,7 @@ impl Connection {
                 return Ok(Err(failure));
             }
         };
+        self.origin = Origin::default();
         if let Ok(Admitted { tenant, identity, .. }) = self.admitted() {
             let (tenant, user) = (tenant.clone(), identity.user.clone());
             let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
@@ -78,7 +87,7 @@ impl Connection {
                 seat.opened();
             }
         }
-        self.tell_connected(id, &subscriptions);
+        self.tell_connected(id, &subscriptions, data);
         for (channel, joined) in subscriptions {
             let subscription = joined.go_live(&self.outbox).await;
             if let Ok(admitted) = self.admitted() {
@@ -88,7 +97,18 @@ impl Connection {
         Ok(Ok(()))
     }
 
-    fn admit(&mut self, tenant: Arc<Tenant>, identity: Identity) {
+    fn check_origin(&self, tenant: &Tenant) -> Result<(), Disconnect> {
+        let Origin { origin, site, .. } = &self.origin;
+        let Some(origin) = origin.as_ref().filter(|origin| !tenant.admits_origin(origin, site)) else {
+            return Ok(());
+        };
+        tenant.metrics.auth_failures.add(AuthFailure::Origin, 1);
+        let tenant = tenant.handle.name();
+        tracing::info!(connection = self.id, tenant, origin, "origin is not in tenants.*.origins");
+        Err(DisconnectCode::PERMISSION_DENIED.into())
+    }
+
+    fn admit(&mut self, tenant: Arc<Tenant>, identity: Identity, known: Option<Box<Known>>) {
         tracing::debug!(
             connection = self.id,
             tenant = tenant.handle.name(),
@@ -106,7 +126,8 @@ impl Connection {
         };
         let listed = tenant.people.add(&identity.user, handle);
         let subscriptions = HashMap::default();
-        self.admitted = Some(Admitted { tenant, identity, subscriptions, _listed: listed, telling: None });
+        self.admitted =
+            Some(Admitted { tenant, identity, subscriptions, known, _listed: listed, telling: None });
     }
 
     /// Has the tenant's backend told that the connection is there, where it wants to be.
@@ -149,7 +170,12 @@ impl Connection {
         Ok(joined)
     }
 
-    fn tell_connected(&mut self, id: u32, subscriptions: &BTreeMap<String, Joined>) {
+    fn tell_connected(
+        &mut self,
+        id: u32,
+        subscriptions: &BTreeMap<String, Joined>,
+        data: Option<Opaque<'static>>,
+    ) {
         let ttl = self.watch_expiry(self.admitted.as_ref().and_then(|admitted| admitted.identity.expires_at));
         self.vitals.is_connected.store(true, Relaxed);
         let missed: Vec<_> = subscriptions.values().map(Joined::missed).collect();
@@ -164,6 +190,7 @@ impl Connection {
             version: VERSION.into(),
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
+            data,
             subs,
             ping,
             // Who cannot send cannot answer either.
@@ -194,6 +221,9 @@ impl Connection {
             return Err(self.refuse_token("refreshed with the token of another user"));
         }
         admitted.identity = identity;
+        if let Some(known) = &mut admitted.known {
+            known.meta = claims.meta;
+        }
         let ttl = self.watch_expiry(claims.expires_at);
         let result = RefreshResult {
             client: self.id.as_str().into(),
@@ -231,11 +261,15 @@ impl Connection {
         DisconnectCode::INVALID_TOKEN.into()
     }
 
-    /// Has the writer watch when the session expires; seconds until then, so that the client can refresh it in time.
-    pub(super) fn watch_expiry(&self, expires_at: Option<Timestamp>) -> Option<u32> {
+    /// Has the writer watch when the session expires; seconds until then, so that the client can refresh it in time, unless a
+    /// backend is asked for that.
+    pub(super) fn watch_expiry(&mut self, expires_at: Option<Timestamp>) -> Option<u32> {
         let Expiry { end_at, ttl } = Expiry::of(&self.node, expires_at);
         *self.vitals.end_at.lock() = end_at;
-        ttl
+        let known = self.admitted.as_mut().and_then(|admitted| admitted.known.as_mut());
+        let Some(known) = known.filter(|known| known.is_refreshed_here) else { return ttl };
+        known.refresh_at = refresh_time(self.node.clock.now(), expires_at);
+        None
     }
 }
 

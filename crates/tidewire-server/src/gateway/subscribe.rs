@@ -1,5 +1,7 @@
 //! Subscribing: at the top of the stream, or from where the client was.
 
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use tidewire::{Position, Received, Timestamp};
@@ -10,12 +12,14 @@ use tidewire_protocol::{
 };
 use tokio::time::Instant;
 
+use super::asking::refresh_time;
 use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
 use super::session::Expiry;
 use crate::config::{ChannelRule, RecoveryMode};
 use crate::failure::Failure;
 use crate::history::epoch_of;
+use crate::hooks::Denied;
 use crate::hub::outbox::{Frame, Outbox};
 use crate::hub::recovery::{Events, Newest, Step};
 use crate::hub::registry::Lease;
@@ -36,12 +40,14 @@ const FOSSIL: &str = "fossil";
 
 /// A connection's subscription to a channel; dropping it ends it.
 pub(super) struct Subscription {
-    relay: Arc<Relay>,
-    connection: ConnectionKey,
+    pub(super) relay: Arc<Relay>,
+    pub(super) connection: ConnectionKey,
     metrics: Arc<TenantMetrics>,
     attendance: Option<Attendance>,
     /// When it ends, unless its token is refreshed.
-    end_at: Option<Instant>,
+    pub(super) end_at: Option<Instant>,
+    /// When a backend is asked whether it goes on.
+    pub(super) refresh_at: Option<Instant>,
     /// Keeps the relay open; given back after leaving it.
     _lease: Lease,
 }
@@ -49,11 +55,11 @@ pub(super) struct Subscription {
 impl Subscription {
     fn new(relay: Arc<Relay>, connection: ConnectionKey, metrics: Arc<TenantMetrics>, lease: Lease) -> Self {
         metrics.subscriptions.inc();
-        Self { relay, connection, metrics, attendance: None, end_at: None, _lease: lease }
+        Self { relay, connection, metrics, attendance: None, end_at: None, refresh_at: None, _lease: lease }
     }
 
     /// Ends it, and has its subscriber out of the channel when this returns.
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         self.relay.leave(self.connection);
         if let Some(attendance) = self.attendance.take() {
             attendance.end().await;
@@ -63,8 +69,14 @@ impl Subscription {
     /// Has it end with its token; seconds until the token expires.
     fn watch_expiry(&mut self, node: &Node, expires_at: Option<Timestamp>) -> Option<u32> {
         let Expiry { end_at, ttl } = Expiry::of(node, expires_at);
-        self.end_at = end_at;
+        (self.end_at, self.refresh_at) = (end_at, None);
         ttl
+    }
+
+    /// The same where a backend, and not the client, is asked for more time.
+    pub(super) fn watch_refresh(&mut self, node: &Node, expires_at: Option<Timestamp>) {
+        self.watch_expiry(node, expires_at);
+        self.refresh_at = refresh_time(node.clock.now(), expires_at);
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.
@@ -85,6 +97,24 @@ struct Allowed {
     rule: ChannelRule,
     options: SubscriptionOptions,
     expires_at: Option<Timestamp>,
+    /// Whether a backend, and not the client, is asked for more time.
+    is_refreshed_here: bool,
+}
+
+/// Whether what is in a channel may be seen without a subscription to it. Where a backend has the last word it may not: the
+/// backend was not asked.
+///
+/// # Errors
+/// It may not, and there is no subscription.
+pub(super) fn subscriber<S: BuildHasher>(
+    rule: &ChannelRule,
+    subscriptions: &HashMap<Box<str>, Subscription, S>,
+    channel: &str,
+) -> Result<(), Failure> {
+    match rule.ask.subscribe.is_none() || subscriptions.get(channel).is_some_and(Subscription::is_live) {
+        true => Ok(()),
+        false => Err(ErrorCode::PERMISSION_DENIED.into()),
+    }
 }
 
 /// The rule of a channel, with what a token puts aside of it.
@@ -169,9 +199,10 @@ impl Asked<'_> {
 }
 
 impl Connection {
-    pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Failure> {
+    pub(super) async fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>) -> Result<(), Denied> {
         let channel: &str = &request.channel;
-        let Allowed { rule, options, expires_at } = self.allowed(channel, &request.token).await?;
+        let Allowed { rule, options, expires_at, is_refreshed_here } =
+            self.allowed(channel, &request.token, request.data.as_ref()).await?;
         let (node, outbox, key) = (self.node.clone(), self.outbox.clone(), self.place.key);
         let (form, member) = (self.form, self.member(&options));
         let Admitted { tenant, subscriptions, telling, .. } = self.admitted()?;
@@ -187,11 +218,14 @@ impl Connection {
         if subscriptions.len() >= count_max {
             let message =
                 format!("connection has {count_max} subscriptions (limits.subscriptions_per_connection_max)");
-            return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message));
+            return Err(Failure::new(ErrorCode::LIMIT_EXCEEDED, message).into());
         }
         let mut joined = join(tenant, key, &outbox, asked).await?;
         joined.data = options.data;
-        joined.ttl = joined.subscription.watch_expiry(&node, expires_at);
+        match is_refreshed_here {
+            true => joined.subscription.watch_refresh(&node, expires_at),
+            false => joined.ttl = joined.subscription.watch_expiry(&node, expires_at),
+        }
         joined.subscription.attendance =
             Attendance::begin(&node, tenant, channel, &rule, &member, telling.as_ref()).await?;
         let missed = joined.missed();
@@ -205,8 +239,13 @@ impl Connection {
         Ok(())
     }
 
-    /// What a client may subscribe to, by the token that it gives for it or else by its connection's.
-    async fn allowed(&mut self, channel: &str, token: &str) -> Result<Allowed, Failure> {
+    /// What a client may subscribe to, by the token that it gives for it, or else by its connection's and by what a backend says.
+    async fn allowed(
+        &mut self,
+        channel: &str,
+        token: &str,
+        data: Option<&Opaque<'_>>,
+    ) -> Result<Allowed, Denied> {
         let (node, client) = (self.node.clone(), self.id.clone());
         let Admitted { tenant, identity, .. } = self.admitted()?;
         if tenant.is_personal_of_another(channel, &identity.user) {
@@ -214,7 +253,13 @@ impl Connection {
         }
         if token.is_empty() {
             let rule = permission::admit(&tenant.rules, channel, Action::Subscribe, identity)?.clone();
-            return Ok(Allowed { rule, options: SubscriptionOptions::default(), expires_at: None });
+            let endpoint = rule.ask.subscribe.as_deref().and_then(|name| tenant.hooks.named(name)).cloned();
+            let SubscriptionClaims { expires_at, options } = match endpoint {
+                Some(endpoint) => self.ask_subscribe(&endpoint, channel, data).await?,
+                None => SubscriptionClaims::default(),
+            };
+            let is_refreshed_here = rule.ask.sub_refresh.is_some();
+            return Ok(Allowed { rule: overridden(&rule, &options), options, expires_at, is_refreshed_here });
         }
         let rule = permission::rule_of(&tenant.rules, channel)?;
         let verified =
@@ -228,7 +273,7 @@ impl Connection {
             }
         })?;
         let SubscriptionClaims { expires_at, options } = claims;
-        Ok(Allowed { rule: overridden(rule, &options), options, expires_at })
+        Ok(Allowed { rule: overridden(rule, &options), options, expires_at, is_refreshed_here: false })
     }
 
     /// Replaces the token of a subscription.
@@ -236,40 +281,23 @@ impl Connection {
         &mut self,
         id: u32,
         request: &SubRefreshRequest<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Denied> {
         let channel: &str = &request.channel;
         if request.token.is_empty() {
-            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: token is missing"));
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: token is missing").into());
         }
-        let Allowed { expires_at, .. } = self.allowed(channel, &request.token).await?;
+        let Allowed { expires_at, .. } = self.allowed(channel, &request.token, None).await?;
         let node = self.node.clone();
         let Admitted { subscriptions, .. } = self.admitted()?;
         let subscription = subscriptions.get_mut(channel).filter(|subscription| subscription.is_live());
         let Some(subscription) = subscription else {
-            return Err(Failure::new(ErrorCode::BAD_REQUEST, "bad request: there is no such subscription"));
+            let message = "bad request: there is no such subscription";
+            return Err(Failure::new(ErrorCode::BAD_REQUEST, message).into());
         };
         let ttl = subscription.watch_expiry(&node, expires_at);
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
         self.reply(id, ReplyBody::SubRefresh(result));
         Ok(())
-    }
-
-    /// When the next subscription ends with its token.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
-        let subscriptions = &self.admitted.as_ref()?.subscriptions;
-        subscriptions.values().filter_map(|subscription| subscription.end_at).min()
-    }
-
-    /// Ends the subscriptions whose token has expired: their clients come again with another one.
-    pub(super) async fn end_expired(&mut self) {
-        let now = Instant::now();
-        let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
-        let is_over = |subscription: &Subscription| subscription.end_at.is_some_and(|end_at| end_at <= now);
-        let over: Vec<_> = subscriptions.extract_if(|_, subscription| is_over(subscription)).collect();
-        for (_, subscription) in over {
-            subscription.relay.expel(subscription.connection, UnsubscribeCode::EXPIRED);
-            subscription.end().await;
-        }
     }
 
     /// Subscribes because the server wants it, and tells the client so.

@@ -12,6 +12,7 @@ use tidewire::{
 };
 
 use super::OTHERS;
+use super::hooks::breakers;
 use crate::node::Node;
 
 /// Every so many steps of a histogram are told as one: times are told within a factor of four.
@@ -27,6 +28,8 @@ pub(super) struct Activity {
     status: Vec<(GroupPath, GroupStatus)>,
     /// The groups of webhooks, and whether they are enabled.
     webhooks: Vec<(GroupPath, bool)>,
+    /// The endpoints of hooks by tenant and name, and their breakers.
+    hooks: Vec<(String, String, BreakerState)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,7 +77,11 @@ impl Activity {
         let status = node.lags.of(&groups, &node.tidewire, node.clock.now()).await;
         let channels = node.tidewire.channels(node.config.metrics.channels_max);
         let webhooks = join_all(node.webhooks.all().map(|endpoint| endpoint.glance())).await;
-        Self { channels, groups, status, webhooks }
+        let hooks = node.tenants.hooks().flat_map(|hooks| hooks.endpoints()).map(|endpoint| {
+            let (tenant, name, breaker) = endpoint.standing();
+            (tenant.to_owned(), name.to_owned(), breaker)
+        });
+        Self { channels, groups, status, webhooks, hooks: hooks.collect() }
     }
 
     fn sent(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -155,11 +162,7 @@ impl Activity {
         let of: [Told<GroupActivity, u64>; 2] = [
             ("group_consumers", "Consumers of this node", |activity| activity.consumers as u64),
             ("group_breaker", "The breaker on this node - 0 closed, 1 half open, 2 open", |activity| {
-                match activity.breaker {
-                    BreakerState::Closed => 0,
-                    BreakerState::HalfOpen => 1,
-                    BreakerState::Open => 2,
-                }
+                number_of(activity.breaker)
             }),
         ];
         for (name, help, value) in of {
@@ -193,6 +196,15 @@ impl Activity {
             }
         }
         Ok(())
+    }
+}
+
+/// A breaker's state as metrics have it.
+pub(super) fn number_of(breaker: BreakerState) -> u64 {
+    match breaker {
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
     }
 }
 
@@ -230,7 +242,8 @@ impl Collector for Activity {
         self.times(&mut encoder)?;
         self.gauges(&mut encoder)?;
         self.progress(&mut encoder)?;
-        webhooks(&self.webhooks, &mut encoder)
+        webhooks(&self.webhooks, &mut encoder)?;
+        breakers(&self.hooks, &mut encoder)
     }
 }
 

@@ -38,10 +38,12 @@ pub(crate) struct ConnectionClaims {
     pub(crate) issued_at: Option<Timestamp>,
     /// `jti`.
     pub(crate) id: Option<Arc<str>>,
+    /// What the client is told; only a backend says that.
+    pub(crate) data: Option<Opaque<'static>>,
 }
 
 /// What a user may subscribe to, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SubscriptionClaims {
     /// When the subscription ends unless its token is refreshed: `expire_at`, else `exp`.
     pub(crate) expires_at: Option<Timestamp>,
@@ -80,7 +82,34 @@ impl ConnectionClaims {
             caps: None,
             issued_at: None,
             id: None,
+            data: None,
         }
+    }
+
+    /// Those of a connection that a backend let in.
+    ///
+    /// # Errors
+    /// The result cannot be used, or its time is over already.
+    pub(crate) fn of_hook(result: Option<&RawValue>, now: Timestamp) -> Result<Self, Refusal> {
+        #[derive(Deserialize)]
+        struct User {
+            #[serde(default)]
+            user: String,
+        }
+        let result = result.ok_or_else(|| Refusal::invalid("there is no result"))?;
+        let (User { user }, raw): (User, RawConnection) = (parse(result)?, parse(result)?);
+        let RawOptions { data, b64data, .. } = parse(result)?;
+        Ok(Self {
+            user: user.into(),
+            expires_at: expiry(raw.expire_at, None, now)?,
+            info: data_of("info", raw.info, raw.b64info)?,
+            subscriptions: subscriptions(raw.channels.unwrap_or_default(), raw.subs.unwrap_or_default())?,
+            meta: raw.meta.map(|meta| Arc::from(meta.get())),
+            caps: raw.caps.map(Caps::try_from).transpose()?,
+            issued_at: None,
+            id: None,
+            data: data_of("data", data, b64data)?,
+        })
     }
 
     pub(super) fn read(claims: &RawValue, expected: &Expected<'_>) -> Result<Self, Refusal> {
@@ -100,11 +129,23 @@ impl ConnectionClaims {
             caps: raw.caps.map(Caps::try_from).transpose()?,
             issued_at: registered.iat.map(|iat| time_of("iat", iat)).transpose()?,
             id: registered.jti.map(Arc::from),
+            data: None,
         })
     }
 }
 
 impl SubscriptionClaims {
+    /// Those of a subscription that a backend allowed.
+    ///
+    /// # Errors
+    /// The result cannot be used, or its time is over already.
+    pub(crate) fn of_hook(result: Option<&RawValue>, now: Timestamp) -> Result<Self, Refusal> {
+        let Some(result) = result else { return Ok(Self::default()) };
+        let raw: RawSubscription = parse(result)?;
+        let options: RawOptions = parse(result)?;
+        Ok(Self { expires_at: expiry(raw.expire_at, None, now)?, options: options.try_into()? })
+    }
+
     pub(super) fn read(
         claims: &RawValue,
         expected: &Expected<'_>,
@@ -275,12 +316,12 @@ fn subscriptions(
     if all.len() > SUBSCRIPTIONS_MAX {
         let count = all.len();
         let text = format!(
-            "token names {count} subscriptions (channels, subs), at most {SUBSCRIPTIONS_MAX} are taken"
+            "{count} subscriptions are named (channels, subs), at most {SUBSCRIPTIONS_MAX} are taken"
         );
         return Err(Refusal::invalid(text));
     }
     match all.keys().find_map(|channel| name::check_channel(channel).err()) {
-        Some(error) => Err(Refusal::invalid(format!("token subscribes to what is no channel: {error}"))),
+        Some(error) => Err(Refusal::invalid(format!("channels, subs: {error}"))),
         None => Ok(all),
     }
 }
@@ -317,7 +358,7 @@ fn data_of(
 
 fn time_of(claim: &str, seconds: f64) -> Result<Timestamp, Refusal> {
     let since_epoch = Duration::try_from_secs_f64(seconds)
-        .map_err(|error| Refusal::invalid(format!("token has no valid time ({claim}): {error}")))?;
+        .map_err(|error| Refusal::invalid(format!("no valid time ({claim}): {error}")))?;
     Ok(Timestamp::default().saturating_add(since_epoch))
 }
 

@@ -16,9 +16,9 @@ use super::{body, retry_after};
 use crate::config::{WebhookBody, WebhookConfig};
 use crate::remote::{Reading, Remote};
 
-const ID: HeaderName = HeaderName::from_static("webhook-id");
-const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+pub(crate) const ID: HeaderName = HeaderName::from_static("webhook-id");
+pub(crate) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Sends events to one endpoint.

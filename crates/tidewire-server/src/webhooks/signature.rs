@@ -37,7 +37,7 @@ impl fmt::Debug for SigningKey {
 }
 
 /// The value of `webhook-signature`: a signature with each key, so that a receiver that knows one of them is content.
-pub(super) fn sign(keys: &[SigningKey], id: &str, seconds: u64, body: &[u8]) -> String {
+pub(crate) fn sign(keys: &[SigningKey], id: &str, seconds: u64, body: &[u8]) -> String {
     let signed = keys.iter().map(|SigningKey(key)| {
         let mut context = hmac::Context::with_key(key);
         context.update(format!("{id}.{seconds}.").as_bytes());

@@ -9,7 +9,7 @@ use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tidewire::Durability;
 use tidewire_server::config::{
-    ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, RecoveryMode, TenantConfig, Who,
+    ChannelHooks, ChannelRule, DEV_API_KEY, DEV_TOKEN_SECRET, Keep, RecoveryMode, TenantConfig, Who,
 };
 use tidewire_server::{Config, EngineUrl, Secret, Server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -51,6 +51,7 @@ pub(crate) fn strict() -> Config {
         presence: false,
         join_leave: false,
         tell: Vec::new(),
+        ask: ChannelHooks::default(),
         keep,
         recovery: RecoveryMode::Stream,
     };

@@ -8,6 +8,7 @@
 
 mod allowed;
 mod api;
+mod backend;
 mod client;
 mod closed;
 mod commands;
@@ -16,6 +17,7 @@ mod edge;
 mod events;
 mod frames;
 mod groups;
+mod hooks;
 mod metrics;
 mod openapi;
 mod openmetrics;

@@ -1,7 +1,5 @@
 //! The circuit breaker: while what handlers depend on is down, deliveries wait and burn no attempt.
 
-mod circuit;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::circuit::{Admission, Circuit, Period, Sign};
 use super::outcome::Outcome;
+use crate::circuit::{Admission, Circuit, Period, Sign};
 use crate::clock::Clock;
 use crate::name::GroupPath;
 

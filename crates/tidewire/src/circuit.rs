@@ -1,11 +1,25 @@
-//! The state of a breaker, without time and waiting of its own.
+//! The state of a circuit breaker, without time and waiting of its own: for what a group's consumers do not cover.
 
 use std::collections::VecDeque;
 
-use super::{BreakerState, Breaking};
+use crate::bus::{BreakerState, Breaking};
 use crate::clock::Timestamp;
 
-pub(super) struct Circuit {
+/// A breaker that is told the time and what became of what it let go.
+///
+/// ```
+/// use tidewire::circuit::{Admission, Circuit, Sign};
+/// use tidewire::{BreakerState, Breaking, Timestamp};
+///
+/// let breaking = Breaking { window_count: 1, failures_min: 1, ..Breaking::default() };
+/// let (mut circuit, now) = (Circuit::new(breaking), Timestamp::from_millis(0));
+/// if let Admission::Go(period) = circuit.admit(now) {
+///     circuit.record(period, Sign::Failure, now);
+/// }
+/// assert_eq!(circuit.state(), BreakerState::Open);
+/// assert_eq!(circuit.admit(now), Admission::WaitUntil(now.saturating_add(breaking.open_for)));
+/// ```
+pub struct Circuit {
     breaking: Breaking,
     phase: Phase,
     /// Counts changes of state, so that what was begun in an earlier one is not counted in a later.
@@ -14,19 +28,22 @@ pub(super) struct Circuit {
 
 /// The time between two changes of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Period(u64);
+pub struct Period(u64);
 
-/// What an outcome says of what handlers depend on.
+/// What an outcome says of what is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+pub enum Sign {
+    /// It works.
     Success,
+    /// It does not.
     Failure,
+    /// Nothing.
     Neither,
 }
 
-/// The answer to who wants to hand out a delivery.
+/// The answer to who wants to begin something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub enum Admission {
     /// It may; its outcome is recorded under this period.
     Go(Period),
     /// Not before then.
@@ -55,7 +72,8 @@ impl Phase {
 }
 
 impl Circuit {
-    pub(super) fn new(mut breaking: Breaking) -> Self {
+    /// A closed one. Numbers out of their bounds are taken for the nearest within.
+    pub fn new(mut breaking: Breaking) -> Self {
         breaking.window_count = breaking.window_count.clamp(1, Breaking::WINDOW_MAX);
         breaking.failures_min = breaking.failures_min.clamp(1, breaking.window_count);
         breaking.probes_max = breaking.probes_max.max(1);
@@ -63,7 +81,8 @@ impl Circuit {
         Self { breaking, phase: Phase::CLOSED, period: Period(0) }
     }
 
-    pub(super) fn state(&self) -> BreakerState {
+    /// What it does now; an open one may let the next through all the same, if its time is over.
+    pub fn state(&self) -> BreakerState {
         match self.phase {
             Phase::Closed { .. } => BreakerState::Closed,
             Phase::Open { .. } => BreakerState::Open,
@@ -71,7 +90,8 @@ impl Circuit {
         }
     }
 
-    pub(super) fn admit(&mut self, now: Timestamp) -> Admission {
+    /// Whether something may begin at `now`. What was let go is recorded, whatever became of it.
+    pub fn admit(&mut self, now: Timestamp) -> Admission {
         if let Phase::Open { until } = self.phase {
             if now < until {
                 return Admission::WaitUntil(until);
@@ -88,12 +108,12 @@ impl Circuit {
     }
 
     /// Whether nothing has changed since `period` began.
-    pub(super) fn is_current(&self, period: Period) -> bool {
+    pub fn is_current(&self, period: Period) -> bool {
         period == self.period
     }
 
-    /// Takes in what became of a delivery that was let go in `period`. Each is recorded once.
-    pub(super) fn record(&mut self, period: Period, sign: Sign, now: Timestamp) {
+    /// Takes in what became of something that was let go in `period`. Each is recorded once.
+    pub fn record(&mut self, period: Period, sign: Sign, now: Timestamp) {
         if !self.is_current(period) {
             return;
         }
