@@ -58,7 +58,6 @@ impl Connection {
             Ok(known) => known,
             Err(failure) => return Ok(Err(failure)),
         };
-        self.origin = Origin { visitor: std::mem::take(&mut self.origin.visitor), ..Origin::default() };
         // A connection that says nothing of this is an application's, which shows its users what is theirs.
         self.form.view = if request.ours().redact { View::Redacted } else { View::Whole };
         self.admit(tenant, Identity::from(&claims), known);
@@ -76,7 +75,7 @@ impl Connection {
                 return Ok(Err(failure));
             }
         };
-        self.origin = Origin::default();
+        self.origin = Origin { visitor: std::mem::take(&mut self.origin.visitor), ..Origin::default() };
         if let Ok(Admitted { tenant, identity, .. }) = self.admitted() {
             let (tenant, user) = (tenant.clone(), identity.user.clone());
             let who = Who { tenant, user, client: self.id.clone(), since: self.node.clock.now() };
