@@ -16,6 +16,7 @@ mod serve;
 mod session;
 pub(crate) mod stream;
 mod subscribe;
+mod subscriptions;
 pub(crate) mod websocket;
 
 pub(crate) use self::connection::Vitals;

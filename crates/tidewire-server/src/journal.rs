@@ -21,7 +21,7 @@ pub(crate) struct Journal(Mutex<VecDeque<(Arc<Tenant>, ClosedConnection)>>);
 pub(crate) struct Who {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) user: Arc<str>,
-    pub(crate) client: String,
+    pub(crate) client: Arc<str>,
     pub(crate) since: Timestamp,
 }
 

@@ -1,12 +1,10 @@
 //! One connection: its commands, in order.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
 use tidewire::Timestamp;
 use tidewire_protocol::codes::{DisconnectCode, ErrorCode};
 use tidewire_protocol::{
@@ -18,7 +16,8 @@ use uuid::Uuid;
 
 use super::asking::Known;
 use super::authenticate::Identity;
-use super::subscribe::{Subscription, subscriber};
+use super::subscribe::subscriber;
+use super::subscriptions::Subscriptions;
 use crate::edge::Visitor;
 use crate::effect::Order;
 use crate::failure::Failure;
@@ -75,9 +74,9 @@ pub(crate) struct Connection {
     pub(super) place: Place,
     pub(super) vitals: Arc<Vitals>,
     pub(super) origin: Origin,
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     /// What proves that a command that comes by a request of its own is of this connection; empty where none does.
-    pub(super) session: String,
+    pub(super) session: Box<str>,
     pub(super) form: Form,
     pub(super) admitted: Option<Admitted>,
 }
@@ -86,7 +85,7 @@ pub(crate) struct Connection {
 pub(super) struct Admitted {
     pub(super) tenant: Arc<Tenant>,
     pub(super) identity: Identity,
-    pub(super) subscriptions: HashMap<Box<str>, Subscription, FxBuildHasher>,
+    pub(super) subscriptions: Subscriptions,
     /// What backends are told of it, where any is asked.
     pub(super) known: Option<Box<Known>>,
     pub(super) _listed: Listed,
@@ -139,6 +138,7 @@ impl Vitals {
 }
 
 impl Connection {
+    /// In a place of its own: it moves from who opens it to who serves it, and each would have room for it.
     pub(crate) fn new(
         node: Arc<Node>,
         outbox: Arc<Outbox>,
@@ -146,14 +146,14 @@ impl Connection {
         place: Place,
         origin: Origin,
         form: Form,
-    ) -> Self {
-        let (id, session) = (Uuid::now_v7().to_string(), String::new());
-        Self { node, outbox, place, vitals, origin, id, session, form, admitted: None }
+    ) -> Box<Self> {
+        let (id, session) = (Uuid::now_v7().to_string().into(), Box::default());
+        Box::new(Self { node, outbox, place, vitals, origin, id, session, form, admitted: None })
     }
 
     /// The same where commands come by requests of their own: each has to name this session.
-    pub(crate) fn with_session(mut self, session: &str) -> Self {
-        session.clone_into(&mut self.session);
+    pub(crate) fn with_session(mut self: Box<Self>, session: &str) -> Box<Self> {
+        self.session = session.into();
         self
     }
 
@@ -185,7 +185,7 @@ impl Connection {
         let request = self.form.encoding.decode_connect(frame).map_err(bad_frame)?;
         self.connect(0, &request).await?.map_err(|failure| {
             if let Some(detail) = &failure.detail {
-                tracing::warn!(connection = self.id, detail, "connection refused");
+                tracing::warn!(connection = &*self.id, detail, "connection refused");
             }
             Disconnect::new(disconnect_of(failure.code), failure.message)
         })
@@ -201,7 +201,7 @@ impl Connection {
                 if let Err(failure) = self.subscribe_from_server(&channel, *options, since).await {
                     let detail = failure.detail.as_deref().unwrap_or(&failure.message);
                     tracing::warn!(
-                        connection = self.id,
+                        connection = &*self.id,
                         channel,
                         detail,
                         "cannot be subscribed from the server"
@@ -228,7 +228,7 @@ impl Connection {
         let conn_info = info.and_then(|info| RawValue::from_string(info.to_owned()).ok());
         ClientInfo {
             user: identity.map(|identity| identity.user.to_string()).unwrap_or_default().into(),
-            client: self.id.clone().into(),
+            client: self.id.to_string().into(),
             conn_info: conn_info.map(|info| Opaque::Json(Cow::Owned(info))),
             chan_info: options.info.clone(),
         }
@@ -307,7 +307,7 @@ impl Connection {
 
     fn refuse(&self, id: u32, method: &'static str, failure: Failure) {
         if let Some(detail) = &failure.detail {
-            tracing::warn!(connection = self.id, method, detail, "command failed");
+            tracing::warn!(connection = &*self.id, method, detail, "command failed");
         }
         self.reply(id, ReplyBody::Error(ReplyError::new(failure.code, failure.message)));
     }

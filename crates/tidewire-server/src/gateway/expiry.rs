@@ -16,7 +16,7 @@ impl Connection {
         let Admitted { subscriptions, known, .. } = self.admitted.as_ref()?;
         let times = |subscription: &Subscription| [subscription.end_at, subscription.refresh_at];
         let session = known.as_ref().and_then(|known| known.refresh_at);
-        subscriptions.values().flat_map(times).flatten().chain(session).min()
+        subscriptions.iter().flat_map(times).flatten().chain(session).min()
     }
 
     /// Asks whether what is about to end goes on, and ends the subscriptions whose time is over: their clients come again.
@@ -27,8 +27,8 @@ impl Connection {
         let now = Instant::now();
         let is_due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         let Ok(Admitted { subscriptions, known, .. }) = self.admitted() else { return Ok(()) };
-        let due = subscriptions.iter().filter(|(_, subscription)| is_due(subscription.refresh_at));
-        let due: Vec<Box<str>> = due.map(|(channel, _)| channel.clone()).collect();
+        let due = subscriptions.iter().filter(|subscription| is_due(subscription.refresh_at));
+        let due: Vec<Box<str>> = due.map(|subscription| subscription.channel().into()).collect();
         if is_due(known.as_ref().and_then(|known| known.refresh_at)) {
             self.refresh_by_hook().await?;
         }
@@ -37,8 +37,8 @@ impl Connection {
         }
         let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return Ok(()) };
         let is_over = |subscription: &Subscription| is_due(subscription.end_at);
-        let over: Vec<_> = subscriptions.extract_if(|_, subscription| is_over(subscription)).collect();
-        for (_, subscription) in over {
+        let over = subscriptions.remove_if(is_over);
+        for subscription in over {
             subscription.relay.expel(subscription.connection, UnsubscribeCode::EXPIRED);
             subscription.end().await;
         }

@@ -69,14 +69,14 @@ pub(super) struct Shared {
 /// Futures are boxed where they are made: the task of an idle connection is small so, and would be several times that with
 /// room for all that a busy or ending one needs.
 pub(super) async fn serve(
-    mut source: impl Source,
+    source: &mut impl Source,
     sink: &mut impl Sink,
-    connection: Connection,
+    connection: Box<Connection>,
     shared: &Shared,
 ) -> End {
     let Shared { node, outbox, .. } = shared;
     let form = connection.form;
-    let mut reader = Box::pin(read(&mut source, connection, shared));
+    let mut reader = Box::pin(read(source, connection, shared));
     let mut writer = Box::pin(write(sink, form, shared));
     let ending = tokio::select! {
         end = &mut writer => Some(end),
@@ -129,7 +129,7 @@ impl Shared {
             ClosedConnection {
                 at: now.to_string(),
                 user: who.user.to_string(),
-                client: who.client.clone(),
+                client: who.client.to_string(),
                 node: self.node.id.clone(),
                 transport: self.vitals.transport.as_str().into(),
                 code,
@@ -140,7 +140,7 @@ impl Shared {
     }
 }
 
-async fn read(source: &mut impl Source, mut connection: Connection, shared: &Shared) -> End {
+async fn read(source: &mut impl Source, mut connection: Box<Connection>, shared: &Shared) -> End {
     let Shared { node, outbox, vitals } = shared;
     let (mut ahead, may_ask) = (Ahead::default(), node.tenants.ask());
     loop {

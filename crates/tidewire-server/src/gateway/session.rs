@@ -1,7 +1,7 @@
 //! The session of a connection: who it is of, how long it goes on, and what the server subscribes it to.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,6 +17,7 @@ use super::asking::{Known, refresh_time};
 use super::authenticate::{self, Identity};
 use super::connection::{Admitted, Connection, Origin, Telling};
 use super::subscribe::Joined;
+use super::subscriptions::Subscriptions;
 use crate::failure::Failure;
 use crate::hooks::Denied;
 use crate::hub::connections::Handle;
@@ -87,10 +88,10 @@ impl Connection {
             }
         }
         self.tell_connected(id, &subscriptions, data);
-        for (channel, joined) in subscriptions {
+        for joined in subscriptions.into_values() {
             let subscription = joined.go_live(&self.outbox).await;
             if let Ok(admitted) = self.admitted() {
-                admitted.subscriptions.insert(channel.into(), subscription);
+                admitted.subscriptions.add(subscription);
             }
         }
         Ok(Ok(()))
@@ -103,13 +104,13 @@ impl Connection {
         };
         tenant.metrics.auth_failures.add(AuthFailure::Origin, 1);
         let tenant = tenant.handle.name();
-        tracing::info!(connection = self.id, tenant, origin, "origin is not in tenants.*.origins");
+        tracing::info!(connection = &*self.id, tenant, origin, "origin is not in tenants.*.origins");
         Err(DisconnectCode::PERMISSION_DENIED.into())
     }
 
     fn admit(&mut self, tenant: Arc<Tenant>, identity: Identity, known: Option<Box<Known>>) {
         tracing::debug!(
-            connection = self.id,
+            connection = &*self.id,
             tenant = tenant.handle.name(),
             user = &*identity.user,
             client = %self.origin.visitor.address,
@@ -118,13 +119,13 @@ impl Connection {
         tenant.metrics.connections.inc();
         let handle = Handle {
             key: self.place.key,
-            client: self.id.as_str().into(),
+            client: self.id.clone(),
             form: self.form,
             outbox: self.outbox.clone(),
             orders: self.vitals.orders.clone(),
         };
         let listed = tenant.people.add(&identity.user, handle);
-        let subscriptions = HashMap::default();
+        let subscriptions = Subscriptions::default();
         self.admitted =
             Some(Admitted { tenant, identity, subscriptions, known, _listed: listed, telling: None });
     }
@@ -185,7 +186,7 @@ impl Connection {
             .collect();
         let ping = u32::try_from(self.node.config.timing.ping_every.as_secs()).unwrap_or(u32::MAX);
         let result = ConnectResult {
-            client: self.id.as_str().into(),
+            client: (&*self.id).into(),
             version: VERSION.into(),
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
@@ -194,7 +195,7 @@ impl Connection {
             ping,
             // Who cannot send cannot answer either.
             pong: !self.form.is_unidirectional,
-            session: self.session.as_str().into(),
+            session: (&*self.session).into(),
             node: self.node.id.as_str().into(),
             ..ConnectResult::default()
         };
@@ -225,7 +226,7 @@ impl Connection {
         }
         let ttl = self.watch_expiry(claims.expires_at);
         let result = RefreshResult {
-            client: self.id.as_str().into(),
+            client: (&*self.id).into(),
             version: VERSION.into(),
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
@@ -256,7 +257,7 @@ impl Connection {
 
     fn refuse_token(&self, reason: &str) -> Disconnect {
         let client = self.origin.visitor.address;
-        tracing::info!(connection = self.id, %client, reason, "connection refused");
+        tracing::info!(connection = &*self.id, %client, reason, "connection refused");
         DisconnectCode::INVALID_TOKEN.into()
     }
 

@@ -126,12 +126,12 @@ fn open(
         Some((session, inbox)) => (connection.with_session(session.name()), Some(session), Some(inbox)),
         None => (connection, None, None),
     };
-    let source = RequestSource { first: Some(first), inbox, gone: sender.clone() };
+    let mut source = RequestSource { first: Some(first), inbox, gone: sender.clone() };
     let mut sink = ResponseSink { framing, form, sender };
     let shared = Shared { node: node.clone(), outbox, vitals };
     node.tasks.spawn(async move {
         let _session: Option<Session> = session;
-        if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
+        if let End::Ours(disconnect) = serve(&mut source, &mut sink, connection, &shared).await {
             let body = PushBody::Disconnect(DisconnectPush {
                 code: disconnect.code.number.into(),
                 reason: disconnect.reason.as_ref().into(),

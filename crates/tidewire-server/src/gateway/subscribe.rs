@@ -1,7 +1,5 @@
 //! Subscribing: at the top of the stream, or from where the client was.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use tidewire::{Position, Received, Timestamp};
@@ -16,6 +14,7 @@ use super::asking::refresh_time;
 use super::attendance::Attendance;
 use super::connection::{Admitted, Connection};
 use super::session::Expiry;
+use super::subscriptions::Subscriptions;
 use crate::config::{ChannelRule, RecoveryMode};
 use crate::failure::Failure;
 use crate::history::epoch_of;
@@ -56,6 +55,10 @@ impl Subscription {
     fn new(relay: Arc<Relay>, connection: ConnectionKey, metrics: Arc<TenantMetrics>, lease: Lease) -> Self {
         metrics.subscriptions.inc();
         Self { relay, connection, metrics, attendance: None, end_at: None, refresh_at: None, _lease: lease }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        self.relay.name()
     }
 
     /// Ends it, and has its subscriber out of the channel when this returns.
@@ -106,9 +109,9 @@ struct Allowed {
 ///
 /// # Errors
 /// It may not, and there is no subscription.
-pub(super) fn subscriber<S: BuildHasher>(
+pub(super) fn subscriber(
     rule: &ChannelRule,
-    subscriptions: &HashMap<Box<str>, Subscription, S>,
+    subscriptions: &Subscriptions,
     channel: &str,
 ) -> Result<(), Failure> {
     match rule.ask.subscribe.is_none() || subscriptions.get(channel).is_some_and(Subscription::is_live) {
@@ -235,7 +238,7 @@ impl Connection {
         if !joined.subscription.relay.answer(key, reply) {
             return Err(ErrorCode::INTERNAL.into());
         }
-        subscriptions.insert(channel.into(), joined.go_live(&outbox).await);
+        subscriptions.add(joined.go_live(&outbox).await);
         Ok(())
     }
 
@@ -268,7 +271,7 @@ impl Connection {
             Refusal::Expired => ErrorCode::TOKEN_EXPIRED.into(),
             Refusal::Unavailable(reason) => Failure { detail: Some(reason), ..ErrorCode::INTERNAL.into() },
             Refusal::Invalid(reason) => {
-                tracing::info!(connection = client, channel, reason, "subscription refused");
+                tracing::info!(connection = &*client, channel, reason, "subscription refused");
                 ErrorCode::PERMISSION_DENIED.into()
             }
         })?;
@@ -319,7 +322,7 @@ impl Connection {
         }
         drop(missed);
         let subscription = joined.go_live(&self.outbox).await;
-        self.admitted()?.subscriptions.insert(channel.into(), subscription);
+        self.admitted()?.subscriptions.add(subscription);
         Ok(())
     }
 

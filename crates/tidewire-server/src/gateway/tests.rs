@@ -28,7 +28,7 @@ const STEPS: usize = 60;
 const OUTBOX_BYTES: usize = 4_000;
 
 /// A command that runs, and its connection when it has.
-type Running = Pin<Box<dyn Future<Output = (Connection, Result<(), Disconnect>)> + Send>>;
+type Running = Pin<Box<dyn Future<Output = (Box<Connection>, Result<(), Disconnect>)> + Send>>;
 
 /// A subscriber that comes and goes.
 #[derive(Default)]
@@ -50,7 +50,7 @@ struct Seat {
 }
 
 struct Open {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     running: Option<Running>,
     outbox: Arc<Outbox>,
     client: String,

@@ -117,7 +117,7 @@ fn accept(node: Arc<Node>, visitor: Visitor, mut request: Request, is_unidirecti
     let form = Form { encoding, is_unidirectional, ..Form::default() };
     node.tasks.clone().spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => run_over(upgraded, node, admission, Agreed { form, deflate }).await,
+            Ok(upgraded) => run_over(upgraded, node, admission, Agreed { form, deflate }),
             Err(error) => tracing::debug!(%error, "the upgrade was not completed"),
         }
     });
@@ -151,30 +151,32 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// Serves the connection to its end, over what hyper had it on.
-async fn run_over(upgraded: Upgraded, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+/// Serves the connection to its end, over what hyper had it on: in a task of its own, without the room that the upgrade took.
+fn run_over(upgraded: Upgraded, node: Arc<Node>, admission: Admission, agreed: Agreed) {
+    let tasks = node.tasks.clone();
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return run(parts.io.into_inner(), parts.read_buf, node, admission, agreed).await,
+        Ok(parts) => {
+            return tasks.spawn(run(parts.io.into_inner(), parts.read_buf, node, admission, agreed));
+        }
         Err(upgraded) => upgraded,
     };
     match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
         Ok(parts) => {
             let socket = Secured::new(parts.io.into_inner());
-            // Boxed, so that a connection without TLS needs no room for it.
-            Box::pin(run(socket, parts.read_buf, node, admission, agreed)).await;
+            tasks.spawn(run(socket, parts.read_buf, node, admission, agreed));
         }
         Err(_) => tracing::error!("a WebSocket came over something that is neither TCP nor TLS"),
     }
 }
 
-/// Serves the connection to its end.
-async fn run<S: Socket + Send + 'static>(
+/// Serves the connection to its end. What is only needed to begin is not held in the future.
+fn run<S: Socket + Send + 'static>(
     socket: S,
     early: Bytes,
     node: Arc<Node>,
     admission: Admission,
     agreed: Agreed,
-) {
+) -> impl Future<Output = ()> + Send {
     let Agreed { form, deflate } = agreed;
     let compressed_bytes_min = deflate.map(|_| node.config.websocket.compression_bytes_min);
     let wire = Arc::new(Wire::new(socket, form, compressed_bytes_min));
@@ -183,11 +185,14 @@ async fn run<S: Socket + Send + 'static>(
     let Admission { place, origin } = admission;
     let connection = Connection::new(node.clone(), outbox.clone(), vitals.clone(), place, origin, form);
     let frame_bytes_max = node.config.limits.client_frame_bytes_max;
-    let source = SocketSource::new(wire.socket(), early, form.encoding, frame_bytes_max, deflate.is_some());
-    let mut sink = SocketSink(&wire);
     let shared = Shared { node, outbox, vitals };
-    if let End::Ours(disconnect) = serve(source, &mut sink, connection, &shared).await {
-        Box::pin(close(&wire, disconnect)).await;
+    async move {
+        let mut source =
+            SocketSource::new(wire.socket(), early, form.encoding, frame_bytes_max, deflate.is_some());
+        let mut sink = SocketSink(&wire);
+        if let End::Ours(disconnect) = serve(&mut source, &mut sink, connection, &shared).await {
+            Box::pin(close(&wire, disconnect)).await;
+        }
     }
 }
 

@@ -33,7 +33,7 @@ type Handles = FxHashMap<ConnectionKey, Arc<Handle>>;
 pub(crate) struct Handle {
     pub(crate) key: ConnectionKey,
     /// Its id, as its client knows it.
-    pub(crate) client: Box<str>,
+    pub(crate) client: Arc<str>,
     pub(crate) form: Form,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) orders: Arc<Orders>,

@@ -63,7 +63,7 @@ struct Subscriber {
     /// The last offset that it needs no more.
     floor: u64,
     /// Until the subscriber has been given what it missed: what came in the meantime.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// Whether it got the event before the next one, so that a delta is enough.
     has_base: bool,
 }
@@ -233,7 +233,7 @@ impl Relay {
             Standing::Current(position) => position.offset,
             Standing::Fresh(_) | Standing::Lost(_) | Standing::Behind(_) => 0,
         };
-        let (outbox, held) = (outbox.clone(), Some(Held::default()));
+        let (outbox, held) = (outbox.clone(), Some(Box::default()));
         state.subscribers.insert(connection, Subscriber { outbox, terms, floor, held, has_base: false });
         Ok(standing)
     }
@@ -259,7 +259,7 @@ impl Relay {
         let mut state = self.state.lock();
         let top = self.position(state.top)?;
         let subscriber = state.subscribers.get_mut(&connection)?;
-        subscriber.held = Some(Held::default());
+        subscriber.held = Some(Box::default());
         subscriber.has_base = false;
         Some(top)
     }

@@ -185,7 +185,7 @@ async fn taps_are_bounded_where_they_are_listened_to_and_where_they_watch() {
 
 /// A client of a node: its connection, and what it is sent.
 struct Client {
-    connection: Connection,
+    connection: Box<Connection>,
     outbox: Arc<Outbox>,
     encoding: Encoding,
     last_id: u32,

@@ -31,7 +31,7 @@ pub(crate) struct Watch {
 /// The place of a connection among those that are watched.
 pub(crate) struct Seat {
     pub(crate) watched: Arc<Watched>,
-    pub(crate) client: Box<str>,
+    pub(crate) client: Arc<str>,
     pub(crate) form: Form,
 }
 

@@ -131,11 +131,11 @@ pub(super) struct Site {
     pub(super) was_renewed: Arc<AtomicBool>,
 }
 
-type Running = Pin<Box<dyn Future<Output = (Connection, Result<(), Disconnect>)> + Send>>;
+type Running = Pin<Box<dyn Future<Output = (Box<Connection>, Result<(), Disconnect>)> + Send>>;
 
 /// A client; dropping it disconnects it, on the runtime that is entered.
 pub(super) struct Client {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     running: Option<Running>,
     outbox: Arc<Outbox>,
     last_id: u32,
