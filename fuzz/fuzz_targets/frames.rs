@@ -11,7 +11,10 @@ fuzz_target!(|input: &[u8]| {
             let again: Vec<u8> =
                 commands.iter().flat_map(|command| command.encode(Encoding::Protobuf)).collect();
             let read = Encoding::Protobuf.decode_commands(&again);
-            assert_eq!(read.ok().as_ref(), Some(&commands));
+            // What a newer client asks for has no form of ours.
+            if commands.iter().all(|command| command.method != Method::Unknown) {
+                assert_eq!(read.ok().as_ref(), Some(&commands));
+            }
             for command in &commands {
                 if let Method::Subscribe(request) = &command.method
                     && let Some(Ok(filter)) = request.tf.as_ref().map(Filter::new)
