@@ -88,3 +88,50 @@ impl Filled {
         let _ended = all_done.recv().await.is_none();
     }
 }
+
+impl Drop for Filled {
+    /// However its relay ends: a frame that nobody is about to write would hold up all that come after it.
+    fn drop(&mut self) {
+        self.outboxes.iter().for_each(|outbox| outbox.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+    use crate::hub::outbox::{Frame, Next};
+
+    #[tokio::test]
+    async fn what_a_relay_leaves_behind_is_written_all_the_same() {
+        let outbox = Arc::new(Outbox::new(100));
+        let mut writer = Box::pin(outbox.next());
+        assert!(poll!(writer.as_mut()).is_pending());
+        let mut filled = Filled::new(Tasks::new(), Arc::default());
+        assert!(outbox.add(Frame::new("first".into())), "nobody is about to write it");
+        filled.add(&outbox);
+        // Whoever comes next relies on the relay.
+        outbox.push(Frame::new("second".into()));
+        assert!(poll!(writer.as_mut()).is_pending());
+        drop(filled);
+        let Next::Write(frames) = writer.await else { panic!("there are frames") };
+        assert_eq!(frames.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn all_of_many_are_flushed_when_it_returns() {
+        let outboxes: Vec<_> = (0..3 * STEP_OUTBOXES + 1).map(|_| Arc::new(Outbox::new(100))).collect();
+        let mut filled = Filled::new(Tasks::new(), Arc::default());
+        let mut writers: Vec<_> = outboxes.iter().map(|outbox| Box::pin(outbox.next())).collect();
+        for (outbox, writer) in outboxes.iter().zip(&mut writers) {
+            assert!(poll!(writer.as_mut()).is_pending());
+            assert!(outbox.add(Frame::new("event".into())));
+            filled.add(outbox);
+        }
+        filled.flush().await;
+        for writer in &mut writers {
+            assert!(poll!(writer.as_mut()).is_ready());
+        }
+    }
+}

@@ -314,24 +314,10 @@ impl Relay {
     async fn run(self: Arc<Self>, mut subscription: Subscription) {
         let mut filled = Filled::new(self.tasks.clone(), self.metrics.clone());
         loop {
-            let item = {
-                let mut next = pin!(subscription.next());
-                let known = next.as_mut().now_or_never();
-                // What has come together is written together.
-                if known.is_none() || filled.is_enough() {
-                    filled.flush().await;
-                }
-                match known {
-                    Some(item) => item,
-                    None => tokio::select! {
-                        () = self.stop.cancelled() => {
-                            // Nobody is left to tell, or the node closes and connections learn that.
-                            self.state.lock().has_ended = true;
-                            return;
-                        }
-                        item = next => item,
-                    },
-                }
+            let Some(item) = self.next(&mut subscription, &mut filled).await else {
+                // Nobody is left to tell, or the node closes and connections learn that.
+                self.state.lock().has_ended = true;
+                return;
             };
             match item {
                 Some(Item::Event(received)) => self.deliver(&received, &mut filled),
@@ -349,6 +335,24 @@ impl Relay {
         }
         filled.flush().await;
         self.end();
+    }
+
+    /// The next item; `None` when it stops. What has come together is written together, before it waits for more.
+    async fn next(&self, subscription: &mut Subscription, filled: &mut Filled) -> Option<Option<Item>> {
+        let mut next = pin!(subscription.next());
+        let known = next.as_mut().now_or_never();
+        if known.is_none() || filled.is_enough() {
+            filled.flush().await;
+        }
+        match known {
+            // A channel that is never quiet stops too.
+            Some(_) if self.stop.is_cancelled() => None,
+            Some(item) => Some(item),
+            None => tokio::select! {
+                () = self.stop.cancelled() => None,
+                item = next => Some(item),
+            },
+        }
     }
 
     fn position(&self, offset: u64) -> Option<Position> {
