@@ -190,16 +190,21 @@ impl Teller {
             let _left = self.lifecycle.told.leave(&self.name_of(row, &fact)).await.is_ok();
             return Err(error);
         }
+        self.tell_kept(row, fact).await
+    }
+
+    /// Tells the beginning of what has a row.
+    async fn tell_kept(&self, row: u64, fact: Fact) -> tidewire::Result<()> {
         self.note(row, fact.clone(), false);
         self.lifecycle.tell(fact.begun()).await?;
         self.note(row, fact, true);
         Ok(())
     }
 
-    async fn tell_end(&self, row: u64) -> Done {
-        let Some(Row { fact, is_told }) = self.line.lock().rows.get(&row).cloned() else { return Done::Yes };
+    /// Tells until it is told that something is over.
+    async fn tell_over(&self, Row { fact, is_told }: &Row, ending: Ending) -> Done {
         let lifecycle = &self.lifecycle;
-        let notice = fact.over(lifecycle.clock.now(), self.ending());
+        let notice = fact.over(lifecycle.clock.now(), ending);
         let attempt = || async {
             // What may have been told in part is told in whole.
             if !is_told {
@@ -207,12 +212,17 @@ impl Teller {
             }
             lifecycle.tell(notice.clone()).await
         };
-        if lifecycle.persist("an end", attempt).await == Done::No {
+        lifecycle.persist("an end", attempt).await
+    }
+
+    async fn tell_end(&self, row: u64) -> Done {
+        let Some(kept) = self.line.lock().rows.get(&row).cloned() else { return Done::Yes };
+        if self.tell_over(&kept, self.ending()).await == Done::No {
             return Done::No;
         }
         self.line.lock().rows.remove(&row);
         // One that cannot be removed now is removed later, by the roster or by who finds this node dead: told once all the same.
-        if let Err(error) = lifecycle.told.leave(&self.name_of(row, &fact)).await {
+        if let Err(error) = self.lifecycle.told.leave(&self.name_of(row, &kept.fact)).await {
             tracing::debug!(%error, "the row of something that is over stays for now");
         }
         Done::Yes
@@ -223,15 +233,8 @@ impl Teller {
         let rows: Vec<(u64, Row)> =
             self.line.lock().rows.iter().map(|(row, kept)| (*row, kept.clone())).collect();
         let lifecycle = &self.lifecycle;
-        for (_, Row { fact, is_told }) in rows.iter().rev() {
-            let notice = fact.over(lifecycle.clock.now(), Ending::of_node());
-            let attempt = || async {
-                if !is_told {
-                    lifecycle.tell(fact.begun()).await?;
-                }
-                lifecycle.tell(notice.clone()).await
-            };
-            if lifecycle.persist("an end", attempt).await == Done::No {
+        for (_, kept) in rows.iter().rev() {
+            if self.tell_over(kept, Ending::of_node()).await == Done::No {
                 return Done::No;
             }
         }
@@ -241,10 +244,7 @@ impl Teller {
                 let since = lifecycle.clock.now().as_millis();
                 let fact = Fact { number, since, ..fact.clone() };
                 self.keep(row, &fact).await?;
-                self.note(row, fact.clone(), false);
-                lifecycle.tell(fact.begun()).await?;
-                self.note(row, fact, true);
-                Ok(())
+                self.tell_kept(row, fact).await
             };
             if lifecycle.persist("a beginning", attempt).await == Done::No {
                 return Done::No;
