@@ -83,7 +83,7 @@ impl Subscription {
     }
 
     /// Whether it goes on; not so once the server ended it because events were missed.
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.relay.has(self.connection)
     }
 }
@@ -210,12 +210,8 @@ impl Connection {
         let (form, member) = (self.form, self.member(&options));
         let Admitted { tenant, subscriptions, telling, .. } = self.admitted()?;
         let asked = Asked::of(request, &rule, form)?;
-        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+        if subscriptions.has_live(channel).await {
             return Err(ErrorCode::ALREADY_SUBSCRIBED.into());
-        }
-        // One that was ended from outside is there until now; a new one begins after it.
-        if let Some(ended) = subscriptions.remove(channel) {
-            ended.end().await;
         }
         let count_max = node.config.limits.subscriptions_per_connection_max;
         if subscriptions.len() >= count_max {
@@ -337,11 +333,8 @@ impl Connection {
         let member = self.member(&options);
         let Admitted { tenant, subscriptions, telling, .. } = self.admitted()?;
         let rule = overridden(permission::rule_of(&tenant.rules, channel)?, &options);
-        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
+        if subscriptions.has_live(channel).await {
             return Ok(None);
-        }
-        if let Some(ended) = subscriptions.remove(channel) {
-            ended.end().await;
         }
         let since = since.map(|(offset, epoch)| Since { epoch: epoch_of(&epoch), offset, end: None });
         let takes_movements = rule.join_leave && options.overrides.force_push_join_leave == Some(true);
@@ -362,12 +355,7 @@ impl Connection {
     /// Gives back what a subscription holds that was ended from outside.
     pub(super) async fn forget_ended(&mut self, channel: &str) {
         let Ok(Admitted { subscriptions, .. }) = self.admitted() else { return };
-        if subscriptions.get(channel).is_some_and(Subscription::is_live) {
-            return;
-        }
-        if let Some(ended) = subscriptions.remove(channel) {
-            ended.end().await;
-        }
+        let _goes_on = subscriptions.has_live(channel).await;
     }
 
     /// Ends a subscription; ending one that is not there is no error.

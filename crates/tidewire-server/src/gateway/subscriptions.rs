@@ -28,6 +28,17 @@ impl Subscriptions {
         Some(self.0.swap_remove(at))
     }
 
+    /// Whether there is one that goes on. One that was ended from outside is there until now; a new one begins after it.
+    pub(super) async fn has_live(&mut self, channel: &str) -> bool {
+        if self.get(channel).is_some_and(Subscription::is_live) {
+            return true;
+        }
+        if let Some(ended) = self.remove(channel) {
+            ended.end().await;
+        }
+        false
+    }
+
     /// Removes those that are `over`.
     pub(super) fn remove_if(&mut self, over: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
         self.0.extract_if(.., |subscription| over(subscription)).collect()
