@@ -45,48 +45,59 @@ impl IntoResponse for Refusal {
 ///
 /// # Errors
 /// What is answered instead: 403, 429 or 503.
-pub(super) fn admit(node: &Arc<Node>, headers: &HeaderMap, visitor: Visitor) -> Result<Admission, Refusal> {
-    let origin = origin(node, headers, visitor)?;
-    let visitor = node.edge.admit(origin.visitor).map_err(Refusal::AtTheEdge)?;
+pub(super) fn admit(
+    node: &Arc<Node>,
+    headers: &HeaderMap,
+    mut visitor: Visitor,
+) -> Result<Admission, Refusal> {
+    let site = site(headers, &mut visitor);
+    let origin = page(node, headers, &site)?;
+    let visitor = node.edge.admit(visitor).map_err(Refusal::AtTheEdge)?;
     let Some(place) = node.take_place() else {
         tracing::warn!("connection refused: node is full (limits.connections_max)");
         return Err(Refusal::Full);
     };
-    Ok(Admission { place, origin: Origin { visitor, ..origin } })
+    let wanted = node.tenants.hooks().flat_map(|hooks| hooks.wanted());
+    let headers = ClientHeaders::of_request(headers, wanted);
+    Ok(Admission { place, origin: Origin { origin, site, visitor, headers } })
+}
+
+/// This server, as a visitor knows it.
+fn site(headers: &HeaderMap, visitor: &mut Visitor) -> Site {
+    let host = visitor.host.take().or_else(|| text_of(headers, &header::HOST)).unwrap_or_default();
+    Site { host, is_secure: visitor.is_secure }
 }
 
 /// The web page that asks, if it is one that may connect to some tenant.
 ///
 /// # Errors
 /// 403 for any other page.
-fn origin(node: &Node, headers: &HeaderMap, mut visitor: Visitor) -> Result<Origin, Refusal> {
-    let text_of =
-        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let origin = text_of(header::ORIGIN);
-    let host = visitor.host.take().or_else(|| text_of(header::HOST)).unwrap_or_default();
-    let site = Site { host, is_secure: visitor.is_secure };
-    let wanted = node.tenants.hooks().flat_map(|hooks| hooks.wanted());
-    let headers = ClientHeaders::of_request(headers, wanted);
-    let origin = Origin { origin, site, visitor, headers };
-    match &origin.origin {
-        Some(page) if !node.tenants.admit_origin(page, &origin.site) => {
+fn page(node: &Node, headers: &HeaderMap, site: &Site) -> Result<Option<String>, Refusal> {
+    let page = text_of(headers, &header::ORIGIN);
+    match &page {
+        Some(page) if !node.tenants.admit_origin(page, site) => {
             node.metrics.strangers.add(AuthFailure::Origin, 1);
             tracing::info!(origin = page, "connection refused: origin is not in tenants.*.origins");
             Err(Refusal::Page)
         }
-        _ => Ok(origin),
+        _ => Ok(page),
     }
+}
+
+fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 /// Lets the pages that may connect do so from another origin than ours (Fetch Standard, 3.2: CORS).
 pub(crate) async fn cors(
     State(node): State<Arc<Node>>,
-    Extension(visitor): Extension<Visitor>,
+    Extension(mut visitor): Extension<Visitor>,
     request: Request,
     next: Next,
 ) -> Response {
-    let origin = match origin(&node, request.headers(), visitor) {
-        Ok(origin) => origin.origin.and_then(|origin| HeaderValue::from_str(&origin).ok()),
+    let site = site(request.headers(), &mut visitor);
+    let origin = match page(&node, request.headers(), &site) {
+        Ok(page) => page.and_then(|page| HeaderValue::from_str(&page).ok()),
         Err(refusal) => return refusal.into_response(),
     };
     let is_preflight = request.method() == Method::OPTIONS;
